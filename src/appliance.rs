@@ -1,0 +1,1 @@
+//! Brings the parts up in order and down again.

@@ -1,0 +1,25 @@
+//! One person's Automerge sync server. See `ARCHITECTURE.md` for the map.
+//!
+//! Modules, top to bottom; each knows only those below it:
+//!
+//! - [`cli`]: parses the command line and runs one command.
+//! - [`appliance`]: brings the parts up in order and down again.
+//! - [`web`]: HTTP and WebSocket.
+//! - [`listen`]: sockets; hands accepted streams up.
+//! - [`access`]: who may do what: sessions and sync tokens.
+//! - [`engine`]: runs the sync core on threads.
+//! - [`sync`]: the automerge-repo protocol on change graphs; no I/O, no clock, no threads.
+//! - [`store`]: everything durable, in one redb file.
+//! - [`config`], [`telemetry`], [`types`]: used by all.
+
+pub mod access;
+pub mod appliance;
+pub mod cli;
+pub mod config;
+pub mod engine;
+pub mod listen;
+pub mod store;
+pub mod sync;
+pub mod telemetry;
+pub mod types;
+pub mod web;

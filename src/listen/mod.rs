@@ -1,0 +1,1 @@
+//! Sockets: hands accepted streams up.
