@@ -152,7 +152,7 @@ id_type!(
 );
 
 /// One accepted connection; never reused while the process lives.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct ConnId(pub u64);
 
 /// Milliseconds since the Unix epoch.
@@ -168,7 +168,9 @@ mod tests {
             assert_eq!(good.parse::<Namespace>().unwrap().as_str(), good.to_ascii_lowercase());
         }
         let long = format!("a.{}", "b".repeat(64));
-        for bad in ["", "xyz", "..", "../etc", "a/b.c", "a..b", "-a.b", "a.b-", "1a.b", "a.b\0", "a b.c", &long] {
+        for bad in
+            ["", "xyz", "..", "../etc", "a/b.c", "a..b", "-a.b", "a.b-", "1a.b", "a.b\0", "a b.c", &long]
+        {
             assert!(bad.parse::<Namespace>().is_err(), "{bad:?}");
         }
     }

@@ -1,6 +1,135 @@
 //! Command line: parse, run one command.
+//!
+//! Results go to stdout, hints and errors to stderr; with `--json` both are JSON. Exit codes are in [`Exit`].
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use serde::Serialize;
+
+use crate::config::{Config, ConfigError, Flags, Loaded, Sources};
+use args::{Args, Command, ConfigCommand, TokenCommand};
+
+mod admin_client;
+mod args;
+mod config_check;
+mod serve;
+mod status;
+mod text;
+mod token;
+
+/// What the exit code says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    /// Done.
+    Success = 0,
+    /// It failed; or `status` found the server in trouble.
+    Failure = 1,
+    /// The command line is not understood.
+    Usage = 2,
+    /// The command needs the running server and there is none (`EX_UNAVAILABLE`).
+    NotRunning = 69,
+    /// The configuration has to be put right (`EX_CONFIG`).
+    Config = 78,
+}
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CliError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error("{0}")]
+    Usage(String),
+    #[error("{0}")]
+    NotRunning(String),
+    /// With the code that JSON output carries.
+    #[error("{message}")]
+    Failed { code: String, message: String },
+}
+
+impl CliError {
+    fn failed(code: &str, message: impl ToString) -> Self {
+        Self::Failed { code: code.into(), message: message.to_string() }
+    }
+
+    fn code(&self) -> &str {
+        match self {
+            Self::Config(_) => "config",
+            Self::Usage(_) => "usage",
+            Self::NotRunning(_) => "not_running",
+            Self::Failed { code, .. } => code,
+        }
+    }
+
+    fn exit(&self) -> Exit {
+        match self {
+            Self::Config(_) => Exit::Config,
+            Self::Usage(_) => Exit::Usage,
+            Self::NotRunning(_) => Exit::NotRunning,
+            Self::Failed { .. } => Exit::Failure,
+        }
+    }
+}
 
 /// Runs the command of the process arguments.
-pub fn main() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+pub fn main() -> ExitCode {
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => {
+            // clap's own texts; `--help` and `--version` are among its errors and go to stdout.
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { Exit::Usage as u8 } else { Exit::Success as u8 });
+        }
+    };
+    let exit = run(&args).unwrap_or_else(|error| {
+        if args.json {
+            let body = serde_json::json!({ "error": error.code(), "message": error.to_string() });
+            let _ = writeln!(std::io::stderr(), "{body}");
+        } else {
+            let _ = writeln!(std::io::stderr(), "error: {error}");
+        }
+        error.exit()
+    });
+    ExitCode::from(exit as u8)
+}
+
+fn run(args: &Args) -> Result<Exit, CliError> {
+    match &args.command {
+        Command::Serve(flags) => serve::run(load(args, Some(flags))?.config, flags.dev),
+        Command::Token { command } => {
+            let config = load(args, None)?.config;
+            match command {
+                TokenCommand::Create(wanted) => token::create(&config, wanted, args.json),
+                TokenCommand::List => token::list(&config, args.json),
+                TokenCommand::Revoke { id_or_name } => token::revoke(&config, id_or_name, args.json),
+            }
+        }
+        Command::Status => status::run(&load(args, None)?.config, args.json),
+        Command::Config { command: ConfigCommand::Check } => config_check::run(load(args, None), args.json),
+    }
+}
+
+fn load(args: &Args, serve: Option<&args::Serve>) -> Result<Loaded, ConfigError> {
+    let flags = Flags {
+        data_dir: args.data_dir.clone(),
+        port: serve.and_then(|serve| serve.port),
+        log_level: serve.and_then(|serve| serve.log_level.clone()),
+        log_format: serve.and_then(|serve| serve.log_format.clone()),
+    };
+    let dev = serve.is_some_and(|serve| serve.dev);
+    Config::load(&Sources::of_process(args.config.clone(), flags, dev))
+}
+
+/// Writes a result; a reader that has gone away is not an error.
+fn print(text: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+fn print_json(value: &impl Serialize) -> Result<(), CliError> {
+    let text = serde_json::to_string_pretty(value).map_err(|error| CliError::failed("internal", error))?;
+    print(&format!("{text}\n"));
+    Ok(())
 }

@@ -1,11 +1,37 @@
-//! Runs the sync core on threads: connections, shards, journal, eviction, the document opener.
+//! Runs the sync core on threads: connections, shards, journal, the document opener.
+//!
+//! ```text
+//! Inbound -> shard (Hub) -> journal -> fsync -> shard -> Outbox -> Outbound
+//!                 \-> opener -/
+//! ```
 
-use std::sync::Arc;
+mod connection;
+mod heart;
+mod journal;
+mod outbox;
+mod shard;
+mod worker;
 
-use bytes::Bytes;
+use std::collections::HashMap;
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::store::Store;
-use crate::types::{Namespace, PeerId, StorageId};
+use tokio::sync::{Semaphore, oneshot};
+
+pub use crate::sync::conn::Joining;
+pub use connection::{Inbound, Outbound, Rejected};
+pub use outbox::Outgoing;
+
+use crate::store::{Op, Store};
+use crate::sync::hub::HubOptions;
+use crate::types::{ConnId, Millis, Namespace, PeerId, StorageId};
+use heart::Heart;
+use journal::{Journal, Reply};
+use outbox::Outbox;
+use shard::{Input, Shard, ShardStats};
 
 /// How the engine runs. Every limit has a unit and a default (see `config`).
 #[derive(Debug, Clone)]
@@ -34,48 +60,6 @@ pub struct EngineOptions {
     pub compact_floor: u64,
 }
 
-/// What a connection proved about itself before joining.
-#[derive(Debug, Clone)]
-pub struct Joining {
-    /// The session's namespace.
-    pub namespace: Namespace,
-    /// The session may only read.
-    pub read_only: bool,
-    /// The peer id it joined with.
-    pub peer: PeerId,
-    /// Its storage id, if it has one and is not ephemeral.
-    pub storage: Option<StorageId>,
-}
-
-/// What to put on the socket.
-#[derive(Debug)]
-pub enum Outgoing {
-    /// One binary WebSocket message.
-    Message(Bytes),
-    /// Close with this code and reason, then drop the connection.
-    Close(u16, &'static str),
-}
-
-/// The client broke the protocol: send `message` in an `error` message.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{message}")]
-pub struct Rejected {
-    /// What to tell the client.
-    pub message: String,
-    /// Whether the connection must be closed too.
-    pub fatal: bool,
-}
-
-/// Handle to the running engine; cheap to clone.
-#[derive(Clone)]
-pub struct Engine {}
-
-/// The receiving half of a joined connection. Dropping both halves leaves.
-pub struct Inbound {}
-
-/// The sending half of a joined connection.
-pub struct Outbound {}
-
 /// Counters for `status`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct EngineStatus {
@@ -95,61 +79,174 @@ pub struct EngineStatus {
     pub journal_error: Option<String>,
 }
 
-#[allow(clippy::todo, unused_variables)]
+/// Handle to the running engine; cheap to clone.
+#[derive(Clone)]
+pub struct Engine {
+    core: Arc<Core>,
+}
+
+/// Connections by who they are.
+type Registry = HashMap<(Namespace, PeerId), (ConnId, Arc<Outbox>)>;
+
+struct Core {
+    peer: PeerId,
+    storage: StorageId,
+    options: EngineOptions,
+    shards: Vec<Sender<Input>>,
+    stats: Vec<Arc<ShardStats>>,
+    journal: Journal,
+    hearts: Vec<Arc<Heart>>,
+    registry: Mutex<Registry>,
+    next_conn: AtomicU64,
+}
+
+/// Milliseconds since the Unix epoch.
+fn now() -> Millis {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as Millis)
+}
+
+/// A poisoned lock guards data that every holder leaves whole: go on with it.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl Engine {
     /// Start shards, journal and opener.
-    pub fn start(store: Arc<Store>, options: EngineOptions) -> Result<Self, std::io::Error> {
-        todo!()
+    /// # Errors
+    /// The system has no threads left.
+    pub fn start(store: Arc<Store>, options: EngineOptions) -> io::Result<Self> {
+        let storage = store.storage_id().clone();
+        // Any text is a peer id; this one is the same after a restart, so peers know us again.
+        let peer = format!("groundmist-{storage}").parse().map_err(io::Error::other)?;
+        let journal = Journal::start(store.clone())?;
+        let opener = worker::start(store.clone())?;
+        let hubs = options.shards.max(1);
+        let (mut shards, mut stats, mut hearts) = (Vec::new(), Vec::new(), vec![journal.heart()]);
+        for hub in 0..hubs {
+            let hub_options = HubOptions {
+                storage: storage.clone(),
+                hub,
+                hubs,
+                memory_budget: options.memory_budget / hubs,
+                max_documents: options.max_documents.div_ceil(hubs),
+                max_requests: options.max_requests.div_ceil(hubs),
+                request_timeout_ms: options.request_timeout_ms,
+                announce: options.announce,
+                compact_grace_ms: options.compact_grace_ms,
+                compact_floor: options.compact_floor,
+            };
+            let shard = Shard::start(hub_options, store.clone(), journal.clone(), opener.clone())?;
+            shards.push(shard.input);
+            stats.push(shard.stats);
+            hearts.push(shard.heart);
+        }
+        let core = Core {
+            peer,
+            storage,
+            options,
+            shards,
+            stats,
+            journal,
+            hearts,
+            registry: Mutex::default(),
+            next_conn: AtomicU64::new(1),
+        };
+        Ok(Self { core: Arc::new(core) })
     }
+
     /// Our peer id, sent as `senderId`: stable for a store.
     pub fn peer_id(&self) -> &PeerId {
-        todo!()
+        &self.core.peer
     }
+
     /// Our storage id, sent in `peerMetadata`.
     pub fn storage_id(&self) -> &StorageId {
-        todo!()
+        &self.core.storage
     }
+
     /// Join; an older connection of the same peer id in the namespace is closed. `peer` has not been answered yet:
     /// the caller sends the `peer` message first.
     pub fn join(&self, joining: Joining) -> (Inbound, Outbound) {
-        todo!()
+        let core = &self.core;
+        let id = ConnId(core.next_conn.fetch_add(1, Ordering::Relaxed));
+        let outbox = Arc::new(Outbox::new(id, core.options.outbox_bytes, core.shards.clone()));
+        let name = (joining.namespace.clone(), joining.peer.clone());
+        let old = lock(&core.registry).insert(name.clone(), (id, outbox.clone()));
+        if let Some((old, old_outbox)) = old {
+            core.send_all(|| Input::Leave(old));
+            old_outbox.close(1000, "replaced by a newer connection with this peer id");
+        }
+        core.send_all(|| Input::Join(id, Box::new(joining.clone()), outbox.clone()));
+        let inbox = Arc::new(Semaphore::new(core.options.inbox_bytes));
+        connection::pair(connection::Membership { core: core.clone(), id, name }, inbox, outbox)
     }
+
     /// Write to the store through the journal (durable when it returns).
-    pub async fn commit(&self, ops: Vec<crate::store::Op>) -> Result<(), String> {
-        todo!()
+    /// # Errors
+    /// Why it is not durable.
+    pub async fn commit(&self, ops: Vec<Op>) -> Result<(), String> {
+        let (sender, receiver) = oneshot::channel();
+        self.core.journal.commit(ops, Reply::Waiter(sender));
+        receiver.await.unwrap_or_else(|_| Err("the journal has stopped".into()))
     }
-    /// True while shards and journal answer in time (heartbeat).
+
+    /// True while shards and journal answer in time: each call asks them again.
     pub fn is_alive(&self) -> bool {
-        todo!()
+        self.core.journal.ping();
+        self.core.send_all(|| Input::Ping);
+        self.core.hearts.iter().all(|heart| heart.is_alive(now()))
     }
+
     /// Counters.
     pub fn status(&self) -> EngineStatus {
-        todo!()
+        let core = &self.core;
+        let sum = |of: fn(&ShardStats) -> &AtomicU64| {
+            core.stats.iter().map(|stats| of(stats).load(Ordering::Relaxed)).sum::<u64>()
+        };
+        EngineStatus {
+            connections: lock(&core.registry).len() as u64,
+            documents_loaded: sum(|stats| &stats.documents_loaded),
+            memory_bytes: sum(|stats| &stats.memory_bytes),
+            changes_in: sum(|stats| &stats.changes_in),
+            changes_out: sum(|stats| &stats.changes_out),
+            commits: core.journal.commits(),
+            journal_error: core.journal.error(),
+        }
     }
+
     /// Commit what waits, close all connections with 1001, stop the threads.
     pub async fn shutdown(&self) {
-        todo!()
+        let mut stopped = Vec::new();
+        for shard in &self.core.shards {
+            let (sender, receiver) = oneshot::channel();
+            if shard.send(Input::Stop(sender)).is_ok() {
+                stopped.push(receiver);
+            }
+        }
+        for receiver in stopped {
+            let _ = receiver.await;
+        }
+        self.core.journal.stop();
+        for (_, outbox) in lock(&self.core.registry).values() {
+            outbox.close(1001, "the server is stopping");
+        }
     }
 }
 
-#[allow(clippy::todo, unused_variables)]
-impl Inbound {
-    /// One binary WebSocket message after `join`: decode, check, hand to its shard. Waits while the inbox is full.
-    /// # Errors
-    /// What the client did wrong.
-    pub async fn receive(&mut self, frame: Bytes) -> Result<(), Rejected> {
-        todo!()
+impl Core {
+    fn send_all(&self, mut input: impl FnMut() -> Input) {
+        for shard in &self.shards {
+            // A shard that has stopped needs no news.
+            let _ = shard.send(input());
+        }
     }
-}
 
-#[allow(clippy::todo, unused_variables)]
-impl Outbound {
-    /// The next thing to send; `None` when the engine has let go of this connection.
-    pub async fn next(&mut self) -> Option<Outgoing> {
-        todo!()
-    }
-    /// The bytes last handed out are on the socket: makes room in the outbox.
-    pub fn sent(&mut self, bytes: usize) {
-        todo!()
+    fn leave(&self, id: ConnId, name: &(Namespace, PeerId)) {
+        let mut registry = lock(&self.registry);
+        if registry.get(name).is_some_and(|(current, _)| *current == id) {
+            registry.remove(name);
+        }
+        drop(registry);
+        self.send_all(|| Input::Leave(id));
     }
 }

@@ -1,1 +1,177 @@
-//! Sockets: hands accepted streams up.
+//! Sockets; hands accepted streams up.
+//!
+//! A listener knows nothing of what is spoken on its streams: whoever serves them implements [`Serve`].
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::watch;
+
+mod admin;
+mod open_files;
+mod plain;
+
+pub use admin::AdminSocket;
+pub use open_files::open_files_limit;
+pub use plain::Plain;
+
+/// Shortest and longest pause when the system has no room for another connection.
+const BACK_OFF: std::ops::RangeInclusive<Duration> = Duration::from_millis(50)..=Duration::from_secs(1);
+
+/// A socket could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum ListenError {
+    /// The address is taken, or not ours.
+    #[error(
+        "listening on {address} failed: {source}; choose another address with listen.address or PORT, or stop what uses it"
+    )]
+    Tcp {
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// Plain HTTP would let tokens be read on the way.
+    #[error(
+        "{0} is not a loopback address: plain HTTP is served on this machine only; put a proxy with TLS before it"
+    )]
+    NotLoopback(SocketAddr),
+    /// The admin socket could not be made.
+    #[error("{operation} the admin socket {path} failed: {source}", path = path.display())]
+    Unix {
+        /// What was being done.
+        operation: &'static str,
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Somebody answers on it.
+    #[error("another server answers on {path}: stop it first, or use another data directory", path = .0.display())]
+    InUse(PathBuf),
+}
+
+/// Serves an accepted stream.
+pub trait Serve<S>: Clone + Send + Sync + 'static {
+    /// Until it ends.
+    fn serve(self, stream: S) -> impl Future<Output = ()> + Send + 'static;
+}
+
+/// Something that accepts streams.
+pub trait Accept {
+    /// What it accepts.
+    type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+    /// The next stream. Cancel safe.
+    /// # Errors
+    /// A connection that is gone already, or no room for one.
+    fn accept(&self) -> impl Future<Output = io::Result<Self::Stream>> + Send;
+    /// What it is, for the log.
+    fn name(&self) -> String;
+}
+
+/// Accepts streams and gives each to a task of its own, until `stopping` turns true.
+pub async fn accept<A: Accept, S: Serve<A::Stream>>(
+    listener: A,
+    serve: S,
+    mut stopping: watch::Receiver<bool>,
+) {
+    let mut pause = *BACK_OFF.start();
+    let mut full = false;
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = stopped(&mut stopping) => return,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok(stream) => {
+                tokio::spawn(serve.clone().serve(stream));
+                pause = *BACK_OFF.start();
+                full = false;
+            }
+            Err(error) if is_of_the_connection(&error) => {}
+            Err(error) => {
+                if !full {
+                    tracing::warn!(
+                        listener = listener.name(),
+                        %error,
+                        "no room for another connection; raise the limit on open files (LimitNOFILE in the systemd unit)"
+                    );
+                }
+                full = true;
+                tokio::select! {
+                    () = stopped(&mut stopping) => return,
+                    () = tokio::time::sleep(pause) => {}
+                }
+                pause = (pause * 2).min(*BACK_OFF.end());
+            }
+        }
+    }
+}
+
+/// Returns when `stopping` is true, or whoever could say so is gone.
+pub async fn stopped(stopping: &mut watch::Receiver<bool>) {
+    let _ = stopping.wait_for(|stop| *stop).await;
+}
+
+/// The client gave up while it waited: accept(2) reports that on the listener.
+fn is_of_the_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    #[derive(Clone, Default)]
+    struct Count(Arc<AtomicUsize>);
+
+    impl<S: Send + 'static> Serve<S> for Count {
+        async fn serve(self, _stream: S) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    /// Fails in turn before it gives streams.
+    struct Failing {
+        calls: AtomicUsize,
+        stop: watch::Sender<bool>,
+    }
+
+    impl Accept for Failing {
+        type Stream = tokio::io::DuplexStream;
+
+        async fn accept(&self) -> io::Result<Self::Stream> {
+            match self.calls.fetch_add(1, Ordering::SeqCst) {
+                0 => Err(io::ErrorKind::ConnectionAborted.into()),
+                1 | 2 => Err(io::Error::from_raw_os_error(24)), // EMFILE
+                3 => Ok(tokio::io::duplex(1).0),
+                _ => {
+                    self.stop.send_replace(true);
+                    std::future::pending().await
+                }
+            }
+        }
+
+        fn name(&self) -> String {
+            "failing".into()
+        }
+    }
+
+    #[tokio::test]
+    async fn accepting_goes_on_after_errors_and_ends_when_told() {
+        let stop = watch::Sender::new(false);
+        let count = Count::default();
+        let listener = Failing { calls: AtomicUsize::new(0), stop: stop.clone() };
+        accept(listener, count.clone(), stop.subscribe()).await;
+        tokio::task::yield_now().await;
+        assert_eq!(count.0.load(Ordering::SeqCst), 1);
+    }
+}

@@ -1,200 +1,290 @@
 //! Everything durable, in one redb file. Blocking calls, safe from any thread.
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+use std::ops::Range;
+use std::os::unix::fs::MetadataExt;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::{PoisonError, RwLock};
 
 use bytes::Bytes;
 
-use crate::types::{ChangeHash, DocKey, DocumentId, Millis, Namespace, StorageId};
+use crate::types::{ChangeHash, DocKey, DocumentId, Namespace, StorageId};
 
+mod backend;
+mod blob;
+mod codec;
+mod database;
 mod error;
+mod migrate;
+mod model;
+mod open;
+mod read;
+mod schema;
+mod write;
+
 pub use error::StoreError;
+pub use model::{Head, Op, Row, SnapshotInfo, StoreOptions, StoreStats};
+pub use read::Whole;
 
-/// How the store is opened.
-#[derive(Debug, Clone)]
-pub struct StoreOptions {
-    /// redb's page cache, in bytes.
-    pub cache_bytes: usize,
-}
-
-/// A document's head row: what is known of it without reading its changes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Head {
-    /// Heads of all durable changes, sorted.
-    pub heads: Vec<ChangeHash>,
-    /// The snapshot, if the document was ever compacted or taken in whole.
-    pub snapshot: Option<SnapshotInfo>,
-    /// Row number of the next change; rows of the tail are below it.
-    pub next_row: u64,
-    /// Changes in the tail (not in the snapshot).
-    pub tail_changes: u64,
-    /// Bytes of those changes.
-    pub tail_bytes: u64,
-    /// When the document was first stored.
-    pub created: Millis,
-    /// When a change was last stored.
-    pub modified: Millis,
-    /// Set when the document is quarantined: the reason, in words.
-    pub quarantined: Option<String>,
-}
-
-/// What the head row says of the snapshot.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SnapshotInfo {
-    /// Heads of what the snapshot holds, sorted.
-    pub heads: Vec<ChangeHash>,
-    /// Number of changes in it.
-    pub changes: u64,
-    /// Bytes of the automerge document chunk.
-    pub bytes: u64,
-}
-
-/// One change of the tail.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Row {
-    /// Place in the order of arrival; dependencies have lower numbers or are in the snapshot.
-    pub row: u64,
-    /// The change's hash.
-    pub hash: ChangeHash,
-    /// Highest op counter in the change.
-    pub max_op: u64,
-    /// The change chunk as received (possibly deflated).
-    pub bytes: Bytes,
-}
-
-/// One step of a commit. All steps of one [`Store::commit`] are durable together or not at all.
-#[derive(Debug, Clone)]
-pub enum Op {
-    /// Append changes to a document's tail (creating the document) and set its heads.
-    Append {
-        /// The document.
-        key: DocKey,
-        /// Changes, `row` ascending, the first equal to the stored `next_row` (0 for a new document).
-        rows: Vec<Row>,
-        /// Heads of all changes including these.
-        heads: Vec<ChangeHash>,
-        /// Now.
-        now: Millis,
-    },
-    /// Swap in a snapshot that holds the old snapshot and all tail rows below `below_row`.
-    /// Those rows and the old snapshot go; creates the document if it is new.
-    Snapshot {
-        /// The document.
-        key: DocKey,
-        /// Rows below this number are in the snapshot.
-        below_row: u64,
-        /// What the snapshot holds (its `bytes` is taken from `document`).
-        info: SnapshotInfo,
-        /// The automerge document chunk.
-        document: Bytes,
-        /// The snapshot's index, opaque here (see `sync::snapshot`).
-        index: Bytes,
-        /// Heads of the whole document after the swap.
-        heads: Vec<ChangeHash>,
-        /// `Some(now)` when the snapshot brings new changes, `None` for a mere compaction.
-        modified: Option<Millis>,
-    },
-    /// Remember what a peer's storage was last known to hold.
-    SyncState {
-        /// The document.
-        key: DocKey,
-        /// The peer's storage.
-        storage: StorageId,
-        /// Heads both sides had.
-        shared_heads: Vec<ChangeHash>,
-    },
-    /// Mark a document as harmful: kept and exportable, no longer synced.
-    Quarantine {
-        /// The document.
-        key: DocKey,
-        /// Why, in words.
-        reason: String,
-    },
-    /// Write (`Some`) or delete (`None`) a session row.
-    Session {
-        /// Session id.
-        id: String,
-        /// JSON of the row; the shape belongs to `access`.
-        row: Option<Vec<u8>>,
-    },
-}
-
-/// Size of the store, for `status`.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct StoreStats {
-    /// Documents in all namespaces.
-    pub documents: u64,
-    /// File size in bytes.
-    pub file_bytes: u64,
-    /// Bytes of the file that hold nothing live (free pages and fragmentation).
-    pub dead_bytes: u64,
-}
+use database::Database;
+use read::Reader;
+use schema::{DocPrefix, doc_prefix};
 
 /// The open store. Reads see the last commit; writes go through [`Store::commit`].
-#[derive(Debug)]
-pub struct Store {}
+///
+/// After an I/O error the file is reopened by the call that met it or by the next one; reading goes on while the
+/// disk is full, and commits succeed again as soon as there is room.
+pub struct Store {
+    database: Database,
+    /// `None` on other backends.
+    path: Option<PathBuf>,
+    storage_id: StorageId,
+    /// The numbers of durable namespaces: there are few, and every key needs one.
+    namespaces: RwLock<BTreeMap<Namespace, u32>>,
+}
 
-#[allow(clippy::todo, unused_variables, missing_docs)]
+/// So many live bytes are moved in well under a second on a slow card.
+const QUICK_RECLAIM_BYTES: u64 = 4 << 20;
+
 impl Store {
+    /// Opens the store at `path`, creating it with mode 0600; its directory must exist. An older schema is migrated
+    /// after a copy is kept beside the file as `NAME.vN-backup`.
+    /// # Errors
+    /// When the file is locked, damaged, newer than this program, something else, or not accessible.
     pub fn open(path: &Path, options: &StoreOptions) -> Result<Self, StoreError> {
-        todo!()
+        let opened = open::open_file(path, options.cache_bytes, migrate::MIGRATIONS)?;
+        Self::opened(opened, Some(path.to_owned()))
     }
-    /// On a given backend: for tests that cut the power.
-    pub fn open_backend(backend: impl redb::StorageBackend, options: &StoreOptions) -> Result<Self, StoreError> {
-        todo!()
+
+    /// On given backends, for tests that break them. `backend` is called again after an I/O error and must give
+    /// access to the same bytes; the backend before it is closed by then.
+    /// # Errors
+    /// As [`Store::open`].
+    pub fn open_backend(
+        backend: impl Fn() -> io::Result<Box<dyn redb::StorageBackend>> + Send + Sync + 'static,
+        options: &StoreOptions,
+    ) -> Result<Self, StoreError> {
+        let opened = open::open_backend(Box::new(backend), options.cache_bytes, migrate::MIGRATIONS)?;
+        Self::opened(opened, None)
     }
+
+    fn opened(
+        (database, storage_id): (Database, StorageId),
+        path: Option<PathBuf>,
+    ) -> Result<Self, StoreError> {
+        let namespaces =
+            database.read("reading the namespaces", |transaction| Reader { transaction }.namespaces())?;
+        Ok(Self { database, path, storage_id, namespaces: RwLock::new(namespaces.into_iter().collect()) })
+    }
+
     /// This store's stable storage id, made when the file was created.
     pub fn storage_id(&self) -> &StorageId {
-        todo!()
+        &self.storage_id
     }
-    /// One write transaction, fsynced before it returns.
+
+    /// Writes all steps in one transaction and returns after its one fsync.
+    /// # Errors
+    /// [`StoreError::Order`] when a step does not fit what is stored, or what the disk says. Nothing of `ops` is
+    /// stored then.
     pub fn commit(&self, ops: &[Op]) -> Result<(), StoreError> {
-        todo!()
+        if ops.is_empty() {
+            return Ok(());
+        }
+        let right = self.database.write_right();
+        let added = {
+            let known = self.namespaces.read().unwrap_or_else(PoisonError::into_inner);
+            self.database.write(&right, "commit", |transaction| write::apply(transaction, &known, ops))?
+        };
+        if !added.is_empty() {
+            self.namespaces.write().unwrap_or_else(PoisonError::into_inner).extend(added);
+        }
+        Ok(())
     }
+
+    /// Records in the file which of its pages are free, so that the next start need not walk all of it to find out
+    /// after a crash. Costs two fsyncs, nothing if there was no commit since; meant for when the server turns idle.
+    /// A clean close does it too.
+    /// # Errors
+    /// What the disk says; no commit is lost by it.
+    pub fn settle(&self) -> Result<(), StoreError> {
+        self.database.settle()
+    }
+
+    /// A document's head row.
+    /// # Errors
+    /// When the row is damaged or cannot be read; so for all that read.
     pub fn head(&self, key: &DocKey) -> Result<Option<Head>, StoreError> {
-        todo!()
+        self.of_document(key, |reader, prefix| reader.head(key, prefix))
     }
-    /// Tail rows with `from_row <= row < to_row`, ascending; calls `each` for every one (so that a caller need not hold all).
-    pub fn tail(&self, key: &DocKey, rows: std::ops::Range<u64>, each: &mut dyn FnMut(Row)) -> Result<(), StoreError> {
-        todo!()
+
+    /// Tail rows in `rows`, ascending: one at a time, so that a caller need not hold all, until `each` says no.
+    /// # Errors
+    /// As [`Store::head`]; `each` may have been called for some rows.
+    pub fn tail(
+        &self,
+        key: &DocKey,
+        rows: Range<u64>,
+        each: &mut dyn FnMut(Row) -> bool,
+    ) -> Result<(), StoreError> {
+        // Goes on behind the last row handed out if the file is reopened meanwhile.
+        let mut rest = rows;
+        // A panic of the caller's is not damage, which is what one below redb is taken for.
+        let mut panic = None;
+        let result = self.of_document(key, |reader, prefix| {
+            reader.tail(key, prefix, rest.clone(), &mut |row| {
+                rest.start = row.row + 1;
+                catch_unwind(AssertUnwindSafe(|| each(row))).unwrap_or_else(|caught| {
+                    panic = Some(caught);
+                    false
+                })
+            })
+        });
+        match panic {
+            Some(panic) => resume_unwind(panic),
+            None => result,
+        }
     }
+
     /// The snapshot's automerge document chunk.
+    /// # Errors
+    /// As [`Store::head`].
     pub fn snapshot(&self, key: &DocKey) -> Result<Option<Bytes>, StoreError> {
-        todo!()
+        self.of_document(key, |reader, prefix| reader.snapshot(key, prefix))
     }
+
     /// The snapshot's index, opaque here.
+    /// # Errors
+    /// As [`Store::head`].
     pub fn snapshot_index(&self, key: &DocKey) -> Result<Option<Bytes>, StoreError> {
-        todo!()
+        self.of_document(key, |reader, prefix| reader.snapshot_index(key, prefix))
     }
+
     /// One consistent view (one read transaction) of a whole document: head, snapshot, tail rows.
-    pub fn whole(&self, key: &DocKey) -> Result<Option<(Head, Option<Bytes>, Vec<Row>)>, StoreError> {
-        todo!()
+    /// # Errors
+    /// As [`Store::head`].
+    pub fn whole(&self, key: &DocKey) -> Result<Option<Whole>, StoreError> {
+        self.of_document(key, |reader, prefix| reader.whole(key, prefix))
     }
+
     /// Documents of a namespace in id order after `after`, at most `limit`.
+    /// # Errors
+    /// As [`Store::head`].
     pub fn documents(
         &self,
         namespace: &Namespace,
         after: Option<DocumentId>,
         limit: usize,
     ) -> Result<Vec<(DocumentId, Head)>, StoreError> {
-        todo!()
+        let Some(number) = self.number(namespace) else { return Ok(Vec::new()) };
+        self.read(|reader| reader.documents(namespace, number, after, limit))
     }
+
+    /// All namespaces that anything was ever stored in, sorted.
+    /// # Errors
+    /// None today; the signature leaves room for reading them.
     pub fn namespaces(&self) -> Result<Vec<Namespace>, StoreError> {
-        todo!()
+        Ok(self.namespaces.read().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect())
     }
-    pub fn sync_state(&self, key: &DocKey, storage: &StorageId) -> Result<Option<Vec<ChangeHash>>, StoreError> {
-        todo!()
+
+    /// The heads that a peer's storage was last known to share.
+    /// # Errors
+    /// As [`Store::head`].
+    pub fn sync_state(
+        &self,
+        key: &DocKey,
+        storage: &StorageId,
+    ) -> Result<Option<Vec<ChangeHash>>, StoreError> {
+        self.of_document(key, |reader, prefix| reader.sync_state(key, prefix, storage))
     }
+
+    /// A session row.
+    /// # Errors
+    /// As [`Store::head`].
     pub fn session(&self, id: &str) -> Result<Option<Vec<u8>>, StoreError> {
-        todo!()
+        self.read(|reader| reader.session(id))
     }
+
+    /// All session rows by id.
+    /// # Errors
+    /// As [`Store::head`].
     pub fn sessions(&self) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
-        todo!()
+        self.read(|reader| reader.sessions())
     }
+
+    /// Sizes; cheap at any number of documents.
+    /// # Errors
+    /// As [`Store::head`].
     pub fn stats(&self) -> Result<StoreStats, StoreError> {
-        todo!()
+        let (documents, live_bytes) = self.read(|reader| reader.totals())?;
+        let file_bytes = self.file_bytes()?;
+        Ok(StoreStats { documents, file_bytes, dead_bytes: file_bytes.saturating_sub(live_bytes) })
     }
-    /// Give dead space back to the file system (blocking; no other transaction may be open).
+
+    /// Gives dead space back to the file system (blocking; no other transaction may be open). True if anything moved.
+    /// # Errors
+    /// When a transaction is open, or what the disk says; no commit is lost by it.
     pub fn reclaim(&mut self) -> Result<bool, StoreError> {
-        todo!()
+        self.database.compact("reclaiming space")
+    }
+
+    /// [`Store::reclaim`] while others use the store, if it is worth it and what is live is so little that nobody waits
+    /// long. True if anything moved.
+    /// # Errors
+    /// As there; also when a read is under way: try again later.
+    pub fn reclaim_if_quick(&self) -> Result<bool, StoreError> {
+        let stats = self.stats()?;
+        let live_bytes = stats.file_bytes - stats.dead_bytes;
+        if !stats.is_worth_reclaiming() || live_bytes > QUICK_RECLAIM_BYTES {
+            return Ok(false);
+        }
+        let moved = self.database.compact_now("reclaiming space")?;
+        self.settle()?;
+        Ok(moved)
+    }
+
+    /// What the file takes on the disk: redb doubles a file that is full, and the new half is a hole until it is used.
+    fn file_bytes(&self) -> Result<u64, StoreError> {
+        const BLOCK_BYTES: u64 = 512; // the unit of st_blocks, whatever the file system's own
+        match &self.path {
+            None => Ok(self.database.file_bytes()),
+            Some(path) => path
+                .metadata()
+                .map(|metadata| metadata.len().min(metadata.blocks() * BLOCK_BYTES))
+                .map_err(|source| StoreError::from_io("measuring", self.database.name(), source)),
+        }
+    }
+
+    fn number(&self, namespace: &Namespace) -> Option<u32> {
+        self.namespaces.read().unwrap_or_else(PoisonError::into_inner).get(namespace).copied()
+    }
+
+    fn read<T>(&self, mut run: impl FnMut(&Reader<'_>) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        self.database.read("reading", |transaction| run(&Reader { transaction }))
+    }
+
+    /// Reads of a document; one in a namespace that nothing was stored in has nothing.
+    fn of_document<T: Default>(
+        &self,
+        key: &DocKey,
+        mut run: impl FnMut(&Reader<'_>, &DocPrefix) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let Some(number) = self.number(&key.namespace) else { return Ok(T::default()) };
+        let prefix = doc_prefix(number, key.document);
+        self.read(|reader| run(reader, &prefix)).map_err(|error| match error {
+            StoreError::Corrupt { object, detail } if object == self.database.name() => StoreError::Corrupt {
+                object: format!("document {} in {}", key.document, key.namespace),
+                detail,
+            },
+            error => error,
+        })
+    }
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store").field("file", &self.database.name()).finish_non_exhaustive()
     }
 }

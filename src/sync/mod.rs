@@ -1,1 +1,26 @@
-//! The sync core.
+//! The automerge-repo protocol on change graphs, as a state machine. No I/O, no clock, no threads.
+//!
+//! [`wire`] and [`message`] read and write what clients send; [`chunk`], [`columns`] and [`bloom`] check it. [`graph`] is one
+//! document's change graph, [`doc`] a document in use with its [`peer`]s, [`hub`] all documents and connections.
+
+pub mod bloom;
+pub mod chunk;
+pub mod columns;
+pub mod commit;
+pub mod conn;
+pub mod doc;
+pub mod ephemeral;
+pub mod graph;
+pub mod hub;
+pub mod job;
+pub mod leb;
+pub mod message;
+pub mod opener;
+pub mod parking;
+pub mod peer;
+pub mod remote;
+pub mod reply;
+pub mod requests;
+pub mod snapshot;
+pub mod storage;
+pub mod wire;

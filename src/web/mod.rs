@@ -1,1 +1,106 @@
 //! HTTP and WebSocket.
+//!
+//! A stream that a listener accepted is served by hyper ([`Web::serve`]) until it becomes a WebSocket (`routes`), which
+//! then lives in a task of its own (`socket`).
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::{Semaphore, watch};
+
+use crate::access::Access;
+use crate::config::Limits;
+use crate::engine::Engine;
+use crate::listen::{Serve, stopped};
+use half_open::HalfOpen;
+
+pub use admin_http::AdminHttp;
+
+pub mod admin;
+mod admin_http;
+mod answer;
+mod frame;
+mod half_open;
+mod handshake;
+mod liveness;
+mod reader;
+mod routes;
+mod send;
+mod socket;
+mod token;
+
+/// Bytes of a request's head; more is answered with 431.
+const MAX_HEAD_BYTES: usize = 16 * 1024;
+/// Headers of a request.
+const MAX_HEADERS: usize = 64;
+/// Connections that have not become a WebSocket; beyond it the oldest is dropped.
+pub const MAX_HALF_OPEN: usize = 256;
+
+/// Serves HTTP and WebSocket. Cheap to clone; each connection holds one while it lives.
+#[derive(Clone)]
+pub struct Web {
+    shared: Arc<Shared>,
+    /// True from when the server stops. Its sender can wait for all connections to be gone ([`watch::Sender::closed`]).
+    stopping: watch::Receiver<bool>,
+}
+
+struct Shared {
+    engine: Engine,
+    access: Arc<Access>,
+    limits: Limits,
+    connections: Arc<Semaphore>,
+    half_open: Arc<HalfOpen>,
+    /// Bytes of large messages that may be half received, over all connections.
+    receive_budget: Arc<Semaphore>,
+}
+
+impl Web {
+    /// `stopping` turns true when connections should come to an end.
+    pub fn new(engine: Engine, access: Arc<Access>, limits: Limits, stopping: watch::Receiver<bool>) -> Self {
+        let shared = Shared {
+            engine,
+            access,
+            connections: Arc::new(Semaphore::new(limits.connections)),
+            half_open: HalfOpen::new(MAX_HALF_OPEN),
+            // Two of the largest: one slow upload does not keep another from its turn.
+            receive_budget: Arc::new(Semaphore::new(2 * limits.message_bytes)),
+            limits,
+        };
+        Self { shared: Arc::new(shared), stopping }
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Serve<S> for Web {
+    /// Over HTTP until the connection ends or becomes a WebSocket.
+    async fn serve(self, stream: S) {
+        let place = self.shared.half_open.enter();
+        let mut stopping = self.stopping.clone();
+        let web = &self;
+        let service = service_fn(async |request| Ok::<_, Infallible>(routes::route(request, web)));
+        let mut connection = std::pin::pin!(
+            http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(self.shared.limits.handshake_timeout)
+                .max_buf_size(MAX_HEAD_BYTES)
+                .max_headers(MAX_HEADERS)
+                .serve_connection(TokioIo::new(stream), service)
+                .with_upgrades()
+        );
+        tokio::select! {
+            served = &mut connection => {
+                if let Err(error) = served {
+                    tracing::debug!(%error, "HTTP connection ended");
+                }
+                return;
+            }
+            () = place.evicted() => return,
+            () = stopped(&mut stopping) => {}
+        }
+        connection.as_mut().graceful_shutdown();
+        let _ = connection.await;
+    }
+}

@@ -1,0 +1,112 @@
+//! What can go wrong, and why a token is refused.
+
+use crate::store::StoreError;
+
+/// An operation on sessions failed.
+#[derive(Debug, thiserror::Error)]
+pub enum AccessError {
+    /// A session's name is unusable.
+    #[error("the name {0:?} cannot be used: give 1 to {max} bytes without control characters, not starting or ending in a space", max = super::MAX_NAME_BYTES)]
+    Name(String),
+    /// A token's life is out of range.
+    #[error("a token cannot live for {0} seconds: choose between 1 second and 3650 days")]
+    Life(u64),
+    /// The limit is reached.
+    #[error("there are already {max} sessions: revoke some that are not in use", max = super::MAX_SESSIONS)]
+    TooMany,
+    /// Nothing to revoke.
+    #[error("no session has the id or name {0:?}: `groundmist-sync token list` shows them")]
+    NotFound(String),
+    /// A name that several sessions share.
+    #[error("several sessions are named {name:?}: revoke one by its id: {ids}")]
+    Ambiguous {
+        /// The name.
+        name: String,
+        /// Ids and namespaces.
+        ids: String,
+    },
+    /// The store could not be read.
+    #[error("{what} failed: {source}")]
+    Read {
+        /// What was being done.
+        what: &'static str,
+        /// Why.
+        source: Box<StoreError>,
+    },
+    /// The store could not be written.
+    #[error("{what} failed, nothing was changed for certain: {reason}")]
+    Commit {
+        /// What was being done.
+        what: &'static str,
+        /// Why.
+        reason: String,
+    },
+    /// The random source or the signature failed.
+    #[error("{what} failed: {reason}")]
+    Crypto {
+        /// What was being done.
+        what: &'static str,
+        /// Why.
+        reason: String,
+    },
+}
+
+impl AccessError {
+    pub(super) fn read(what: &'static str, source: StoreError) -> Self {
+        Self::Read { what, source: Box::new(source) }
+    }
+
+    /// The `error` code in JSON answers.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Name(_) => "bad_name",
+            Self::Life(_) => "bad_life",
+            Self::TooMany => "too_many_sessions",
+            Self::NotFound(_) => "not_found",
+            Self::Ambiguous { .. } => "ambiguous_name",
+            Self::Read { .. } | Self::Commit { .. } => "store_failed",
+            Self::Crypto { .. } => "internal",
+        }
+    }
+}
+
+/// Why a sync token is refused: told to the client, so it says what to do and nothing about the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// Not a token of this server.
+    #[error("this is not a sync token of this server ({0}): get a new one")]
+    Invalid(&'static str),
+    /// Its time is over.
+    #[error("this sync token has expired: authenticate again, or create a new token on the server")]
+    Expired,
+    /// The owner took it back.
+    #[error("this sync token was revoked: ask the server's owner for access, then get a new one")]
+    Revoked,
+    /// The store did not answer.
+    #[error(
+        "the server cannot check this sync token now: try again later; its owner finds the reason in its log"
+    )]
+    Unverifiable,
+}
+
+impl Refused {
+    /// The `error` code in JSON answers.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Invalid(_) => "token_invalid",
+            Self::Expired => "token_expired",
+            Self::Revoked => "token_revoked",
+            Self::Unverifiable => "token_unverifiable",
+        }
+    }
+
+    /// The reason of a WebSocket close (at most 123 bytes).
+    pub fn close_reason(&self) -> &'static str {
+        match self {
+            Self::Invalid(_) => "sync token invalid",
+            Self::Expired => "sync token expired",
+            Self::Revoked => "sync token revoked",
+            Self::Unverifiable => "sync token cannot be checked now",
+        }
+    }
+}

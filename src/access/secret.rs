@@ -1,0 +1,152 @@
+//! The server's own secret: given by configuration, or made on the first start.
+
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use crate::config::{Config, MIN_SECRET_BYTES, Secret};
+
+/// Name of the generated secret inside the data directory.
+pub const SECRET_FILE: &str = "secret.key";
+/// Bytes of a generated secret: as many as HS256's hash.
+const GENERATED_BYTES: usize = 32;
+
+/// The secret cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum SecretError {
+    /// A file operation failed.
+    #[error("{operation} {path} failed: {source}", path = path.display())]
+    Io {
+        /// What was being done.
+        operation: &'static str,
+        /// To which file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The file is damaged.
+    #[error(
+        "{path} holds {bytes} bytes, a secret has at least {MIN_SECRET_BYTES}: restore it from a backup, or delete it to get a new one (all tokens then have to be made anew)",
+        path = path.display()
+    )]
+    Short {
+        /// Which file.
+        path: PathBuf,
+        /// Its size.
+        bytes: usize,
+    },
+    /// No random bytes.
+    #[error("the system's random source failed: {0}")]
+    Random(getrandom::Error),
+}
+
+/// The configured secret, or the one in the data directory, made there if missing. Call it with the store
+/// open: the store's lock keeps a second server from making another.
+///
+/// # Errors
+/// The file cannot be read, written or trusted.
+pub fn load_or_create(config: &Config) -> Result<Secret, SecretError> {
+    match &config.secret {
+        Some(secret) => Ok(secret.clone()),
+        None => from_data_dir(&config.data_dir),
+    }
+}
+
+fn from_data_dir(data_dir: &Path) -> Result<Secret, SecretError> {
+    let path = data_dir.join(SECRET_FILE);
+    let io = |operation, source| SecretError::Io { operation, path: path.clone(), source };
+    match fs::read(&path) {
+        Ok(bytes) if bytes.len() < MIN_SECRET_BYTES => {
+            Err(SecretError::Short { path: path.clone(), bytes: bytes.len() })
+        }
+        Ok(bytes) => {
+            let mode = fs::metadata(&path).map_err(|e| io("looking at", e))?.permissions().mode();
+            if mode & 0o077 != 0 {
+                fs::set_permissions(&path, Permissions::from_mode(0o600))
+                    .map_err(|e| io("closing to other users", e))?;
+                tracing::warn!(
+                    file = %path.display(),
+                    "the secret could be read by other users of this machine; now it cannot. If one of them is not to be trusted, delete it and restart: all tokens then have to be made anew"
+                );
+            }
+            Ok(Secret::new(&bytes))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => create(data_dir, &path),
+        Err(error) => Err(io("reading", error)),
+    }
+}
+
+/// Whole or not at all, whenever the power is cut: written beside, synced, renamed, directory synced.
+fn create(data_dir: &Path, path: &Path) -> Result<Secret, SecretError> {
+    let mut bytes = [0u8; GENERATED_BYTES];
+    getrandom::fill(&mut bytes).map_err(SecretError::Random)?;
+    let beside = data_dir.join(format!("{SECRET_FILE}.new"));
+    let io = |operation, path: &Path, source| SecretError::Io { operation, path: path.into(), source };
+    match fs::remove_file(&beside) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(io("removing", &beside, e)),
+        _ => {}
+    }
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&beside)
+        .map_err(|e| io("creating", &beside, e))?;
+    file.write_all(&bytes).and_then(|()| file.sync_all()).map_err(|e| io("writing", &beside, e))?;
+    fs::rename(&beside, path).map_err(|e| io("putting in place", path, e))?;
+    File::open(data_dir).and_then(|dir| dir.sync_all()).map_err(|e| io("syncing", data_dir, e))?;
+    tracing::info!(file = %path.display(), "made the secret that signs sync tokens");
+    Ok(Secret::new(&bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn made_once_private_and_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(SECRET_FILE);
+        let first = from_data_dir(dir.path()).unwrap();
+        assert_eq!((first.as_bytes().len(), mode(&path)), (GENERATED_BYTES, 0o600));
+        assert_ne!(first.as_bytes(), [0u8; GENERATED_BYTES]);
+        assert_eq!(from_data_dir(dir.path()).unwrap(), first);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "nothing is left beside it");
+        let other = tempfile::tempdir().unwrap();
+        assert_ne!(from_data_dir(other.path()).unwrap(), first);
+    }
+
+    #[test]
+    fn an_interrupted_start_does_not_matter() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("secret.key.new"), b"cut").unwrap();
+        assert_eq!(from_data_dir(dir.path()).unwrap().as_bytes().len(), GENERATED_BYTES);
+    }
+
+    #[test]
+    fn an_open_file_is_closed_and_a_short_one_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(SECRET_FILE);
+        let first = from_data_dir(dir.path()).unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
+        assert_eq!(from_data_dir(dir.path()).unwrap(), first);
+        assert_eq!(mode(&path), 0o600);
+        fs::write(&path, b"fifteen bytes..").unwrap();
+        let error = from_data_dir(dir.path()).unwrap_err().to_string();
+        assert!(
+            error.contains("15 bytes") && error.contains("secret.key") && !error.contains("fifteen"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_missing_directory_is_named() {
+        let error = from_data_dir(Path::new("/nonexistent/groundmist")).unwrap_err().to_string();
+        assert!(error.contains("creating /nonexistent/groundmist/secret.key.new"), "{error}");
+    }
+}

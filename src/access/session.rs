@@ -1,0 +1,126 @@
+//! A session: the row behind a sync token.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::AccessError;
+use crate::config::TOKEN_LIFE;
+use crate::store::Op;
+use crate::types::{Millis, Namespace};
+
+/// Longest name of a session in bytes.
+pub const MAX_NAME_BYTES: usize = 64;
+/// `client_id` of tokens made on the command line. No app can have it: theirs are URLs.
+pub const LOCAL_CLIENT: &str = "local:command-line";
+/// DID of command-line tokens while no owner DID is known: root on this machine acts for the owner.
+pub const LOCAL_DID: &str = "did:local:owner";
+
+/// Who may do what in which namespace, until when. Its JSON is the row in the store.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Session {
+    /// Names the session for ever; not a secret.
+    pub id: String,
+    /// All that it can see.
+    #[serde(with = "namespace_text")]
+    pub namespace: Namespace,
+    /// What people call it; need not be unique.
+    pub name: String,
+    /// On whose behalf.
+    pub did: String,
+    /// Which app, or [`LOCAL_CLIENT`].
+    pub client_id: String,
+    /// Changes from it are ignored.
+    pub read_only: bool,
+    /// When it began; whole seconds.
+    pub created: Millis,
+    /// When it ends; whole seconds.
+    pub expires: Millis,
+    /// When a socket was last opened with it, to the hour.
+    pub last_used: Option<Millis>,
+}
+
+/// What a new session is to be.
+#[derive(Debug, Clone)]
+pub struct NewSession {
+    /// All that it can see.
+    pub namespace: Namespace,
+    /// What people call it, at most [`MAX_NAME_BYTES`].
+    pub name: String,
+    /// On whose behalf.
+    pub did: String,
+    /// Which app, or [`LOCAL_CLIENT`].
+    pub client_id: String,
+    /// It may only read.
+    pub read_only: bool,
+    /// How long it lasts, within [`TOKEN_LIFE`]; the configured life if `None`.
+    pub life: Option<Duration>,
+}
+
+impl NewSession {
+    pub(super) fn into_session(self, now: Millis, default_life: Duration) -> Result<Session, AccessError> {
+        let name_ok = (1..=MAX_NAME_BYTES).contains(&self.name.len())
+            && self.name.trim() == self.name
+            && !self.name.chars().any(char::is_control);
+        if !name_ok {
+            return Err(AccessError::Name(self.name.chars().take(MAX_NAME_BYTES).collect()));
+        }
+        let life = self.life.unwrap_or(default_life);
+        if !TOKEN_LIFE.contains(&life) {
+            return Err(AccessError::Life(life.as_secs()));
+        }
+        // Whole seconds, as in the token, so that token and row agree to the digit.
+        let created = now / 1000 * 1000;
+        Ok(Session {
+            id: new_id()?,
+            namespace: self.namespace,
+            name: self.name,
+            did: self.did,
+            client_id: self.client_id,
+            read_only: self.read_only,
+            created,
+            expires: created.saturating_add(life.as_secs().saturating_mul(1000)),
+            last_used: None,
+        })
+    }
+}
+
+impl Session {
+    /// Reads a row; `None` if it is not one of that id.
+    pub(super) fn read(id: &str, row: &[u8]) -> Option<Self> {
+        serde_json::from_slice::<Self>(row).ok().filter(|session| session.id == id)
+    }
+
+    /// The operation that stores it.
+    pub(super) fn write(&self) -> Result<Op, AccessError> {
+        let row = serde_json::to_vec(self).map_err(|error| AccessError::Crypto {
+            what: "writing the session as JSON",
+            reason: error.to_string(),
+        })?;
+        Ok(Op::Session { id: self.id.clone(), row: Some(row) })
+    }
+}
+
+/// 96 random bits: unique without looking, short enough to type.
+fn new_id() -> Result<String, AccessError> {
+    let mut bytes = [0u8; 12];
+    getrandom::fill(&mut bytes).map_err(|error| AccessError::Crypto {
+        what: "drawing a session id from the system's random source",
+        reason: error.to_string(),
+    })?;
+    Ok(bs58::encode(bytes).into_string())
+}
+
+mod namespace_text {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    use crate::types::Namespace;
+
+    pub(super) fn serialize<S: Serializer>(namespace: &Namespace, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(namespace.as_str())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Namespace, D::Error> {
+        String::deserialize(from)?.parse().map_err(D::Error::custom)
+    }
+}

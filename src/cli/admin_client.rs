@@ -1,0 +1,111 @@
+//! Talks to the running server over its admin socket.
+
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::header::{CONTENT_TYPE, HOST};
+use hyper::{Method, Request};
+use hyper_util::rt::TokioIo;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::net::UnixStream;
+
+use super::CliError;
+use crate::config::Config;
+
+/// Longest wait for an answer: a commit on a slow disk, with room.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Largest answer: 10,000 sessions have some 4 MB.
+const MAX_ANSWER_BYTES: usize = 32 << 20;
+
+/// Sends one request and reads its JSON answer.
+pub(super) fn call<T: DeserializeOwned>(
+    config: &Config,
+    method: Method,
+    path: &str,
+    body: Option<&impl Serialize>,
+) -> Result<T, CliError> {
+    let body = match body {
+        Some(body) => serde_json::to_vec(body).map_err(|error| CliError::failed("internal", error))?,
+        None => Vec::new(),
+    };
+    let request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header(HOST, "localhost")
+        .header(CONTENT_TYPE, "application/json")
+        .body(Full::new(Bytes::from(body)))
+        .map_err(|error| CliError::failed("internal", error))?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| CliError::failed("internal", error))?;
+    let socket = config.admin_socket();
+    let answer = runtime.block_on(async { tokio::time::timeout(PATIENCE, exchange(&socket, request)).await });
+    let (ok, bytes) = answer.unwrap_or_else(|_| {
+        let waited = PATIENCE.as_secs();
+        Err(CliError::failed(
+            "no_answer",
+            format!("the server at {} did not answer within {waited} s: its log says more", socket.display()),
+        ))
+    })?;
+    if !ok {
+        return Err(refusal(&bytes));
+    }
+    serde_json::from_slice(&bytes).map_err(|error| {
+        CliError::failed(
+            "bad_answer",
+            format!(
+                "the server's answer is not understood ({error}): is it of another version than this command ({})? Restart it",
+                env!("CARGO_PKG_VERSION")
+            ),
+        )
+    })
+}
+
+async fn exchange(socket: &Path, request: Request<Full<Bytes>>) -> Result<(bool, Bytes), CliError> {
+    let lost = |error: &dyn std::fmt::Display| {
+        CliError::failed("no_answer", format!("the server at {} hung up: {error}", socket.display()))
+    };
+    let stream = UnixStream::connect(socket).await.map_err(|error| unreachable(socket, &error))?;
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| lost(&error))?;
+    let connection = tokio::spawn(connection);
+    let response = sender.send_request(request).await.map_err(|error| lost(&error))?;
+    let ok = response.status().is_success();
+    let body = Limited::new(response.into_body(), MAX_ANSWER_BYTES).collect().await;
+    connection.abort();
+    body.map(|body| (ok, body.to_bytes())).map_err(|error| lost(&error))
+}
+
+fn unreachable(socket: &Path, error: &io::Error) -> CliError {
+    let socket = socket.display();
+    match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => CliError::NotRunning(format!(
+            "no server is running at {socket}: start it (`systemctl start groundmist-sync`, or `groundmist-sync serve`); if it has another data directory, give that with --data-dir"
+        )),
+        io::ErrorKind::PermissionDenied => CliError::failed(
+            "permission",
+            format!(
+                "{socket} may not be opened by this user: run the command as root (sudo) or as the user the server runs as"
+            ),
+        ),
+        _ => CliError::failed("no_answer", format!("connecting to {socket} failed: {error}")),
+    }
+}
+
+/// The server's own words.
+fn refusal(body: &[u8]) -> CliError {
+    #[derive(serde::Deserialize)]
+    struct Refusal {
+        error: String,
+        message: String,
+    }
+    match serde_json::from_slice::<Refusal>(body) {
+        Ok(refusal) => CliError::Failed { code: refusal.error, message: refusal.message },
+        Err(_) => CliError::failed("bad_answer", "the server refused without a reason: its log says more"),
+    }
+}

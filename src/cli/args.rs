@@ -1,0 +1,101 @@
+//! The command line's shape and its help.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+const AFTER_HELP: &str = "\
+Exit codes:
+  0   done
+  1   it failed, or status found the server in trouble
+  2   the command line is not understood
+  69  the command needs the running server and there is none
+  78  the configuration has to be put right";
+
+/// One person's Automerge sync server.
+#[derive(Debug, Parser)]
+#[command(name = "groundmist-sync", version, after_help = AFTER_HELP, max_term_width = 100)]
+pub(super) struct Args {
+    /// Print results and errors as JSON
+    #[arg(long, global = true)]
+    pub(super) json: bool,
+    /// Configuration file [default: /etc/groundmist-sync/config.toml, if there is one]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
+    /// Directory of the store, the secret and the admin socket [default: /var/lib/groundmist-sync]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(super) data_dir: Option<PathBuf>,
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Run the server until it is told to stop
+    Serve(Serve),
+    /// Make, list and revoke the sync tokens of devices (needs the running server)
+    Token {
+        #[command(subcommand)]
+        command: TokenCommand,
+    },
+    /// Say how the running server is
+    Status,
+    /// Look at the configuration
+    Config {
+        #[command(subcommand)]
+        command: ConfigCommand,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Serve {
+    /// Try it out: no configuration needed, fresh data that is removed at the end unless --data-dir is
+    /// given, and a URL with a token on stdout
+    #[arg(long)]
+    pub(super) dev: bool,
+    /// Port to listen on, 0 for any free one [default: 3030]
+    #[arg(long, value_name = "PORT")]
+    pub(super) port: Option<u16>,
+    /// error, warn, info, debug or trace [default: info]
+    #[arg(long, value_name = "LEVEL")]
+    pub(super) log_level: Option<String>,
+    /// auto, text, json or journald [default: auto]
+    #[arg(long, value_name = "FORMAT")]
+    pub(super) log_format: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum TokenCommand {
+    /// Make a sync token and print it; it cannot be shown again
+    Create(CreateToken),
+    /// List sync tokens and sessions, those that expired lately included
+    List,
+    /// Revoke a sync token and close its connections
+    Revoke {
+        /// The id, or the name if only one has it
+        #[arg(value_name = "ID|NAME")]
+        id_or_name: String,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct CreateToken {
+    /// What you call the device
+    #[arg(long)]
+    pub(super) name: String,
+    /// The app's lexicon authority domain, such as xyz.example: the token sees its documents only
+    #[arg(long, value_name = "DOMAIN")]
+    pub(super) namespace: String,
+    /// It may only read
+    #[arg(long)]
+    pub(super) read_only: bool,
+    /// How long it is good for, such as 12h or 30d [default: access.token_life, 30d]
+    #[arg(long, value_name = "TIME")]
+    pub(super) expires: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum ConfigCommand {
+    /// Check everything and show each setting with where it comes from
+    Check,
+}

@@ -1,0 +1,169 @@
+//! Configuration: defaults, file, environment, flags; all of it checked before a socket opens.
+//!
+//! Every setting's key, default and range is in `settings.rs`.
+
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::engine::EngineOptions;
+use crate::store::StoreOptions;
+
+mod error;
+mod reader;
+mod settings;
+mod sources;
+mod units;
+mod values;
+
+pub use error::{ConfigError, Problem};
+pub use reader::Effective;
+pub use settings::Loaded;
+pub use sources::{Flags, Sources};
+pub use units::{parse_duration, show_duration};
+pub use values::{LogFormat, LogLevel, MIN_SECRET_BYTES, Owner, Secret};
+
+/// Where the configuration file is unless `--config` says otherwise.
+pub const DEFAULT_FILE: &str = "/etc/groundmist-sync/config.toml";
+/// Shortest and longest life of a sync token.
+pub const TOKEN_LIFE: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(3650 * 86_400);
+/// Name of the admin socket inside the data directory.
+pub const ADMIN_SOCKET: &str = "admin.sock";
+
+/// The checked configuration.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Directory of the store, the secret and the admin socket. Default `/var/lib/groundmist-sync`.
+    pub data_dir: PathBuf,
+    /// `data_dir` is a fresh path (of `serve --dev`) that does not exist yet and is to be removed at exit.
+    pub data_dir_is_temporary: bool,
+    /// Whose server this is; nobody can authenticate as the owner while it is missing.
+    pub owner: Option<Owner>,
+    /// Signs sync tokens; from `secret` or the file named by `secret_file`, at least 16 bytes. Generated when missing.
+    pub secret: Option<Secret>,
+    /// Sockets.
+    pub listen: Listen,
+    /// The sync protocol.
+    pub sync: Sync,
+    /// Memory.
+    pub memory: Memory,
+    /// What one client, or all of them, may use.
+    pub limits: Limits,
+    /// The store.
+    pub storage: Storage,
+    /// Sessions and tokens.
+    pub access: Access,
+    /// Logging.
+    pub log: Log,
+}
+
+/// Section `listen`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listen {
+    /// Plain HTTP and WebSocket, loopback only. Port 0: any free port. `listen.port` replaces its port.
+    /// Default `127.0.0.1:3030`.
+    pub address: SocketAddr,
+}
+
+/// Section `sync`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sync {
+    /// Offer every document of the namespace to a new peer. Default false.
+    pub announce: bool,
+    /// How long a peer that was asked for a document may take before that counts as "no".
+    /// Default 10s, from 100ms to 300s.
+    pub request_timeout: Duration,
+}
+
+/// Section `memory`. Bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Memory {
+    /// Change graphs and recent changes, before the least recently used go. Default 24 MiB, from 1 MiB to 64 GiB.
+    pub budget: usize,
+    /// The store's page cache. Default 8 MiB, from 1 MiB to 64 GiB.
+    pub redb_cache: usize,
+}
+
+/// Section `limits`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of one WebSocket message (all its frames together). Default 32 MiB, from 64 KiB to 1 GiB.
+    pub message_bytes: usize,
+    /// Bytes one received change or document may inflate to. Default 128 MiB, from 64 KiB to 4 GiB.
+    pub inflated_bytes: usize,
+    /// Documents one connection may have open. Default 50,000, from 1 to 10,000,000.
+    pub documents: usize,
+    /// Requests for unknown documents one connection may have pending. Default 1,000, from 1 to 1,000,000.
+    pub requests: usize,
+    /// WebSocket connections of the whole server. Default 1,000, from 1 to 100,000.
+    pub connections: usize,
+    /// Time for a connection to send its HTTP headers and, after the upgrade, its `join`.
+    /// Default 10s, from 100ms to 300s.
+    pub handshake_timeout: Duration,
+    /// Time between pings; a peer that was silent from one to the next is dropped. Also how long one write may stall.
+    /// Default 30s, from 100ms to 1h.
+    pub ping_interval: Duration,
+    /// Bytes queued for one connection before its documents are only marked as behind.
+    /// Default 1 MiB, from 64 KiB to 1 GiB.
+    pub outbox_bytes: usize,
+    /// Bytes received from one connection and not yet worked off before its reading pauses; not below
+    /// `message_bytes`. Default 64 MiB, from 64 KiB to 2 GiB.
+    pub inbox_bytes: usize,
+}
+
+/// Section `storage`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Storage {
+    /// Changes a document's tail needs before it is compacted. Default 1,024, from 1 to 10,000,000.
+    pub compact_floor: u64,
+    /// How long a tail stays as rows before it may be compacted. Default 1h, up to 365d.
+    pub compact_grace: Duration,
+}
+
+/// Section `access`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Access {
+    /// How long a new sync token is good for. Default 30d, within [`TOKEN_LIFE`].
+    pub token_life: Duration,
+}
+
+/// Section `log`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Log {
+    /// Least important level that is shown. Default info.
+    pub level: LogLevel,
+    /// How lines look and where they go. Default auto.
+    pub format: LogFormat,
+}
+
+impl Config {
+    /// Path of the admin socket.
+    pub fn admin_socket(&self) -> PathBuf {
+        self.data_dir.join(ADMIN_SOCKET)
+    }
+
+    /// What the engine needs of it. Two shards at most: one thread relays far more than a person's devices send.
+    pub fn engine_options(&self) -> EngineOptions {
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let millis = |d: Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
+        EngineOptions {
+            shards: cores.min(2),
+            memory_budget: self.memory.budget,
+            outbox_bytes: self.limits.outbox_bytes,
+            inbox_bytes: self.limits.inbox_bytes,
+            max_documents: self.limits.documents,
+            max_requests: self.limits.requests,
+            max_inflated_bytes: self.limits.inflated_bytes,
+            request_timeout_ms: millis(self.sync.request_timeout),
+            announce: self.sync.announce,
+            compact_grace_ms: millis(self.storage.compact_grace),
+            compact_floor: self.storage.compact_floor,
+        }
+    }
+
+    /// What the store needs of it.
+    pub fn store_options(&self) -> StoreOptions {
+        StoreOptions { cache_bytes: self.memory.redb_cache }
+    }
+}

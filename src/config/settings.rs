@@ -1,0 +1,215 @@
+//! Every setting: its key, default and range, each once.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use super::error::ConfigError;
+use super::reader::{Effective, Reader};
+use super::sources::{Merged, Sources};
+use super::{
+    ADMIN_SOCKET, Access, Config, Limits, Listen, Log, LogFormat, LogLevel, MIN_SECRET_BYTES, Memory, Owner,
+    Secret, Storage, Sync, TOKEN_LIFE,
+};
+
+/// Key of the port that `PORT` and `--port` put in place of the one in `listen.address`.
+pub(super) const PORT: &str = "listen.port";
+/// Longest path of a Unix socket in bytes (`sun_path` less its NUL).
+const MAX_SOCKET_PATH_BYTES: usize = 107;
+/// Most bytes of a secret file.
+const MAX_SECRET_BYTES: u64 = 4096;
+
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+const SECOND: Duration = Duration::from_secs(1);
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// A checked configuration, and every setting with its source.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// What the server runs with.
+    pub config: Config,
+    /// What `config check` shows.
+    pub settings: Vec<Effective>,
+}
+
+impl Config {
+    /// Reads and checks everything.
+    ///
+    /// # Errors
+    /// Everything that is wrong, at once.
+    pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
+        let mut reader = Reader::new(Merged::read(sources)?);
+        let config = read(&mut reader, sources.dev);
+        let known: Vec<&'static str> = reader.effective.iter().map(|row| row.key).collect();
+        Ok(Loaded { config, settings: reader.finish(&known)? })
+    }
+}
+
+fn read(r: &mut Reader, dev: bool) -> Config {
+    let (data_dir, data_dir_is_temporary) = data_dir(r, dev);
+    let config = Config {
+        data_dir,
+        data_dir_is_temporary,
+        owner: r.parsed("owner", None, |text| match Owner::from_str(text) {
+            Ok(owner) => Ok((owner.clone(), owner.as_str().to_owned())),
+            Err(fix) => Err(format!("is neither a DID nor a handle: {fix}")),
+        }),
+        secret: secret(r),
+        listen: Listen { address: address(r) },
+        sync: Sync {
+            announce: r.flag("sync.announce", false),
+            request_timeout: r.time("sync.request_timeout", 10 * SECOND, SECOND / 10..=300 * SECOND),
+        },
+        memory: Memory {
+            budget: r.bytes("memory.budget", 24 * MIB, MIB..=64 * GIB),
+            redb_cache: r.bytes("memory.redb_cache", 8 * MIB, MIB..=64 * GIB),
+        },
+        limits: Limits {
+            message_bytes: r.bytes("limits.message_bytes", 32 * MIB, 64 * KIB..=GIB),
+            inflated_bytes: r.bytes("limits.inflated_bytes", 128 * MIB, 64 * KIB..=4 * GIB),
+            documents: r.count("limits.documents", 50_000, 1..=10_000_000),
+            requests: r.count("limits.requests", 1_000, 1..=1_000_000),
+            connections: r.count("limits.connections", 1_000, 1..=100_000),
+            handshake_timeout: r.time("limits.handshake_timeout", 10 * SECOND, SECOND / 10..=300 * SECOND),
+            ping_interval: r.time("limits.ping_interval", 30 * SECOND, SECOND / 10..=3600 * SECOND),
+            outbox_bytes: r.bytes("limits.outbox_bytes", MIB, 64 * KIB..=GIB),
+            inbox_bytes: r.bytes("limits.inbox_bytes", 64 * MIB, 64 * KIB..=2 * GIB),
+        },
+        storage: Storage {
+            compact_floor: r.count("storage.compact_floor", 1_024, 1..=10_000_000) as u64,
+            compact_grace: r.time("storage.compact_grace", 3600 * SECOND, Duration::ZERO..=365 * DAY),
+        },
+        access: Access { token_life: r.time("access.token_life", 30 * DAY, TOKEN_LIFE) },
+        log: Log {
+            level: choice(r, "log.level", LogLevel::Info, LogLevel::as_str, LogLevel::CHOICES),
+            format: choice(r, "log.format", LogFormat::Auto, LogFormat::as_str, LogFormat::CHOICES),
+        },
+    };
+    check_together(r, &config);
+    config
+}
+
+/// What no setting shows alone.
+fn check_together(r: &mut Reader, config: &Config) {
+    let from = |r: &Reader, keys: &[&str]| -> String {
+        let found: Vec<&str> = keys.iter().filter_map(|key| r.origin(key)).collect();
+        if found.is_empty() { "default".into() } else { found.join(" and ") }
+    };
+    if config.limits.inbox_bytes < config.limits.message_bytes {
+        let origin = from(r, &["limits.inbox_bytes", "limits.message_bytes"]);
+        let fix = "is less than limits.message_bytes, so the largest message could never be received: make it at least as large, better twice";
+        r.problem("limits.inbox_bytes", origin, fix.into());
+    }
+    let socket = config.data_dir.join(ADMIN_SOCKET);
+    if socket.as_os_str().len() > MAX_SOCKET_PATH_BYTES {
+        let origin = from(r, &["data_dir"]);
+        let longest = MAX_SOCKET_PATH_BYTES - ADMIN_SOCKET.len() - 1;
+        r.problem(
+            "data_dir",
+            origin,
+            format!("is too long a path for the admin socket inside it: use one of at most {longest} bytes"),
+        );
+    }
+}
+
+fn data_dir(r: &mut Reader, dev: bool) -> (PathBuf, bool) {
+    let fallback = if dev { fresh_dir() } else { PathBuf::from("/var/lib/groundmist-sync") };
+    let shown = fallback.display().to_string();
+    let dir = r.parsed("data_dir", Some((fallback.clone(), shown)), |text| {
+        let path = std::path::absolute(text).map_err(|error| format!("is not a usable path: {error}"))?;
+        let shown = path.display().to_string();
+        Ok((path, shown))
+    });
+    let temporary = dev && r.origin("data_dir").is_none();
+    (dir.unwrap_or(fallback), temporary)
+}
+
+/// A path in the temp directory that nobody else can have guessed.
+fn fresh_dir() -> PathBuf {
+    let mut random = [0u8; 8];
+    // Without random bytes the name may be taken: then making the directory fails, which is safe.
+    let _ = getrandom::fill(&mut random);
+    std::env::temp_dir().join(format!("groundmist-sync-dev-{}", bs58::encode(random).into_string()))
+}
+
+fn address(r: &mut Reader) -> SocketAddr {
+    let default = SocketAddr::from(([127, 0, 0, 1], 3030));
+    let address = r.parsed("listen.address", Some((default, default.to_string())), |text| {
+        let address: SocketAddr = text
+            .parse()
+            .map_err(|_| format!("is not an address and a port: write one such as \"{default}\""))?;
+        if address.ip().is_loopback() {
+            Ok((address, address.to_string()))
+        } else {
+            Err(format!(
+                "can be reached from other machines, and this listener is not encrypted: sync tokens could be read on the way. Listen on 127.0.0.1:{} and put a proxy with TLS in front of it",
+                address.port()
+            ))
+        }
+    });
+    let mut address = address.unwrap_or(default);
+    let port = r.parsed(PORT, None, |text| match text.trim().parse::<u16>() {
+        Ok(port) => Ok((port, port.to_string())),
+        Err(_) => Err("is not a port: write a number from 0 (any free one) to 65535".into()),
+    });
+    if let Some(port) = port {
+        address.set_port(port);
+        let origin = r.origin(PORT).unwrap_or_default().to_owned();
+        r.replace("listen.address", address.to_string(), origin);
+    }
+    address
+}
+
+fn secret(r: &mut Reader) -> Option<Secret> {
+    let hidden = || "(not shown)".to_owned();
+    let long_enough = |bytes: &[u8]| {
+        if bytes.len() >= MIN_SECRET_BYTES {
+            Ok((Secret::new(bytes), hidden()))
+        } else {
+            Err(format!(
+                "has {} bytes, which could be guessed: use at least {MIN_SECRET_BYTES} (`openssl rand -hex 32` makes a good one), or leave it out to have one made",
+                bytes.len()
+            ))
+        }
+    };
+    let given = r.parsed("secret", None, |text| long_enough(text.as_bytes()));
+    let mut read = None;
+    r.parsed("secret_file", None, |text| {
+        let bytes = read_secret(Path::new(text)).map_err(|error| format!("cannot be read: {error}"))?;
+        let end = bytes.iter().rposition(|b| !b"\r\n".contains(b)).map_or(0, |last| last + 1);
+        read = Some(long_enough(&bytes[..end])?.0);
+        Ok(((), text.to_owned()))
+    });
+    if let (Some(one), Some(other)) = (r.origin("secret"), r.origin("secret_file")) {
+        let origin = format!("{one} and {other}");
+        r.problem("secret", origin, "secret and secret_file are both set: keep one of them".into());
+    }
+    given.or(read)
+}
+
+fn read_secret(path: &Path) -> std::io::Result<Vec<u8>> {
+    use std::io::Read as _;
+    let mut bytes = Vec::new();
+    std::fs::File::open(path)?.take(MAX_SECRET_BYTES + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MAX_SECRET_BYTES {
+        return Err(std::io::Error::other(format!("it is larger than {MAX_SECRET_BYTES} bytes")));
+    }
+    Ok(bytes)
+}
+
+fn choice<T: FromStr + Copy>(
+    r: &mut Reader,
+    key: &'static str,
+    default: T,
+    as_str: fn(T) -> &'static str,
+    choices: &[&str],
+) -> T {
+    let value = r.parsed(key, Some((default, as_str(default).to_owned())), |text| {
+        let value = T::from_str(text).map_err(|_| format!("is not one of {}", choices.join(", ")))?;
+        Ok((value, as_str(value).to_owned()))
+    });
+    value.unwrap_or(default)
+}

@@ -1,0 +1,164 @@
+//! A joined connection's two halves: messages in, decoded and checked; messages out.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::sync::Semaphore;
+
+use super::Core;
+use super::outbox::{Outbox, Outgoing};
+use super::shard::Input;
+use crate::sync::hub::{Incoming, hub_of};
+use crate::sync::message::SyncMessage;
+use crate::sync::wire::{self, Body, WireError};
+use crate::types::{ConnId, DocumentId, Namespace, PeerId};
+
+/// A payload of more bytes than this is decoded where it does not hold up other connections.
+const LARGE_PAYLOAD: usize = 256 * 1024;
+
+/// The client broke the protocol: send `message` in an `error` message.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Rejected {
+    /// What to tell the client.
+    pub message: String,
+    /// Whether the connection must be closed too.
+    pub fatal: bool,
+}
+
+fn rejected(fatal: bool, why: impl ToString) -> Rejected {
+    Rejected { message: why.to_string(), fatal }
+}
+
+/// A connection's place among the joined; gives it up when dropped.
+pub(super) struct Membership {
+    pub core: Arc<Core>,
+    pub id: ConnId,
+    pub name: (Namespace, PeerId),
+}
+
+impl Drop for Membership {
+    fn drop(&mut self) {
+        self.core.leave(self.id, &self.name);
+    }
+}
+
+/// The receiving half of a joined connection. Dropping both halves leaves.
+pub struct Inbound {
+    membership: Arc<Membership>,
+    inbox: Arc<Semaphore>,
+}
+
+/// The sending half of a joined connection.
+pub struct Outbound {
+    outbox: Arc<Outbox>,
+    _membership: Arc<Membership>,
+}
+
+pub(super) fn pair(
+    membership: Membership,
+    inbox: Arc<Semaphore>,
+    outbox: Arc<Outbox>,
+) -> (Inbound, Outbound) {
+    let membership = Arc::new(membership);
+    (Inbound { membership: membership.clone(), inbox }, Outbound { outbox, _membership: membership })
+}
+
+impl Inbound {
+    /// One binary WebSocket message after `join`: decode, check, hand to its shard. Waits while the inbox is full.
+    /// # Errors
+    /// What the client did wrong.
+    pub async fn receive(&mut self, frame: Bytes) -> Result<(), Rejected> {
+        let core = &self.membership.core;
+        let envelope = wire::decode(&frame).map_err(|error| {
+            let fatal = !matches!(error, WireError::Name(_));
+            rejected(fatal, error)
+        })?;
+        let relayed = matches!(envelope.body, Body::Ephemeral { .. });
+        if !relayed && envelope.sender != self.membership.name.1.as_str() {
+            return Err(rejected(true, "\"senderId\" is not the peer id that this connection joined with"));
+        }
+        if envelope.target.as_deref() != Some(core.peer.as_str()) {
+            return Err(rejected(true, "\"targetId\" is not this server's peer id"));
+        }
+        let document = match &envelope.body {
+            Body::Request { document, .. }
+            | Body::Sync { document, .. }
+            | Body::Unavailable { document }
+            | Body::Ephemeral { document, .. }
+            | Body::RemoteHeads { document, .. } => Some(*document),
+            Body::Leave => {
+                core.send_all(|| Input::Leave(self.membership.id));
+                return Ok(());
+            }
+            Body::RemoteSubscription { .. } => None,
+            Body::Unknown(kind) => {
+                tracing::debug!(kind, "ignoring a message of unknown type");
+                return Ok(());
+            }
+        };
+        let size = frame.len().clamp(1, core.options.inbox_bytes);
+        let permit = self.inbox.clone().acquire_many_owned(size as u32).await;
+        let permit = permit.map_err(|_| rejected(true, "the server is stopping"))?;
+        let sync = match &envelope.body {
+            Body::Request { data, .. } | Body::Sync { data, .. } => {
+                Some(decode_sync(data, core.options.max_inflated_bytes as u64).await?)
+            }
+            _ => None,
+        };
+        let incoming = Incoming { sender: envelope.sender, body: envelope.body, sync };
+        match document {
+            Some(document) => self.to_shard(&document, incoming, permit),
+            None => {
+                // A subscription concerns documents of all shards; the first holds the permit.
+                let Body::RemoteSubscription { add, remove } = &incoming.body else { return Ok(()) };
+                for shard in core.shards.iter().skip(1) {
+                    let body = Body::RemoteSubscription { add: add.clone(), remove: remove.clone() };
+                    let copy = Incoming { sender: incoming.sender.clone(), body, sync: None };
+                    let Ok(none) = self.inbox.clone().try_acquire_many_owned(0) else { continue };
+                    let _ = shard.send(Input::Message(self.membership.id, Box::new(copy), none));
+                }
+                let _ = core.shards[0].send(Input::Message(self.membership.id, Box::new(incoming), permit));
+            }
+        }
+        Ok(())
+    }
+
+    fn to_shard(&self, document: &DocumentId, incoming: Incoming, permit: tokio::sync::OwnedSemaphorePermit) {
+        let shards = &self.membership.core.shards;
+        let shard = &shards[hub_of(document, shards.len())];
+        // A shard that has stopped takes nothing more; the socket is about to be closed.
+        let _ = shard.send(Input::Message(self.membership.id, Box::new(incoming), permit));
+    }
+}
+
+/// Decode and check a sync payload; automerge, which decodes each change, may panic on hostile bytes.
+async fn decode_sync(data: &Bytes, max_inflated: u64) -> Result<SyncMessage, Rejected> {
+    let work = {
+        let data = data.clone();
+        move || catch_unwind(AssertUnwindSafe(|| SyncMessage::decode(&data, max_inflated)))
+    };
+    let decoded = if data.len() > LARGE_PAYLOAD {
+        tokio::task::spawn_blocking(work).await.map_err(|_| rejected(true, "the server is stopping"))?
+    } else {
+        work()
+    };
+    match decoded {
+        Ok(Ok(message)) => Ok(message),
+        Ok(Err(bad)) => Err(rejected(false, format!("sync message: {bad}"))),
+        Err(_) => Err(rejected(false, "sync message: automerge cannot decode it")),
+    }
+}
+
+impl Outbound {
+    /// The next thing to send; `None` when the engine has let go of this connection.
+    pub async fn next(&mut self) -> Option<Outgoing> {
+        self.outbox.next().await
+    }
+
+    /// The bytes last handed out are on the socket: makes room in the outbox.
+    pub fn sent(&mut self, bytes: usize) {
+        self.outbox.sent(bytes);
+    }
+}

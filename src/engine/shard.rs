@@ -1,0 +1,214 @@
+//! A shard's thread: feeds its [`Hub`] and carries out what it wants.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+
+use super::heart::Heart;
+use super::journal::{Journal, Reply};
+use super::now;
+use super::outbox::Outbox;
+use crate::store::Store;
+use crate::sync::conn::{Joining, Out};
+use crate::sync::hub::{Hub, HubOptions, Incoming};
+use crate::sync::job::{Done, Job};
+use crate::sync::wire;
+use crate::types::{ConnId, PeerId};
+
+/// Inputs taken before connections get what is new.
+const BATCH: usize = 256;
+/// How often waiting requests are looked at; idle shards do not wake up.
+const TICK: Duration = Duration::from_millis(200);
+
+/// What a shard is told.
+pub enum Input {
+    /// A connection joined.
+    Join(ConnId, Box<Joining>, Arc<Outbox>),
+    /// A connection is gone.
+    Leave(ConnId),
+    /// A message came; the permit holds its room in the connection's inbox.
+    Message(ConnId, Box<Incoming>, OwnedSemaphorePermit),
+    /// A connection has room again.
+    Room(ConnId),
+    /// The steps handed to the journal are durable, or why not.
+    Committed(Result<(), String>),
+    /// The opener is done.
+    JobDone(Box<Done>),
+    /// Show a sign of life.
+    Ping,
+    /// Make all durable that has come, tell peers, end.
+    Stop(oneshot::Sender<()>),
+}
+
+/// Counters of one shard.
+#[derive(Debug, Default)]
+#[allow(missing_docs)]
+pub struct ShardStats {
+    pub documents_loaded: AtomicU64,
+    pub memory_bytes: AtomicU64,
+    pub changes_in: AtomicU64,
+    pub changes_out: AtomicU64,
+}
+
+/// Handle to a started shard.
+pub struct Shard {
+    /// Where it is told things.
+    pub input: Sender<Input>,
+    /// Its counters.
+    pub stats: Arc<ShardStats>,
+    /// Its proof of life.
+    pub heart: Arc<Heart>,
+}
+
+struct Running {
+    hub: Hub,
+    store: Arc<Store>,
+    journal: Journal,
+    opener: Sender<(Job, Sender<Input>)>,
+    input: Sender<Input>,
+    us: String,
+    outboxes: HashMap<ConnId, (PeerId, Arc<Outbox>)>,
+    committing: bool,
+    stopping: Option<oneshot::Sender<()>>,
+    stats: Arc<ShardStats>,
+    heart: Arc<Heart>,
+}
+
+impl Shard {
+    /// Start the thread.
+    /// # Errors
+    /// The system has no threads left.
+    pub fn start(
+        options: HubOptions,
+        store: Arc<Store>,
+        journal: Journal,
+        opener: Sender<(Job, Sender<Input>)>,
+    ) -> io::Result<Self> {
+        let (input, inputs) = channel();
+        let (stats, heart) = (Arc::new(ShardStats::default()), Arc::new(Heart::default()));
+        let name = format!("shard-{}", options.hub);
+        let mut running = Running {
+            us: format!("groundmist-{}", options.storage),
+            hub: Hub::new(options),
+            store,
+            journal,
+            opener,
+            input: input.clone(),
+            outboxes: HashMap::new(),
+            committing: false,
+            stopping: None,
+            stats: stats.clone(),
+            heart: heart.clone(),
+        };
+        std::thread::Builder::new().name(name).spawn(move || running.run(&inputs))?;
+        Ok(Self { input, stats, heart })
+    }
+}
+
+impl Running {
+    fn run(&mut self, inputs: &Receiver<Input>) {
+        loop {
+            let first = if self.hub.needs_ticks() {
+                inputs.recv_timeout(TICK)
+            } else {
+                inputs.recv().map_err(|_| RecvTimeoutError::Disconnected)
+            };
+            match first {
+                Ok(first) => {
+                    self.take(first);
+                    inputs.try_iter().take(BATCH).for_each(|input| self.take(input));
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            self.hub.tick(now());
+            self.commit();
+            for job in self.hub.take_jobs() {
+                let _ = self.opener.send((job, self.input.clone()));
+            }
+            self.fill_outboxes();
+            self.publish();
+            if self.stopping.is_some() && !self.committing {
+                self.end();
+                return;
+            }
+        }
+    }
+
+    fn take(&mut self, input: Input) {
+        match input {
+            Input::Join(id, joining, outbox) => {
+                self.outboxes.insert(id, (joining.peer.clone(), outbox));
+                self.hub.join(id, *joining, now());
+            }
+            Input::Leave(id) => {
+                if self.outboxes.remove(&id).is_some() {
+                    self.hub.leave(id, now());
+                }
+            }
+            Input::Message(id, incoming, _permit) => self.hub.receive(id, *incoming, &*self.store, now()),
+            Input::Room(id) => self.hub.has_room(id),
+            Input::Committed(result) => {
+                self.committing = false;
+                match result {
+                    Ok(()) => self.hub.committed(&*self.store, now()),
+                    Err(_) => self.hub.commit_failed(&*self.store, now()),
+                }
+            }
+            Input::JobDone(done) => self.hub.job_done(*done, &*self.store, now()),
+            Input::Ping => self.heart.beat(),
+            Input::Stop(reply) => self.stopping = Some(reply),
+        }
+    }
+
+    fn commit(&mut self) {
+        if self.committing {
+            return;
+        }
+        let ops = self.hub.take_ops(now());
+        if !ops.is_empty() {
+            self.committing = true;
+            self.journal.commit(ops, Reply::Shard(self.input.clone()));
+        }
+    }
+
+    fn fill_outboxes(&mut self) {
+        while let Some(id) = self.hub.next_ready() {
+            let Some((peer, outbox)) = self.outboxes.get(&id) else { continue };
+            while outbox.has_room() {
+                let Some(out) = self.hub.next(id, &*self.store, now()) else { break };
+                match out {
+                    Out::Message { sender, body } => {
+                        let sender = sender.as_deref().unwrap_or(&self.us);
+                        outbox.push(wire::encode(sender, peer.as_str(), &body));
+                    }
+                    Out::Error(message) => outbox.push(wire::encode_error(&self.us, peer.as_str(), &message)),
+                    Out::Close(code, reason) => outbox.close(code, reason),
+                }
+            }
+        }
+    }
+
+    fn publish(&self) {
+        let (memory, loaded) = self.hub.memory();
+        let counters = self.hub.counters();
+        self.stats.memory_bytes.store(memory as u64, Ordering::Relaxed);
+        self.stats.documents_loaded.store(loaded as u64, Ordering::Relaxed);
+        self.stats.changes_in.store(counters.changes_in, Ordering::Relaxed);
+        self.stats.changes_out.store(counters.changes_out, Ordering::Relaxed);
+    }
+
+    fn end(&mut self) {
+        for (_, outbox) in self.outboxes.values() {
+            outbox.close(1001, "the server is stopping");
+        }
+        if let Some(reply) = self.stopping.take() {
+            let _ = reply.send(());
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! Row formats: compact, self-checking on read. Integers are LEB128, hashes 32 raw bytes.
+
+use bytes::Bytes;
+
+use super::{Head, Row, SnapshotInfo};
+use crate::types::ChangeHash;
+
+/// First byte of a head row; a changed layout gets a new number and a migration.
+const HEAD_FORMAT: u8 = 1;
+const HAS_SNAPSHOT: u8 = 1;
+const IS_QUARANTINED: u8 = 2;
+const HASH_BYTES: usize = 32;
+
+/// A row that does not decode; the caller adds table and document.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Malformed(pub(super) &'static str);
+
+pub(super) fn encode_head(head: &Head) -> Vec<u8> {
+    let mut out = Vec::with_capacity(48 + HASH_BYTES * head.heads.len());
+    let snapshot_flag = if head.snapshot.is_some() { HAS_SNAPSHOT } else { 0 };
+    let quarantine_flag = if head.quarantined.is_some() { IS_QUARANTINED } else { 0 };
+    out.extend([HEAD_FORMAT, snapshot_flag | quarantine_flag]);
+    put_hashes(&mut out, &head.heads);
+    for number in [head.next_row, head.tail_changes, head.tail_bytes, head.created, head.modified] {
+        put_number(&mut out, number);
+    }
+    if let Some(snapshot) = &head.snapshot {
+        put_hashes(&mut out, &snapshot.heads);
+        put_number(&mut out, snapshot.changes);
+        put_number(&mut out, snapshot.bytes);
+    }
+    if let Some(reason) = &head.quarantined {
+        out.extend(reason.as_bytes());
+    }
+    out
+}
+
+pub(super) fn decode_head(row: &[u8]) -> Result<Head, Malformed> {
+    let Some((&[HEAD_FORMAT, flags], mut rest)) = row.split_first_chunk() else {
+        return Err(Malformed("the head row has an unknown format"));
+    };
+    if flags & !(HAS_SNAPSHOT | IS_QUARANTINED) != 0 {
+        return Err(Malformed("the head row has unknown flags"));
+    }
+    let input = &mut rest;
+    let heads = take_hashes(input)?;
+    let (next_row, tail_changes, tail_bytes) =
+        (take_number(input)?, take_number(input)?, take_number(input)?);
+    let (created, modified) = (take_number(input)?, take_number(input)?);
+    let snapshot = if flags & HAS_SNAPSHOT != 0 {
+        let heads = take_hashes(input)?;
+        Some(SnapshotInfo { heads, changes: take_number(input)?, bytes: take_number(input)? })
+    } else {
+        None
+    };
+    let quarantined = if flags & IS_QUARANTINED != 0 {
+        let reason =
+            std::str::from_utf8(input).map_err(|_| Malformed("the quarantine reason is not text"))?;
+        *input = &[];
+        Some(reason.to_owned())
+    } else {
+        None
+    };
+    if !input.is_empty() {
+        return Err(Malformed("the head row has bytes left over"));
+    }
+    Ok(Head { heads, snapshot, next_row, tail_changes, tail_bytes, created, modified, quarantined })
+}
+
+/// A change row's value; `row` itself is in the key.
+pub(super) fn encode_change(row: &Row) -> Vec<u8> {
+    let mut out = Vec::with_capacity(10 + HASH_BYTES + row.bytes.len());
+    put_number(&mut out, row.max_op);
+    out.extend(row.hash.0);
+    out.extend(&row.bytes[..]);
+    out
+}
+
+pub(super) fn decode_change(row: u64, value: &[u8]) -> Result<Row, Malformed> {
+    let mut rest = value;
+    let max_op = take_number(&mut rest)?;
+    let hash = take_hash(&mut rest)?;
+    if rest.is_empty() {
+        return Err(Malformed("a change row holds no change"));
+    }
+    Ok(Row { row, hash, max_op, bytes: Bytes::copy_from_slice(rest) })
+}
+
+/// Length of the change in a change row, without copying it.
+pub(super) fn change_bytes(value: &[u8]) -> Result<usize, Malformed> {
+    let mut rest = value;
+    take_number(&mut rest)?;
+    take_hash(&mut rest)?;
+    Ok(rest.len())
+}
+
+pub(super) fn encode_hashes(hashes: &[ChangeHash]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(1 + HASH_BYTES * hashes.len());
+    put_hashes(&mut out, hashes);
+    out
+}
+
+pub(super) fn decode_hashes(row: &[u8]) -> Result<Vec<ChangeHash>, Malformed> {
+    let mut rest = row;
+    let hashes = take_hashes(&mut rest)?;
+    if rest.is_empty() { Ok(hashes) } else { Err(Malformed("a list of heads has bytes left over")) }
+}
+
+fn put_number(out: &mut Vec<u8>, mut number: u64) {
+    while number >= 0x80 {
+        out.push(number as u8 | 0x80);
+        number >>= 7;
+    }
+    out.push(number as u8);
+}
+
+fn take_number(input: &mut &[u8]) -> Result<u64, Malformed> {
+    let mut number = 0u64;
+    for shift in (0..64).step_by(7) {
+        let Some((&byte, rest)) = input.split_first() else {
+            return Err(Malformed("a row ends inside a number"));
+        };
+        *input = rest;
+        if shift == 63 && byte > 1 {
+            break;
+        }
+        number |= u64::from(byte & 0x7f) << shift;
+        if byte & 0x80 == 0 {
+            return Ok(number);
+        }
+    }
+    Err(Malformed("a number is longer than 64 bits"))
+}
+
+fn put_hashes(out: &mut Vec<u8>, hashes: &[ChangeHash]) {
+    put_number(out, hashes.len() as u64);
+    for hash in hashes {
+        out.extend(hash.0);
+    }
+}
+
+fn take_hashes(input: &mut &[u8]) -> Result<Vec<ChangeHash>, Malformed> {
+    let count = take_number(input)?;
+    // The count is checked against what is there before anything is allocated for it.
+    if count > (input.len() / HASH_BYTES) as u64 {
+        return Err(Malformed("a list of heads is cut short"));
+    }
+    (0..count).map(|_| take_hash(input)).collect()
+}
+
+fn take_hash(input: &mut &[u8]) -> Result<ChangeHash, Malformed> {
+    let Some((hash, rest)) = input.split_first_chunk::<HASH_BYTES>() else {
+        return Err(Malformed("a hash is cut short"));
+    };
+    *input = rest;
+    Ok(ChangeHash(*hash))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn head() -> Head {
+        Head {
+            heads: vec![ChangeHash([1; 32]), ChangeHash([2; 32])],
+            snapshot: Some(SnapshotInfo {
+                heads: vec![ChangeHash([3; 32])],
+                changes: 260_000,
+                bytes: u64::MAX,
+            }),
+            next_row: 300,
+            tail_changes: 2,
+            tail_bytes: 1 << 40,
+            created: 1_700_000_000_000,
+            modified: 1_700_000_000_001,
+            quarantined: Some("it made automerge panic".into()),
+        }
+    }
+
+    #[test]
+    fn rows_come_back_as_written() {
+        let full = head();
+        let plain = Head { snapshot: None, quarantined: None, heads: vec![], ..head() };
+        for head in [full, plain] {
+            assert_eq!(decode_head(&encode_head(&head)).unwrap(), head);
+        }
+        let row =
+            Row { row: 7, hash: ChangeHash([9; 32]), max_op: u64::MAX, bytes: Bytes::from_static(b"change") };
+        assert_eq!(decode_change(7, &encode_change(&row)).unwrap(), row);
+        let hashes = vec![ChangeHash([4; 32]); 3];
+        assert_eq!(decode_hashes(&encode_hashes(&hashes)).unwrap(), hashes);
+    }
+
+    #[test]
+    fn cut_rows_are_refused_not_panicked_on() {
+        let head = encode_head(&Head { quarantined: None, ..head() });
+        for length in 0..head.len() {
+            assert!(decode_head(&head[..length]).is_err(), "{length}");
+        }
+        assert!(decode_head(&[&head[..], &[0]].concat()).is_err());
+        let row = Row { row: 0, hash: ChangeHash([9; 32]), max_op: 300, bytes: Bytes::from_static(b"c") };
+        let change = encode_change(&row);
+        for length in 0..change.len() {
+            assert!(decode_change(0, &change[..length]).is_err(), "{length}");
+        }
+        assert!(decode_hashes(&[0xff; 11]).is_err());
+        assert!(decode_hashes(&[0xff, 0xff, 0xff, 0x0f]).is_err());
+    }
+}

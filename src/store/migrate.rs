@@ -1,0 +1,79 @@
+//! Migrations: one step per schema version, all in the transaction that sets the new version.
+
+use redb::{ReadableTable, WriteTransaction};
+
+use super::StoreError;
+use super::schema::{self, SCHEMA};
+
+/// Takes a store from schema `from` to `from + 1`.
+#[derive(Clone, Copy)]
+pub(super) struct Migration {
+    pub(super) from: u32,
+    pub(super) run: fn(&WriteTransaction) -> Result<(), StoreError>,
+}
+
+/// Every step from the first schema to [`SCHEMA`].
+pub(super) const MIGRATIONS: &[Migration] = &[Migration { from: 0, run: count_live_bytes }];
+
+const MIGRATE: &str = "migrating the store";
+
+/// Runs the steps from `version` on and sets the new version.
+pub(super) fn run(
+    transaction: &WriteTransaction,
+    migrations: &[Migration],
+    version: u32,
+) -> Result<(), StoreError> {
+    for from in version..SCHEMA {
+        let Some(step) = migrations.iter().find(|step| step.from == from) else {
+            return Err(StoreError::Corrupt {
+                object: "table meta".into(),
+                detail: format!("there is no way from schema {from} to {SCHEMA}"),
+            });
+        };
+        (step.run)(transaction)?;
+    }
+    let version = SCHEMA.to_be_bytes();
+    put_meta(transaction, &[(schema::META_SCHEMA, &version), (schema::META_NEEDS, &version)])
+}
+
+pub(super) fn put_meta(transaction: &WriteTransaction, rows: &[(&str, &[u8])]) -> Result<(), StoreError> {
+    let failed = |source: redb::Error| StoreError::from_redb(MIGRATE, "table meta", source);
+    let mut meta = transaction.open_table(schema::META).map_err(|source| failed(source.into()))?;
+    for (name, value) in rows {
+        meta.insert(name, value).map_err(|source| failed(source.into()))?;
+    }
+    Ok(())
+}
+
+/// Schema 1 keeps the bytes of all rows in `META`, so that `status` need not walk the file.
+fn count_live_bytes(transaction: &WriteTransaction) -> Result<(), StoreError> {
+    let bytes = count(transaction).map_err(|source| StoreError::from_redb(MIGRATE, "table meta", source))?;
+    put_meta(transaction, &[(schema::META_LIVE_BYTES, &bytes.to_be_bytes())])
+}
+
+fn count(transaction: &WriteTransaction) -> Result<u64, redb::Error> {
+    let mut bytes = 0;
+    for row in transaction.open_table(schema::HEADS)?.iter()? {
+        let (key, value) = row?;
+        bytes += key.value().len() + value.value().len();
+    }
+    for row in transaction.open_table(schema::CHANGES)?.iter()? {
+        let (key, value) = row?;
+        bytes += key.value().len() + value.value().len();
+    }
+    for table in [schema::SNAPSHOTS, schema::INDEXES] {
+        for row in transaction.open_table(table)?.iter()? {
+            let (key, value) = row?;
+            bytes += key.value().len() + value.value().len();
+        }
+    }
+    for row in transaction.open_table(schema::SYNC_STATES)?.iter()? {
+        let (key, value) = row?;
+        bytes += key.value().len() + value.value().len();
+    }
+    for row in transaction.open_table(schema::SESSIONS)?.iter()? {
+        let (key, value) = row?;
+        bytes += key.value().len() + value.value().len();
+    }
+    Ok(bytes as u64)
+}

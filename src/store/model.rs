@@ -1,0 +1,136 @@
+//! What the store keeps and takes: head rows, changes, and the steps of a commit.
+
+use bytes::Bytes;
+
+use crate::types::{ChangeHash, DocKey, Millis, StorageId};
+
+/// How the store is opened.
+#[derive(Debug, Clone)]
+pub struct StoreOptions {
+    /// redb's page cache, in bytes.
+    pub cache_bytes: usize,
+}
+
+/// A document's head row: what is known of it without reading its changes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Head {
+    /// Heads of all durable changes, sorted.
+    pub heads: Vec<ChangeHash>,
+    /// The snapshot, if the document was ever compacted or taken in whole.
+    pub snapshot: Option<SnapshotInfo>,
+    /// Row number of the next change; rows of the tail are below it.
+    pub next_row: u64,
+    /// Changes in the tail (not in the snapshot).
+    pub tail_changes: u64,
+    /// Bytes of those changes.
+    pub tail_bytes: u64,
+    /// When the document was first stored.
+    pub created: Millis,
+    /// When a change was last stored.
+    pub modified: Millis,
+    /// Set when the document is quarantined: the reason, in words.
+    pub quarantined: Option<String>,
+}
+
+/// What the head row says of the snapshot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SnapshotInfo {
+    /// Heads of what the snapshot holds, sorted.
+    pub heads: Vec<ChangeHash>,
+    /// Number of changes in it.
+    pub changes: u64,
+    /// Bytes of the automerge document chunk.
+    pub bytes: u64,
+}
+
+/// One change of the tail.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Row {
+    /// Place in the order of arrival; dependencies have lower numbers or are in the snapshot.
+    pub row: u64,
+    /// The change's hash.
+    pub hash: ChangeHash,
+    /// Highest op counter in the change.
+    pub max_op: u64,
+    /// The change chunk as received (possibly deflated).
+    pub bytes: Bytes,
+}
+
+/// One step of a commit. All steps of one [`Store::commit`] are durable together or not at all.
+#[derive(Debug, Clone)]
+pub enum Op {
+    /// Append changes to a document's tail (creating the document) and set its heads.
+    Append {
+        /// The document.
+        key: DocKey,
+        /// Changes, `row` ascending, the first equal to the stored `next_row` (0 for a new document).
+        rows: Vec<Row>,
+        /// Heads of all changes including these.
+        heads: Vec<ChangeHash>,
+        /// Now.
+        now: Millis,
+    },
+    /// Swap in a snapshot that holds the old snapshot and all tail rows below `below_row`.
+    /// Those rows and the old snapshot go; creates the document if it is new.
+    Snapshot {
+        /// The document.
+        key: DocKey,
+        /// Rows below this number are in the snapshot.
+        below_row: u64,
+        /// What the snapshot holds (its `bytes` is taken from `document`).
+        info: SnapshotInfo,
+        /// The automerge document chunk.
+        document: Bytes,
+        /// The snapshot's index, opaque here (see `sync::snapshot`).
+        index: Bytes,
+        /// Heads of the whole document after the swap.
+        heads: Vec<ChangeHash>,
+        /// `Some(now)` when the snapshot brings new changes, `None` for a mere compaction.
+        modified: Option<Millis>,
+    },
+    /// Remember what a peer's storage was last known to hold.
+    SyncState {
+        /// The document.
+        key: DocKey,
+        /// The peer's storage.
+        storage: StorageId,
+        /// Heads both sides had.
+        shared_heads: Vec<ChangeHash>,
+    },
+    /// Mark a document as harmful: kept and exportable, no longer synced.
+    Quarantine {
+        /// The document.
+        key: DocKey,
+        /// Why, in words.
+        reason: String,
+    },
+    /// Write (`Some`) or delete (`None`) a session row.
+    Session {
+        /// Session id.
+        id: String,
+        /// JSON of the row; the shape belongs to `access`.
+        row: Option<Vec<u8>>,
+    },
+}
+
+/// Size of the store, for `status`.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct StoreStats {
+    /// Documents in all namespaces.
+    pub documents: u64,
+    /// Bytes that the file takes on the disk; holes do not count.
+    pub file_bytes: u64,
+    /// Bytes of the file that hold no row: free pages, and the room that pages leave for more rows. The latter is
+    /// about as much as the rows at worst, so reclaiming is worth it when this is well over half of the file.
+    pub dead_bytes: u64,
+}
+
+/// Dead bytes that are worth the time of giving them back, if they are half of the file or more.
+const RECLAIM_BYTES: u64 = 16 << 20;
+
+impl StoreStats {
+    /// Giving the dead bytes back to the disk is worth its time.
+    pub fn is_worth_reclaiming(&self) -> bool {
+        self.dead_bytes >= RECLAIM_BYTES && self.dead_bytes >= self.file_bytes / 2
+    }
+}

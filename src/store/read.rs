@@ -1,0 +1,218 @@
+//! What the store answers, each from one read transaction.
+
+use std::ops::{Bound, Range};
+
+use bytes::Bytes;
+use redb::{
+    ReadOnlyTable, ReadTransaction, ReadableTable, ReadableTableMetadata, TableDefinition, TableHandle,
+};
+
+use super::schema::{self, DocPrefix, PartKey, doc_prefix, row_key, row_of};
+use super::{Head, Row, StoreError, blob, codec};
+use crate::types::{ChangeHash, DocKey, DocumentId, Namespace, StorageId};
+
+const READ: &str = "reading";
+
+/// A whole document: head, the snapshot's document chunk, and the tail rows ascending.
+pub type Whole = (Head, Option<Bytes>, Vec<Row>);
+
+/// One read transaction, with the names its errors need.
+pub(super) struct Reader<'t> {
+    pub(super) transaction: &'t ReadTransaction,
+}
+
+impl Reader<'_> {
+    fn open<K: redb::Key + 'static, V: redb::Value + 'static>(
+        &self,
+        table: TableDefinition<'_, K, V>,
+    ) -> Result<ReadOnlyTable<K, V>, StoreError> {
+        let name = table.name().to_owned();
+        self.transaction
+            .open_table(table)
+            .map_err(|source| StoreError::from_redb("opening", format!("table {name}"), source))
+    }
+
+    pub(super) fn head(&self, key: &DocKey, prefix: &DocPrefix) -> Result<Option<Head>, StoreError> {
+        let table = self.open(schema::HEADS)?;
+        let row = ReadableTable::get(&table, prefix).map_err(|source| failed(key, "heads", source))?;
+        row.map(|row| codec::decode_head(row.value()))
+            .transpose()
+            .map_err(|error| corrupt(key, "heads", error.0))
+    }
+
+    pub(super) fn tail(
+        &self,
+        key: &DocKey,
+        prefix: &DocPrefix,
+        rows: Range<u64>,
+        each: &mut dyn FnMut(Row) -> bool,
+    ) -> Result<(), StoreError> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let table = self.open(schema::CHANGES)?;
+        let (start, end) = (row_key(prefix, rows.start), row_key(prefix, rows.end));
+        let found = ReadableTable::range::<&schema::RowKey>(&table, &start..&end)
+            .map_err(|source| failed(key, "changes", source))?;
+        let mut expected = None;
+        for item in found {
+            let (place, value) = item.map_err(|source| failed(key, "changes", source))?;
+            let number = row_of(place.value());
+            // Rows are only ever removed from the front, so a gap is a lost row.
+            if expected.is_some_and(|expected| expected != number) {
+                return Err(corrupt(key, "changes", "a row is missing"));
+            }
+            expected = number.checked_add(1);
+            let row = codec::decode_change(number, value.value())
+                .map_err(|error| corrupt(key, "changes", error.0))?;
+            if !each(row) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn snapshot(&self, key: &DocKey, prefix: &DocPrefix) -> Result<Option<Bytes>, StoreError> {
+        self.blob(schema::SNAPSHOTS, key, prefix)
+    }
+
+    pub(super) fn snapshot_index(
+        &self,
+        key: &DocKey,
+        prefix: &DocPrefix,
+    ) -> Result<Option<Bytes>, StoreError> {
+        self.blob(schema::INDEXES, key, prefix)
+    }
+
+    fn blob(
+        &self,
+        table: TableDefinition<'static, &'static PartKey, &'static [u8]>,
+        key: &DocKey,
+        prefix: &DocPrefix,
+    ) -> Result<Option<Bytes>, StoreError> {
+        blob::read(&self.open(table)?, prefix, &|| object(key, table.name()))
+    }
+
+    pub(super) fn whole(&self, key: &DocKey, prefix: &DocPrefix) -> Result<Option<Whole>, StoreError> {
+        let Some(head) = self.head(key, prefix)? else { return Ok(None) };
+        let snapshot = self.snapshot(key, prefix)?;
+        if head.snapshot.is_some() != snapshot.is_some() {
+            return Err(corrupt(key, "snapshots", "head row and snapshot disagree on whether there is one"));
+        }
+        let mut rows = Vec::new();
+        self.tail(key, prefix, 0..head.next_row, &mut |row| {
+            rows.push(row);
+            true
+        })?;
+        if rows.len() as u64 != head.tail_changes {
+            return Err(corrupt(key, "changes", "the head row counts another number of changes"));
+        }
+        Ok(Some((head, snapshot, rows)))
+    }
+
+    pub(super) fn documents(
+        &self,
+        namespace: &Namespace,
+        number: u32,
+        after: Option<DocumentId>,
+        limit: usize,
+    ) -> Result<Vec<(DocumentId, Head)>, StoreError> {
+        let table = self.open(schema::HEADS)?;
+        let first = doc_prefix(number, after.unwrap_or(DocumentId([0; 16])));
+        let last = doc_prefix(number, DocumentId([0xff; 16]));
+        if after.is_some() && first == last {
+            return Ok(Vec::new());
+        }
+        let start = if after.is_some() { Bound::Excluded(&first) } else { Bound::Included(&first) };
+        let found = ReadableTable::range::<&DocPrefix>(&table, (start, Bound::Included(&last)));
+        let found = found.map_err(|source| {
+            StoreError::from_redb(READ, format!("documents of {namespace} (table heads)"), source)
+        })?;
+        let mut documents = Vec::new();
+        for item in found.take(limit) {
+            let (place, value) = item.map_err(|source| {
+                StoreError::from_redb(READ, format!("documents of {namespace} (table heads)"), source)
+            })?;
+            let document = schema::document_of(place.value());
+            let key = DocKey { namespace: namespace.clone(), document };
+            let head = codec::decode_head(value.value()).map_err(|error| corrupt(&key, "heads", error.0))?;
+            documents.push((document, head));
+        }
+        Ok(documents)
+    }
+
+    pub(super) fn sync_state(
+        &self,
+        key: &DocKey,
+        prefix: &DocPrefix,
+        storage: &StorageId,
+    ) -> Result<Option<Vec<ChangeHash>>, StoreError> {
+        let table = self.open(schema::SYNC_STATES)?;
+        let place = schema::sync_state_key(prefix, storage.as_str());
+        let row =
+            ReadableTable::get(&table, &place[..]).map_err(|source| failed(key, "sync_states", source))?;
+        row.map(|row| codec::decode_hashes(row.value()))
+            .transpose()
+            .map_err(|error| corrupt(key, "sync_states", error.0))
+    }
+
+    pub(super) fn session(&self, id: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        let table = self.open(schema::SESSIONS)?;
+        let row = ReadableTable::get(&table, id)
+            .map_err(|source| StoreError::from_redb(READ, "a session", source))?;
+        Ok(row.map(|row| row.value().to_vec()))
+    }
+
+    pub(super) fn sessions(&self) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+        let failed = |source: redb::StorageError| StoreError::from_redb(READ, "table sessions", source);
+        let table = self.open(schema::SESSIONS)?;
+        let mut sessions = Vec::new();
+        for item in ReadableTable::iter(&table).map_err(failed)? {
+            let (id, row) = item.map_err(failed)?;
+            sessions.push((id.value().to_owned(), row.value().to_vec()));
+        }
+        Ok(sessions)
+    }
+
+    pub(super) fn namespaces(&self) -> Result<Vec<(Namespace, u32)>, StoreError> {
+        let failed = |source: redb::StorageError| StoreError::from_redb(READ, "table namespaces", source);
+        let table = self.open(schema::NAMESPACES)?;
+        let mut namespaces = Vec::new();
+        for item in ReadableTable::iter(&table).map_err(failed)? {
+            let (name, number) = item.map_err(failed)?;
+            let namespace = name.value().parse().map_err(|_| StoreError::Corrupt {
+                object: "table namespaces".into(),
+                detail: format!("{:?} is not a namespace", name.value()),
+            })?;
+            namespaces.push((namespace, number.value()));
+        }
+        Ok(namespaces)
+    }
+
+    /// Number of documents, and bytes of all rows; both are kept, not counted.
+    pub(super) fn totals(&self) -> Result<(u64, u64), StoreError> {
+        let failed = |source: redb::StorageError| StoreError::from_redb(READ, "table meta", source);
+        let documents = self.open(schema::HEADS)?.len().map_err(failed)?;
+        let meta = self.open(schema::META)?;
+        let row = ReadableTable::get(&meta, schema::META_LIVE_BYTES).map_err(failed)?;
+        match row.map(|row| row.value().try_into().map(u64::from_be_bytes)) {
+            Some(Ok(live)) => Ok((documents, live)),
+            _ => Err(StoreError::Corrupt {
+                object: "table meta".into(),
+                detail: "no count of live bytes".into(),
+            }),
+        }
+    }
+}
+
+fn object(key: &DocKey, table: &str) -> String {
+    format!("document {} in {} (table {table})", key.document, key.namespace)
+}
+
+fn failed(key: &DocKey, table: &str, source: redb::StorageError) -> StoreError {
+    StoreError::from_redb(READ, object(key, table), source)
+}
+
+fn corrupt(key: &DocKey, table: &str, detail: &str) -> StoreError {
+    StoreError::Corrupt { object: object(key, table), detail: detail.into() }
+}

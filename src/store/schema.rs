@@ -1,0 +1,89 @@
+//! Tables, keys and the schema version.
+//!
+//! Every document key starts with the namespace's number (u32, big endian) and the document's 16 bytes, so that a
+//! range over that prefix is the document and never another's.
+
+use redb::TableDefinition;
+
+use crate::types::DocumentId;
+
+/// The schema this program writes and the highest it reads.
+pub(super) const SCHEMA: u32 = 1;
+
+/// Namespace number and document.
+pub(super) type DocPrefix = [u8; 20];
+/// Document and row number (u64, big endian: rows sort by arrival).
+pub(super) type RowKey = [u8; 28];
+/// Document and part number (u16, big endian).
+pub(super) type PartKey = [u8; 22];
+
+type Bytes = &'static [u8];
+
+/// Facts about the store itself, by the names below.
+pub(super) const META: TableDefinition<&str, Bytes> = TableDefinition::new("meta");
+/// Namespace to its number.
+pub(super) const NAMESPACES: TableDefinition<&str, u32> = TableDefinition::new("namespaces");
+/// Document to its head row.
+pub(super) const HEADS: TableDefinition<&DocPrefix, Bytes> = TableDefinition::new("heads");
+/// Row to its change.
+pub(super) const CHANGES: TableDefinition<&RowKey, Bytes> = TableDefinition::new("changes");
+/// Snapshots in parts of [`PART_BYTES`].
+pub(super) const SNAPSHOTS: TableDefinition<&PartKey, Bytes> = TableDefinition::new("snapshots");
+/// Snapshot indexes, in parts as well.
+pub(super) const INDEXES: TableDefinition<&PartKey, Bytes> = TableDefinition::new("snapshot_indexes");
+/// Document and storage id (text) to shared heads.
+pub(super) const SYNC_STATES: TableDefinition<Bytes, Bytes> = TableDefinition::new("sync_states");
+/// Session id to the row that `access` owns.
+pub(super) const SESSIONS: TableDefinition<&str, Bytes> = TableDefinition::new("sessions");
+
+/// `META`: schema version the file has (u32, big endian).
+pub(super) const META_SCHEMA: &str = "schema";
+/// `META`: lowest schema version a program must know to open the file (u32, big endian).
+pub(super) const META_NEEDS: &str = "needs_schema";
+/// `META`: the storage id, text.
+pub(super) const META_STORAGE_ID: &str = "storage_id";
+/// `META`: bytes of all keys and values of documents and sessions (u64, big endian). Since schema 1.
+pub(super) const META_LIVE_BYTES: &str = "live_bytes";
+
+/// Bytes of one part: with key and redb's leaf header it fills a page of 16 KiB, and a page is what redb gives to a
+/// lone large value (rounded up to a power of two), so this wastes least; smaller ones cost more in keys and leaves.
+pub(super) const PART_BYTES: usize = 16_320;
+/// Largest snapshot or index, in bytes: as many parts as a u16 numbers.
+pub(super) const MAX_BLOB_BYTES: u64 = PART_BYTES as u64 * 65_536;
+
+pub(super) fn doc_prefix(namespace: u32, document: DocumentId) -> DocPrefix {
+    let mut key = [0; 20];
+    key[..4].copy_from_slice(&namespace.to_be_bytes());
+    key[4..].copy_from_slice(&document.0);
+    key
+}
+
+pub(super) fn row_key(prefix: &DocPrefix, row: u64) -> RowKey {
+    let mut key = [0; 28];
+    key[..20].copy_from_slice(prefix);
+    key[20..].copy_from_slice(&row.to_be_bytes());
+    key
+}
+
+pub(super) fn row_of(key: &RowKey) -> u64 {
+    let mut row = [0; 8];
+    row.copy_from_slice(&key[20..]);
+    u64::from_be_bytes(row)
+}
+
+pub(super) fn part_key(prefix: &DocPrefix, part: u16) -> PartKey {
+    let mut key = [0; 22];
+    key[..20].copy_from_slice(prefix);
+    key[20..].copy_from_slice(&part.to_be_bytes());
+    key
+}
+
+pub(super) fn document_of(key: &DocPrefix) -> DocumentId {
+    let mut document = [0; 16];
+    document.copy_from_slice(&key[4..]);
+    DocumentId(document)
+}
+
+pub(super) fn sync_state_key(prefix: &DocPrefix, storage: &str) -> Vec<u8> {
+    [&prefix[..], storage.as_bytes()].concat()
+}

@@ -1,0 +1,136 @@
+//! What goes to the journal, and what follows when it is durable or failed.
+
+use super::hub::Hub;
+use super::job::Snapshot;
+use super::storage::Storage;
+use crate::store::{Op, SnapshotInfo};
+use crate::types::{ChangeHash, ConnId, DocKey, Millis};
+
+/// A snapshot that waits for the next commit.
+#[derive(Debug)]
+pub(super) struct Snapshotting {
+    pub key: DocKey,
+    pub below: u64,
+    pub snapshot: Snapshot,
+    /// Whose new document it is; `None` for a compaction.
+    pub conn: Option<ConnId>,
+}
+
+/// A step of the commit under way.
+#[derive(Debug)]
+pub(super) enum InFlight {
+    Append { key: DocKey, changes: u64, end: u64, bytes: u64, heads: Vec<ChangeHash>, now: Millis },
+    Snapshot { key: DocKey, below: u64, info: SnapshotInfo, conn: Option<ConnId> },
+}
+
+impl Hub {
+    /// Steps for the next commit; empty when there is nothing. The caller must answer with [`Hub::committed`] before
+    /// it calls this again.
+    pub fn take_ops(&mut self, now: Millis) -> Vec<Op> {
+        let mut ops = std::mem::take(&mut self.ops);
+        for key in std::mem::take(&mut self.dirty) {
+            let Some(op) = self.docs.get_mut(&key).and_then(|doc| doc.take_op(now)) else { continue };
+            if let Op::Append { rows, heads, .. } = &op {
+                let bytes = rows.iter().map(|row| row.bytes.len() as u64).sum();
+                let end = rows.last().map_or(0, |row| row.row + 1);
+                let changes = rows.len() as u64;
+                self.in_flight.push(InFlight::Append { key, changes, end, bytes, heads: heads.clone(), now });
+            }
+            ops.push(op);
+        }
+        for Snapshotting { key, below, snapshot, conn } in std::mem::take(&mut self.snapshots) {
+            let Some(doc) = self.docs.get(&key) else { continue };
+            // Of the whole document: what came after the snapshot counts too.
+            let heads = match (&doc.graph, &doc.head) {
+                (Some(graph), _) => graph.heads().to_vec(),
+                (None, Some(head)) => head.heads.clone(),
+                (None, None) => snapshot.info.heads.clone(),
+            };
+            let Snapshot { info, document, index } = snapshot;
+            self.in_flight.push(InFlight::Snapshot { key: key.clone(), below, info: info.clone(), conn });
+            let modified = conn.map(|_| now);
+            ops.push(Op::Snapshot { key, below_row: below, info, document, index, heads, modified });
+        }
+        ops
+    }
+
+    /// The steps last taken are durable.
+    pub fn committed(&mut self, storage: &dyn Storage, now: Millis) {
+        for step in std::mem::take(&mut self.in_flight) {
+            match step {
+                InFlight::Append { key, changes, end, bytes, heads, now } => {
+                    self.counters.changes_in += changes;
+                    let Some(doc) = self.docs.get_mut(&key) else { continue };
+                    let new = doc.head.is_none();
+                    doc.appended(end, bytes, heads, now);
+                    if new {
+                        doc.compact_after = now + self.options.compact_grace_ms;
+                    }
+                    self.now_durable(&key, new, now);
+                    self.compact_if_due(&key, storage, now);
+                }
+                InFlight::Snapshot { key, below, info, conn } => {
+                    let head = match storage.head(&key) {
+                        Ok(head) => head,
+                        Err(error) => {
+                            self.faulty(&key, conn, &error.into());
+                            continue;
+                        }
+                    };
+                    let Some(doc) = self.docs.get_mut(&key) else { continue };
+                    doc.snapshotted(below, &info, head);
+                    if let Some(conn) = conn {
+                        self.counters.changes_in += info.changes;
+                        doc.recheck(conn);
+                        doc.compact_after = now + self.options.compact_grace_ms;
+                        self.now_durable(&key, true, now);
+                        self.intake_over(&key, storage, now);
+                    }
+                    self.recount(&key);
+                    self.queue(&key);
+                    self.forget_if_idle(&key);
+                }
+            }
+        }
+    }
+
+    fn now_durable(&mut self, key: &DocKey, new: bool, now: Millis) {
+        if new {
+            self.arrived(key);
+        }
+        self.heads_durable(key, now);
+        self.recount(key);
+        self.queue(key);
+        self.forget_if_idle(key);
+    }
+
+    /// The steps last taken failed; the store has none of them. Who sent them is told to come again.
+    pub fn commit_failed(&mut self, storage: &dyn Storage, now: Millis) {
+        for step in std::mem::take(&mut self.in_flight) {
+            let (key, sender) = match step {
+                InFlight::Append { key, .. } => (key, None),
+                InFlight::Snapshot { key, conn, .. } => (key, conn),
+            };
+            let Some(doc) = self.docs.get_mut(&key) else { continue };
+            // With the graph goes what a compaction relies on: its result is not taken.
+            doc.compacting = false;
+            self.snapshots.retain(|waiting| waiting.key != key || waiting.conn.is_some());
+            doc.graph = None;
+            doc.taken = doc.durable_end();
+            let affected: Vec<ConnId> = doc
+                .peers
+                .iter()
+                .filter(|peer| peer.writer && peer.subscribed)
+                .map(|peer| peer.conn)
+                .collect();
+            for id in affected {
+                self.close(id, 1013, "the server could not store your changes, try again");
+            }
+            if sender.is_some() {
+                self.intake_over(&key, storage, now);
+            }
+            self.recount(&key);
+            self.forget_if_idle(&key);
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! One joined connection: what it proved, what it has open, what waits to be sent to it.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use super::wire::Body;
+use crate::types::{DocKey, DocumentId, Namespace, PeerId, StorageId};
+
+/// Most error messages that wait for one connection.
+const MAX_ERRORS: usize = 16;
+/// Most ephemeral messages that wait for one connection; the oldest is dropped for the next.
+pub const MAX_EPHEMERAL: usize = 256;
+/// Most bytes of them.
+pub const MAX_EPHEMERAL_BYTES: usize = 256 * 1024;
+
+/// What a connection proved about itself before joining.
+#[derive(Debug, Clone)]
+pub struct Joining {
+    /// The session's namespace.
+    pub namespace: Namespace,
+    /// The session may only read.
+    pub read_only: bool,
+    /// The peer id it joined with.
+    pub peer: PeerId,
+    /// Its storage id, if it has one and is not ephemeral.
+    pub storage: Option<StorageId>,
+}
+
+/// What to put on the socket.
+#[derive(Debug, PartialEq)]
+pub enum Out {
+    /// A message; `sender` is `None` for our own.
+    Message {
+        /// The author of a relayed ephemeral message.
+        sender: Option<String>,
+        /// The message.
+        body: Body,
+    },
+    /// An `error` message.
+    Error(String),
+    /// Close with this code and reason.
+    Close(u16, &'static str),
+}
+
+/// A connection in the hub.
+#[derive(Debug)]
+pub struct Conn {
+    pub(super) joining: Joining,
+    /// Documents it has a share in.
+    pub(super) docs: BTreeSet<DocKey>,
+    /// Documents it is owed a message about.
+    pub(super) queue: VecDeque<DocKey>,
+    /// It is in the hub's list of those with something to send.
+    pub(super) ready: bool,
+    pub(super) close: Option<(u16, &'static str)>,
+    close_sent: bool,
+    errors: VecDeque<String>,
+    ephemeral: VecDeque<(String, Body)>,
+    ephemeral_bytes: usize,
+    /// The document whose snapshot the opener takes apart for it.
+    pub(super) extracting: Option<DocKey>,
+    /// Documents that wait for the opener.
+    pub(super) waiting: Vec<DocKey>,
+    /// Requests that wait for an answer.
+    pub(super) requests: usize,
+    /// Heads of other storages that it is to be told.
+    pub(super) remote_due: BTreeSet<(DocKey, StorageId)>,
+    /// While documents remain to be offered: the last one that was.
+    pub(super) announce: Option<Option<DocumentId>>,
+}
+
+impl Conn {
+    pub(super) fn new(joining: Joining, announce: bool) -> Self {
+        Self {
+            joining,
+            docs: BTreeSet::new(),
+            queue: VecDeque::new(),
+            ready: false,
+            close: None,
+            close_sent: false,
+            errors: VecDeque::new(),
+            ephemeral: VecDeque::new(),
+            ephemeral_bytes: 0,
+            extracting: None,
+            waiting: Vec::new(),
+            requests: 0,
+            remote_due: BTreeSet::new(),
+            announce: announce.then_some(None),
+        }
+    }
+
+    pub(super) fn push_error(&mut self, message: String) {
+        if self.errors.len() < MAX_ERRORS {
+            self.errors.push_back(message);
+        }
+    }
+
+    pub(super) fn push_ephemeral(&mut self, sender: String, body: Body, bytes: usize) {
+        self.ephemeral_bytes += bytes;
+        self.ephemeral.push_back((sender, body));
+        while self.ephemeral.len() > MAX_EPHEMERAL
+            || (self.ephemeral_bytes > MAX_EPHEMERAL_BYTES && self.ephemeral.len() > 1)
+        {
+            self.drop_ephemeral();
+        }
+    }
+
+    fn drop_ephemeral(&mut self) -> Option<(String, Body)> {
+        let (sender, body) = self.ephemeral.pop_front()?;
+        if let Body::Ephemeral { data, .. } = &body {
+            self.ephemeral_bytes -= data.len();
+        }
+        Some((sender, body))
+    }
+
+    /// What goes before documents: errors, then the close they lead to, then ephemeral messages.
+    pub(super) fn next_control(&mut self) -> Option<Out> {
+        if let Some(message) = self.errors.pop_front() {
+            return Some(Out::Error(message));
+        }
+        if let Some((code, reason)) = self.close {
+            return (!std::mem::replace(&mut self.close_sent, true)).then_some(Out::Close(code, reason));
+        }
+        let (sender, body) = self.drop_ephemeral()?;
+        Some(Out::Message { sender: Some(sender), body })
+    }
+}

@@ -1,0 +1,359 @@
+//! One document's change graph: the changes since its last snapshot, with what lies in the snapshot as one block.
+//!
+//! Rows number the changes in order of arrival. A change's dependencies have lower rows, and rows below `base` are
+//! in the snapshot, so "is in the snapshot" is a comparison.
+
+use std::collections::{HashMap, VecDeque};
+
+use bytes::Bytes;
+
+use super::chunk::Change;
+use super::parking::Parking;
+use super::snapshot::Index;
+use crate::store::Row;
+use crate::types::ChangeHash;
+
+/// Bytes of durable changes that a graph keeps at hand for relaying, in bytes; older ones are read from the store.
+const RECENT_BYTES: usize = 64 * 1024;
+/// What one change costs in memory besides its bytes, about: the entry, the map from hash to row.
+const ENTRY_MEMORY: usize = 144;
+
+/// Why a change does not fit the graph.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Misfit {
+    /// Another change with this actor and sequence number is here already, or a number was left out.
+    #[error("a change's sequence number does not follow its actor's last one")]
+    Sequence,
+    /// Its operations start before those that it depends on end.
+    #[error("a change's operations start before those it depends on end")]
+    StartOp,
+    /// Too many changes wait for dependencies that have not come.
+    #[error(
+        "too many changes came before their dependencies (limit: {} changes or {} bytes of one document)",
+        super::parking::MAX_PARKED,
+        super::parking::MAX_PARKED_BYTES
+    )]
+    Parked,
+}
+
+/// What became of a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Added {
+    /// New, at this row.
+    At(u64),
+    /// It was here: at this row, or in the snapshot.
+    Known(Option<u64>),
+    /// It waits for dependencies.
+    Parked,
+}
+
+#[derive(Debug)]
+enum Deps {
+    One(u64),
+    Many(Box<[u64]>),
+}
+
+impl Deps {
+    fn rows(&self) -> &[u64] {
+        match self {
+            Self::One(row) => std::slice::from_ref(row),
+            Self::Many(rows) => rows,
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Entry {
+    hash: ChangeHash,
+    max_op: u64,
+    deps: Deps,
+}
+
+/// The graph.
+#[derive(Debug, Default)]
+pub struct Graph {
+    base: u64,
+    entries: VecDeque<Entry>,
+    rows: HashMap<ChangeHash, u64>,
+    /// Dependencies inside the snapshot, of the rows that have such.
+    into_snapshot: HashMap<u64, Vec<ChangeHash>>,
+    /// Last sequence number of each actor with changes in the tail.
+    actors: HashMap<Bytes, u64>,
+    heads: Vec<ChangeHash>,
+    snapshot_heads: Vec<ChangeHash>,
+    index: Option<Index>,
+    /// The bytes of the last rows.
+    recent: VecDeque<Bytes>,
+    recent_bytes: usize,
+    parking: Parking,
+}
+
+impl Graph {
+    /// A graph whose rows start at `base`, upon a snapshot with these heads (none: there is no snapshot).
+    pub fn new(base: u64, snapshot_heads: Vec<ChangeHash>) -> Self {
+        Self { base, heads: snapshot_heads.clone(), snapshot_heads, ..Self::default() }
+    }
+
+    /// Heads of all changes, sorted.
+    pub fn heads(&self) -> &[ChangeHash] {
+        &self.heads
+    }
+
+    /// First row of the tail.
+    pub fn base(&self) -> u64 {
+        self.base
+    }
+
+    /// Row of the next change.
+    pub fn end(&self) -> u64 {
+        self.base + self.entries.len() as u64
+    }
+
+    /// True when questions about the snapshot need its index first.
+    pub fn lacks_index(&self) -> bool {
+        self.index.is_none() && !self.snapshot_heads.is_empty()
+    }
+
+    /// Give it the snapshot's index.
+    pub fn set_index(&mut self, index: Index) {
+        self.index = Some(index);
+    }
+
+    /// Row of a change in the tail.
+    pub fn row(&self, hash: &ChangeHash) -> Option<u64> {
+        self.rows.get(hash).copied()
+    }
+
+    /// The change at `row` of the tail.
+    pub fn hash(&self, row: u64) -> Option<ChangeHash> {
+        self.entry(row).map(|entry| entry.hash)
+    }
+
+    fn entry(&self, row: u64) -> Option<&Entry> {
+        self.entries.get(usize::try_from(row.checked_sub(self.base)?).ok()?)
+    }
+
+    /// True when the change is in the tail or (almost surely, see [`Index`]) in the snapshot.
+    pub fn knows(&self, hash: &ChangeHash) -> bool {
+        self.rows.contains_key(hash) || self.in_snapshot(hash)
+    }
+
+    /// True when the change is in the snapshot.
+    pub fn in_snapshot(&self, hash: &ChangeHash) -> bool {
+        self.snapshot_heads.contains(hash) || self.index.as_ref().is_some_and(|index| index.knows(hash))
+    }
+
+    /// Take a change in; those parked that it frees follow it. Appended rows are `end()` before to `end()` after.
+    /// # Errors
+    /// When it contradicts the graph; nothing is taken then.
+    pub fn add(&mut self, change: Change) -> Result<Added, Misfit> {
+        let hash = change.hash;
+        let added = self.add_one(change)?;
+        if let Added::At(_) = added {
+            let mut freed = self.parking.freed_by(&hash);
+            while let Some(next) = freed.pop() {
+                let hash = next.hash;
+                // A parked change that turns out not to fit is dropped: whoever sent it is long answered.
+                if let Ok(Added::At(_)) = self.add_one(next) {
+                    freed.append(&mut self.parking.freed_by(&hash));
+                }
+            }
+        }
+        Ok(added)
+    }
+
+    fn last_seq(&self, actor: &Bytes) -> u64 {
+        let in_snapshot = || self.index.as_ref().and_then(|index| index.actors.get(actor));
+        self.actors.get(actor).or_else(in_snapshot).copied().unwrap_or(0)
+    }
+
+    fn add_one(&mut self, change: Change) -> Result<Added, Misfit> {
+        if let Some(row) = self.row(&change.hash) {
+            return Ok(Added::Known(Some(row)));
+        }
+        let last_seq = self.last_seq(&change.actor);
+        if change.seq <= last_seq {
+            let known = self.in_snapshot(&change.hash);
+            return if known { Ok(Added::Known(None)) } else { Err(Misfit::Sequence) };
+        }
+        if let Some(missing) = change.deps.iter().find(|dep| !self.knows(dep)).copied() {
+            return self.parking.park(change, missing).map(|()| Added::Parked);
+        }
+        if change.seq != last_seq + 1 {
+            return Err(Misfit::Sequence);
+        }
+        let mut rows = Vec::with_capacity(change.deps.len());
+        let mut into_snapshot = Vec::new();
+        for dep in &change.deps {
+            match self.row(dep) {
+                Some(row) => {
+                    if self.entry(row).is_some_and(|entry| entry.max_op >= change.start_op) {
+                        return Err(Misfit::StartOp);
+                    }
+                    rows.push(row);
+                }
+                None => into_snapshot.push(*dep),
+            }
+        }
+        let on_whole_snapshot = !self.snapshot_heads.is_empty()
+            && self.snapshot_heads.iter().all(|head| into_snapshot.contains(head));
+        if on_whole_snapshot && self.index.as_ref().is_some_and(|index| index.max_op >= change.start_op) {
+            return Err(Misfit::StartOp);
+        }
+        let row = self.end();
+        self.push(row, &change, rows, into_snapshot);
+        self.recent_bytes += change.bytes.len();
+        self.recent.push_back(change.bytes);
+        Ok(Added::At(row))
+    }
+
+    fn push(&mut self, row: u64, change: &Change, rows: Vec<u64>, into_snapshot: Vec<ChangeHash>) {
+        self.heads.retain(|head| !change.deps.contains(head));
+        let at = self.heads.partition_point(|head| *head < change.hash);
+        self.heads.insert(at, change.hash);
+        if !into_snapshot.is_empty() {
+            self.into_snapshot.insert(row, into_snapshot);
+        }
+        match self.actors.get_mut(&change.actor) {
+            Some(seq) => *seq = change.seq,
+            None => drop(self.actors.insert(change.actor.clone(), change.seq)),
+        }
+        let deps = if let [one] = rows[..] { Deps::One(one) } else { Deps::Many(rows.into()) };
+        self.entries.push_back(Entry { hash: change.hash, max_op: change.max_op, deps });
+        self.rows.insert(change.hash, row);
+    }
+
+    /// Append a row that the store gave back; it was checked when it came. False when it does not follow the last.
+    pub fn restore(&mut self, row: u64, change: &Change) -> bool {
+        if row != self.end() {
+            return false;
+        }
+        let rows: Vec<u64> = change.deps.iter().filter_map(|dep| self.row(dep)).collect();
+        let into_snapshot = change.deps.iter().filter(|dep| self.row(dep).is_none()).copied().collect();
+        self.push(row, change, rows, into_snapshot);
+        true
+    }
+
+    /// The rows from `from` on, for the store. Their bytes must still be at hand, as those not yet durable are.
+    pub fn rows_from(&self, from: u64) -> Vec<Row> {
+        (from..self.end())
+            .filter_map(|row| {
+                let entry = self.entry(row)?;
+                Some(Row { row, hash: entry.hash, max_op: entry.max_op, bytes: self.recent(row)?.clone() })
+            })
+            .collect()
+    }
+
+    /// A change's bytes, if still at hand.
+    pub fn recent(&self, row: u64) -> Option<&Bytes> {
+        let first = self.end() - self.recent.len() as u64;
+        self.recent.get(usize::try_from(row.checked_sub(first)?).ok()?)
+    }
+
+    /// Let go of the bytes of durable rows beyond what is kept at hand.
+    pub fn trim(&mut self, durable_end: u64) {
+        while self.recent_bytes > RECENT_BYTES && self.end() - (self.recent.len() as u64) < durable_end {
+            let Some(bytes) = self.recent.pop_front() else { break };
+            self.recent_bytes -= bytes.len();
+        }
+    }
+
+    /// Which rows of the tail `seeds` have as ancestors or are, by place in the tail; and the hashes in the snapshot
+    /// that they rest on.
+    pub fn ancestors(&self, seeds: &[ChangeHash]) -> (Vec<bool>, Vec<ChangeHash>) {
+        let mut has = vec![false; self.entries.len()];
+        let mut below: Vec<ChangeHash> = Vec::new();
+        for seed in seeds {
+            match self.row(seed) {
+                Some(row) => has[(row - self.base) as usize] = true,
+                None => below.push(*seed),
+            }
+        }
+        for at in (0..has.len()).rev().filter(|at| !self.entries.is_empty() && *at < self.entries.len()) {
+            if !has[at] {
+                continue;
+            }
+            for dep in self.entries[at].deps.rows() {
+                if let Some(place) = dep.checked_sub(self.base) {
+                    has[place as usize] = true;
+                }
+            }
+            if let Some(deps) = self.into_snapshot.get(&(self.base + at as u64)) {
+                below.extend(deps);
+            }
+        }
+        (has, below)
+    }
+
+    /// Take from `has` every row with a dependency that is not in `has`: whoever lacks a change lacks what rests on it.
+    pub fn without_dependents(&self, has: &mut [bool]) {
+        for at in 0..has.len().min(self.entries.len()) {
+            let lacks = |dep: &u64| dep.checked_sub(self.base).is_some_and(|place| !has[place as usize]);
+            if has[at] && self.entries[at].deps.rows().iter().any(lacks) {
+                has[at] = false;
+            }
+        }
+    }
+
+    /// True when `below` (hashes in the snapshot that someone has) implies the whole snapshot.
+    pub fn covers_snapshot(&self, below: &[ChangeHash]) -> bool {
+        self.snapshot_heads.iter().all(|head| below.contains(head))
+    }
+
+    /// Heads of the snapshot, sorted; empty when there is none.
+    pub fn snapshot_heads(&self) -> &[ChangeHash] {
+        &self.snapshot_heads
+    }
+
+    /// What must still come before `wanted` can all be here: unknown hashes, looking through what is parked.
+    pub fn missing(&self, wanted: &[ChangeHash]) -> Vec<ChangeHash> {
+        self.parking.missing(wanted, |hash| self.knows(hash))
+    }
+
+    /// True when changes wait for dependencies.
+    pub fn has_parked(&self) -> bool {
+        !self.parking.is_empty()
+    }
+
+    /// Bytes parked.
+    pub fn parked_bytes(&self) -> usize {
+        self.parking.bytes()
+    }
+
+    /// The rows below `below` are in the snapshot now, whose heads these are.
+    pub fn rebase(&mut self, below: u64, snapshot_heads: Vec<ChangeHash>) {
+        let dropped: Vec<ChangeHash> =
+            (self.base..below.min(self.end())).filter_map(|row| self.hash(row)).collect();
+        for row in below..self.end() {
+            let Some(entry) = self.entry(row) else { continue };
+            let down = entry.deps.rows().iter().filter(|dep| (self.base..below).contains(*dep));
+            let hashes: Vec<ChangeHash> = down.map(|dep| dropped[(dep - self.base) as usize]).collect();
+            if !hashes.is_empty() {
+                self.into_snapshot.entry(row).or_default().extend(hashes);
+            }
+        }
+        for hash in &dropped {
+            self.rows.remove(hash);
+        }
+        self.entries.drain(..dropped.len());
+        self.into_snapshot.retain(|row, _| *row >= below);
+        self.base = below;
+        self.snapshot_heads = snapshot_heads;
+        // Actors stay: their numbers are right, wherever the change is now. The index belongs to the old snapshot.
+        self.index = None;
+        while self.recent.len() > self.entries.len() {
+            let Some(bytes) = self.recent.pop_front() else { break };
+            self.recent_bytes -= bytes.len();
+        }
+    }
+
+    /// Bytes of memory in use, about.
+    pub fn memory(&self) -> usize {
+        256 + self.entries.len() * ENTRY_MEMORY
+            + self.recent_bytes
+            + self.recent.len() * 32
+            + self.actors.len() * 96
+            + self.index.as_ref().map_or(0, Index::memory)
+            + self.parking.bytes()
+    }
+}

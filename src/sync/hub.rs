@@ -1,0 +1,499 @@
+//! The documents in use, the connections that use them, and what goes from one to the other.
+//!
+//! Inputs: joins, messages, commit results, opener results, time. Outputs: messages when a connection has room for
+//! one ([`Hub::next`]), steps for the journal ([`Hub::take_ops`]), jobs for the opener ([`Hub::take_jobs`]).
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+
+use super::commit::{InFlight, Snapshotting};
+use super::conn::{Conn, Joining, Out};
+use super::doc::{Doc, Fault};
+use super::ephemeral::Seen;
+use super::job::Job;
+use super::message::SyncMessage;
+use super::peer::{Base, Peer};
+use super::remote::RemoteBook;
+use super::reply::Reply;
+use super::storage::Storage;
+use super::wire::Body;
+use crate::store::{Op, StoreError};
+use crate::types::{ConnId, DocKey, DocumentId, Millis, StorageId};
+
+/// Bytes of messages that may wait for the opener in one hub, in bytes.
+const MAX_HELD_BYTES: usize = 64 << 20;
+
+/// How a hub behaves. Units as in the configuration.
+#[derive(Debug, Clone)]
+pub struct HubOptions {
+    /// Our storage id.
+    pub storage: StorageId,
+    /// This hub's number among `hubs`; documents are spread over them by id.
+    pub hub: usize,
+    /// Number of hubs.
+    pub hubs: usize,
+    /// Bytes that graphs may use.
+    pub memory_budget: usize,
+    /// Documents one connection may have open.
+    pub max_documents: usize,
+    /// Requests for unknown documents one connection may have waiting.
+    pub max_requests: usize,
+    /// Milliseconds an asked peer has to answer.
+    pub request_timeout_ms: Millis,
+    /// Offer all documents of its namespace to a joining peer.
+    pub announce: bool,
+    /// Milliseconds after creation or compaction before the tail may be compacted.
+    pub compact_grace_ms: Millis,
+    /// Changes a tail needs before it is compacted.
+    pub compact_floor: u64,
+}
+
+/// Which hub a document belongs to.
+pub fn hub_of(document: &DocumentId, hubs: usize) -> usize {
+    usize::from(u16::from_le_bytes([document.0[0], document.0[15]])) % hubs.max(1)
+}
+
+/// A decoded message for the hub.
+#[derive(Debug)]
+pub struct Incoming {
+    /// Who wrote it: the peer itself, or for ephemeral messages whoever it relays.
+    pub sender: String,
+    /// The message; of a sync or request message `sync` holds the payload.
+    pub body: Body,
+    /// The decoded payload of `Body::Sync` and `Body::Request`.
+    pub sync: Option<SyncMessage>,
+}
+
+/// Counters since start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Changes made durable.
+    pub changes_in: u64,
+    /// Changes put into messages.
+    pub changes_out: u64,
+}
+
+/// The state machine. Deterministic: what is gone through in order is kept in order.
+pub struct Hub {
+    pub(super) options: HubOptions,
+    pub(super) docs: HashMap<DocKey, Doc>,
+    pub(super) conns: BTreeMap<ConnId, Conn>,
+    /// Connections with something to send.
+    ready: VecDeque<ConnId>,
+    pub(super) dirty: Vec<DocKey>,
+    pub(super) ops: Vec<Op>,
+    pub(super) snapshots: Vec<Snapshotting>,
+    pub(super) in_flight: Vec<InFlight>,
+    pub(super) jobs: Vec<Job>,
+    /// Absent documents that someone subscribed to.
+    pub(super) wanted: BTreeSet<DocKey>,
+    /// Absent documents that someone waits for an answer about.
+    pub(super) unanswered: BTreeSet<DocKey>,
+    pub(super) seen: Seen,
+    pub(super) remote: RemoteBook,
+    pub(super) counters: Counters,
+    held_bytes: usize,
+    ticks: u64,
+    memory: usize,
+}
+
+impl Hub {
+    /// An empty hub.
+    pub fn new(options: HubOptions) -> Self {
+        Self {
+            options,
+            docs: HashMap::new(),
+            conns: BTreeMap::new(),
+            ready: VecDeque::new(),
+            dirty: Vec::new(),
+            ops: Vec::new(),
+            snapshots: Vec::new(),
+            in_flight: Vec::new(),
+            jobs: Vec::new(),
+            wanted: BTreeSet::new(),
+            unanswered: BTreeSet::new(),
+            seen: Seen::default(),
+            remote: RemoteBook::default(),
+            counters: Counters::default(),
+            held_bytes: 0,
+            ticks: 0,
+            memory: 0,
+        }
+    }
+
+    /// A connection has joined.
+    pub fn join(&mut self, id: ConnId, joining: Joining, now: Millis) {
+        let conn = Conn::new(joining, self.options.announce);
+        let announce = conn.announce.is_some();
+        self.conns.insert(id, conn);
+        if announce {
+            self.make_ready(id);
+        }
+        self.ask_newcomer(id, now);
+    }
+
+    /// A connection is gone.
+    pub fn leave(&mut self, id: ConnId, now: Millis) {
+        let Some(conn) = self.conns.remove(&id) else { return };
+        self.remote.leave(id);
+        for key in conn.docs {
+            let Some(doc) = self.docs.get_mut(&key) else { continue };
+            let Some(at) = doc.peers.iter().position(|peer| peer.conn == id) else { continue };
+            let peer = doc.peers.swap_remove(at);
+            if let Some(storage) = &conn.joining.storage {
+                self.remote.last_seen(doc, &peer, storage, now);
+                if peer.moved && peer.need.is_empty() && !peer.their_heads.is_empty() && doc.head.is_some() {
+                    let (key, storage) = (key.clone(), storage.clone());
+                    self.ops.push(Op::SyncState { key, storage, shared_heads: peer.their_heads });
+                }
+            }
+            self.evaluate(&key, now);
+            self.forget_if_idle(&key);
+        }
+    }
+
+    /// Close a connection once what it is owed first is sent.
+    pub fn close(&mut self, id: ConnId, code: u16, reason: &'static str) {
+        if let Some(conn) = self.conns.get_mut(&id) {
+            conn.close.get_or_insert((code, reason));
+            self.make_ready(id);
+        }
+    }
+
+    pub(super) fn error(&mut self, id: ConnId, message: String) {
+        if let Some(conn) = self.conns.get_mut(&id) {
+            conn.push_error(message);
+            self.make_ready(id);
+        }
+    }
+
+    /// A message has come.
+    pub fn receive(&mut self, id: ConnId, incoming: Incoming, storage: &dyn Storage, now: Millis) {
+        let Some(conn) = self.conns.get(&id).filter(|conn| conn.close.is_none()) else { return };
+        let namespace = conn.joining.namespace.clone();
+        let key = |document| DocKey { namespace: namespace.clone(), document };
+        match incoming.body {
+            Body::Sync { document, .. } | Body::Request { document, .. } => {
+                let Some(message) = incoming.sync else { return };
+                self.receive_sync(id, key(document), message, storage, now);
+            }
+            Body::Unavailable { document } => self.said_no(id, &key(document), now),
+            Body::Ephemeral { document, session, count, data } => {
+                self.relay_ephemeral(id, &key(document), incoming.sender, session, count, data);
+            }
+            Body::RemoteSubscription { add, remove } => self.subscribe_remote(id, add, &remove),
+            Body::RemoteHeads { document, heads } => self.gossip(id, &key(document), heads),
+            Body::Leave | Body::Unknown(_) => {}
+        }
+    }
+
+    fn receive_sync(
+        &mut self,
+        id: ConnId,
+        key: DocKey,
+        message: SyncMessage,
+        storage: &dyn Storage,
+        now: Millis,
+    ) {
+        if let Err(fault) = self.open(&key, storage, now) {
+            return self.faulty(&key, Some(id), &fault);
+        }
+        if !self.share(id, &key) {
+            return;
+        }
+        let Some(doc) = self.docs.get_mut(&key) else { return };
+        if doc.broken.is_some() {
+            if let Some(peer) = doc.peer(id) {
+                peer.tell_unavailable = true;
+            }
+            return self.queue(&key);
+        }
+        let brings = !message.changes.is_empty() || !message.documents.is_empty();
+        if brings && doc.head.is_none() && doc.intakes > 0 {
+            return self.hold(id, &key, message);
+        }
+        let wants = doc.head.is_none() && message.heads.is_empty() && !doc.is_dirty();
+        let remote = self.conns.get(&id).and_then(|conn| conn.joining.storage.clone());
+        match doc.receive(id, remote.as_ref(), message, storage, now) {
+            Ok(received) => {
+                if let Some(misfit) = received.misfit {
+                    self.misfit(id, &key, misfit);
+                }
+                if received.appended > 0 {
+                    self.dirty.push(key.clone());
+                }
+                if !received.documents.is_empty() {
+                    self.intake(id, &key, received.documents.into_iter().map(|chunk| chunk.bytes).collect());
+                }
+                if wants {
+                    self.want(id, &key, now);
+                } else {
+                    self.evaluate(&key, now);
+                }
+                self.heads_seen(id, &key, now);
+                self.recount(&key);
+                self.queue(&key);
+            }
+            Err(fault) => self.faulty(&key, Some(id), &fault),
+        }
+    }
+
+    pub(super) fn misfit(&mut self, id: ConnId, key: &DocKey, misfit: super::graph::Misfit) {
+        self.error(id, format!("document {}: {misfit}; the change was not taken", key.document));
+        if misfit == super::graph::Misfit::Parked {
+            self.close(id, 1008, "too many changes without their dependencies");
+        }
+    }
+
+    fn hold(&mut self, id: ConnId, key: &DocKey, message: SyncMessage) {
+        let bytes = message.bytes();
+        if self.held_bytes + bytes > MAX_HELD_BYTES {
+            return self.close(id, 1013, "busy taking in a large document, try again");
+        }
+        self.held_bytes += bytes;
+        if let Some(doc) = self.docs.get_mut(key) {
+            doc.held.push((id, message));
+        }
+    }
+
+    /// The opener is done with a new document: go on with the messages that waited for it.
+    pub(super) fn release_held(&mut self, key: &DocKey, storage: &dyn Storage, now: Millis) {
+        let Some(doc) = self.docs.get_mut(key).filter(|doc| doc.intakes == 0) else { return };
+        for (id, message) in std::mem::take(&mut doc.held) {
+            self.held_bytes -= message.bytes();
+            if self.conns.contains_key(&id) {
+                self.receive_sync(id, key.clone(), message, storage, now);
+            }
+        }
+    }
+
+    /// Have the document in use.
+    pub(super) fn open(
+        &mut self,
+        key: &DocKey,
+        storage: &dyn Storage,
+        now: Millis,
+    ) -> Result<&mut Doc, Fault> {
+        self.ticks += 1;
+        if !self.docs.contains_key(key) {
+            let mut doc = Doc::new(key.clone(), storage.head(key)?);
+            let created = doc.head.as_ref().map_or(now, |head| head.created);
+            doc.compact_after = created + self.options.compact_grace_ms;
+            self.docs.insert(key.clone(), doc);
+            self.compact_if_due(key, storage, now);
+        }
+        // Invariant: inserted above.
+        let Some(doc) = self.docs.get_mut(key) else { unreachable!("document is in use") };
+        doc.used = self.ticks;
+        Ok(doc)
+    }
+
+    /// Give the connection a share in an open document. False (and an error to the peer) over its limit.
+    pub(super) fn share(&mut self, id: ConnId, key: &DocKey) -> bool {
+        let Some(conn) = self.conns.get_mut(&id) else { return false };
+        if conn.docs.contains(key) {
+            return true;
+        }
+        if conn.docs.len() >= self.options.max_documents {
+            let limit = self.options.max_documents;
+            self.error(id, format!("limits.documents: this connection has {limit} documents open already"));
+            self.forget_if_idle(key);
+            return false;
+        }
+        conn.docs.insert(key.clone());
+        let writer = !conn.joining.read_only;
+        if let Some(doc) = self.docs.get_mut(key) {
+            doc.peers.push(Peer { conn: id, writer, ..Peer::default() });
+        }
+        true
+    }
+
+    /// Something about the document cannot be read: the one who asked starts over, or all are told it is unavailable.
+    pub(super) fn faulty(&mut self, key: &DocKey, id: Option<ConnId>, fault: &Fault) {
+        match fault {
+            Fault::Moving(_) => {}
+            Fault::Damaged { .. } | Fault::Store(StoreError::Corrupt { .. }) => {
+                return self.quarantine(key, fault.to_string());
+            }
+            Fault::Store(error) => {
+                tracing::error!(document = %key.document, %error, "cannot read a document")
+            }
+        }
+        match id {
+            Some(id) => self.close(id, 1011, "storage is not readable now, try again"),
+            None => tracing::debug!(document = %key.document, %fault, "try again later"),
+        }
+    }
+
+    /// Stop syncing a harmful or damaged document; its bytes stay.
+    pub(super) fn quarantine(&mut self, key: &DocKey, reason: String) {
+        tracing::error!(document = %key.document, namespace = %key.namespace, reason, "document is quarantined: kept, no longer synced");
+        let Some(doc) = self.docs.get_mut(key) else { return };
+        doc.broken = Some(reason.clone());
+        doc.compacting = false;
+        for peer in &mut doc.peers {
+            peer.tell_unavailable = true;
+            peer.wants = false;
+        }
+        if doc.head.is_some() {
+            self.ops.push(Op::Quarantine { key: key.clone(), reason });
+        }
+        self.queue(key);
+    }
+
+    pub(super) fn forget_if_idle(&mut self, key: &DocKey) {
+        if self.docs.get(key).is_some_and(Doc::is_idle)
+            && let Some(doc) = self.docs.remove(key)
+        {
+            self.memory -= doc.counted;
+            self.wanted.remove(key);
+            self.unanswered.remove(key);
+            self.remote.forget(key);
+        }
+    }
+
+    /// Put the document into the queue of every connection that is owed a message about it.
+    pub(super) fn queue(&mut self, key: &DocKey) {
+        let Some(doc) = self.docs.get_mut(key) else { return };
+        for at in 0..doc.peers.len() {
+            doc.peers[at].advance();
+            if doc.peers[at].queued || !doc.has_news(&doc.peers[at]) {
+                continue;
+            }
+            let id = doc.peers[at].conn;
+            if let Some(conn) = self.conns.get_mut(&id) {
+                doc.peers[at].queued = true;
+                conn.queue.push_back(key.clone());
+                if !std::mem::replace(&mut conn.ready, true) {
+                    self.ready.push_back(id);
+                }
+            }
+        }
+    }
+
+    pub(super) fn make_ready(&mut self, id: ConnId) {
+        if let Some(conn) = self.conns.get_mut(&id)
+            && !std::mem::replace(&mut conn.ready, true)
+        {
+            self.ready.push_back(id);
+        }
+    }
+
+    /// The next connection with something to send. Call [`Hub::next`] until it has no room or gets `None`; a
+    /// connection without room is to be given to [`Hub::has_room`] when it has.
+    pub fn next_ready(&mut self) -> Option<ConnId> {
+        while let Some(id) = self.ready.pop_front() {
+            if let Some(conn) = self.conns.get_mut(&id) {
+                conn.ready = false;
+                return Some(id);
+            }
+        }
+        None
+    }
+
+    /// The connection has room again.
+    pub fn has_room(&mut self, id: ConnId) {
+        self.make_ready(id);
+    }
+
+    /// Make the next message for a connection.
+    pub fn next(&mut self, id: ConnId, storage: &dyn Storage, now: Millis) -> Option<Out> {
+        let conn = self.conns.get_mut(&id)?;
+        if let Some(out) = conn.next_control() {
+            return Some(out);
+        }
+        if conn.close.is_some() {
+            return None;
+        }
+        loop {
+            let conn = self.conns.get_mut(&id)?;
+            let Some(key) = conn.queue.pop_front() else {
+                if self.announce_page(id, storage, now) {
+                    continue;
+                }
+                return self.next_remote(id);
+            };
+            let may_extract = conn.extracting.is_none();
+            self.ticks += 1;
+            let Some(doc) = self.docs.get_mut(&key) else { continue };
+            doc.used = self.ticks;
+            if let Some(peer) = doc.peer(id) {
+                peer.queued = false;
+            }
+            match doc.reply(id, storage, may_extract) {
+                Ok(Reply::Send(body, changes)) => {
+                    self.counters.changes_out += changes;
+                    self.recount(&key);
+                    self.queue(&key);
+                    return Some(Out::Message { sender: None, body });
+                }
+                Ok(Reply::Extract { have, skip }) => self.extract(id, &key, have, skip),
+                Ok(Reply::Nothing) => {
+                    let waits = doc
+                        .peer(id)
+                        .is_some_and(|peer| matches!(&peer.base, Base::Part(part) if !part.running));
+                    if waits
+                        && !may_extract
+                        && let Some(conn) = self.conns.get_mut(&id)
+                    {
+                        conn.waiting.push(key);
+                    }
+                }
+                Err(fault) => self.faulty(&key, None, &fault),
+            }
+        }
+    }
+
+    /// Time has passed: peers that were asked and said nothing count as "no". Cheap when nobody waits.
+    pub fn tick(&mut self, now: Millis) {
+        for key in self.unanswered.iter().cloned().collect::<Vec<_>>() {
+            self.evaluate(&key, now);
+        }
+    }
+
+    /// True while [`Hub::tick`] has something to look at.
+    pub fn needs_ticks(&self) -> bool {
+        !self.unanswered.is_empty()
+    }
+
+    /// Count the document's graph anew, and let go of graphs least recently used while over the budget.
+    pub(super) fn recount(&mut self, key: &DocKey) {
+        if let Some(doc) = self.docs.get_mut(key) {
+            let bytes = doc.graph.as_ref().map_or(0, |graph| graph.memory());
+            self.memory = self.memory + bytes - doc.counted;
+            doc.counted = bytes;
+        }
+        if self.memory > self.options.memory_budget {
+            self.evict();
+        }
+    }
+
+    fn evict(&mut self) {
+        let mut loaded: Vec<(u64, DocKey)> = self
+            .docs
+            .values()
+            .filter(|doc| doc.is_evictable())
+            .map(|doc| (doc.used, doc.key.clone()))
+            .collect();
+        loaded.sort_unstable_by_key(|(used, _)| *used);
+        for (_, key) in loaded {
+            // A quarter of room at once, so that the next message does not evict again.
+            if self.memory <= self.options.memory_budget / 4 * 3 {
+                break;
+            }
+            if let Some(doc) = self.docs.get_mut(&key) {
+                doc.graph = None;
+                self.memory -= std::mem::take(&mut doc.counted);
+            }
+        }
+    }
+
+    /// Bytes of graphs in memory, about; how many.
+    pub fn memory(&self) -> (usize, usize) {
+        (self.memory, self.docs.values().filter(|doc| doc.graph.is_some()).count())
+    }
+
+    /// Counters since start.
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+}

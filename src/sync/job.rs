@@ -1,0 +1,259 @@
+//! Work for the document opener: what cannot be done without materialising a document.
+
+use bytes::Bytes;
+
+use super::chunk::Change;
+use super::commit::Snapshotting;
+use super::hub::Hub;
+use super::peer::Base;
+use super::storage::Storage;
+use crate::store::SnapshotInfo;
+use crate::types::{ChangeHash, ConnId, DocKey, Millis};
+
+/// Bytes of changes that one [`Job::Extract`] takes out at a time, about.
+pub const EXTRACT_BYTES: usize = 4 << 20;
+
+/// A job.
+#[derive(Debug)]
+pub enum Job {
+    /// Take in document chunks that a peer sent.
+    Intake {
+        /// The document.
+        key: DocKey,
+        /// Who sent them.
+        conn: ConnId,
+        /// The chunks.
+        chunks: Vec<Bytes>,
+        /// The store may have some of it: leave out what it has, and make no snapshot.
+        existing: bool,
+    },
+    /// Take changes out of the snapshot: those that `have` does not imply, without the first `skip`,
+    /// [`EXTRACT_BYTES`] of them.
+    Extract {
+        /// The document.
+        key: DocKey,
+        /// For whom.
+        conn: ConnId,
+        /// Heads of the snapshot that is meant.
+        snapshot: Vec<ChangeHash>,
+        /// What the peer has.
+        have: Vec<ChangeHash>,
+        /// Changes to leave out at the start.
+        skip: u64,
+    },
+    /// Make a snapshot of all rows below this one and the snapshot there is.
+    Compact {
+        /// The document.
+        key: DocKey,
+        /// The first row not in it.
+        below: u64,
+    },
+}
+
+/// A snapshot ready to be stored.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    /// What it holds.
+    pub info: SnapshotInfo,
+    /// The automerge document chunk.
+    pub document: Bytes,
+    /// Its index.
+    pub index: Bytes,
+}
+
+/// What an intake found.
+#[derive(Debug)]
+pub enum Intake {
+    /// New changes, dependencies first.
+    Changes(Vec<Change>),
+    /// A new document large enough to be kept as it came.
+    Snapshot(Snapshot),
+}
+
+/// A finished job.
+#[derive(Debug)]
+pub enum Done {
+    /// Of [`Job::Intake`]; an error says what is wrong with the chunk.
+    Intake {
+        /// The document.
+        key: DocKey,
+        /// Who sent it.
+        conn: ConnId,
+        /// The chunks, for another try.
+        chunks: Vec<Bytes>,
+        /// What was found.
+        result: Result<Intake, String>,
+    },
+    /// Of [`Job::Extract`]: changes, and whether none are left.
+    Extract {
+        /// The document.
+        key: DocKey,
+        /// For whom.
+        conn: ConnId,
+        /// `None` when the snapshot is not the one that was meant.
+        result: Result<Option<(Vec<Bytes>, bool)>, String>,
+    },
+    /// Of [`Job::Compact`]; an error says why automerge refuses the document, `None` that the store could not read it.
+    Compact {
+        /// The document.
+        key: DocKey,
+        /// As in the job.
+        below: u64,
+        /// The snapshot.
+        result: Result<Option<Snapshot>, String>,
+    },
+}
+
+impl Hub {
+    /// Jobs for the opener.
+    pub fn take_jobs(&mut self) -> Vec<Job> {
+        std::mem::take(&mut self.jobs)
+    }
+
+    pub(super) fn intake(&mut self, conn: ConnId, key: &DocKey, chunks: Vec<Bytes>) {
+        let Some(doc) = self.docs.get_mut(key) else { return };
+        doc.intakes += 1;
+        let existing = doc.head.is_some() || doc.graph.is_some();
+        self.jobs.push(Job::Intake { key: key.clone(), conn, chunks, existing });
+    }
+
+    pub(super) fn extract(&mut self, conn: ConnId, key: &DocKey, have: Vec<ChangeHash>, skip: u64) {
+        let Some(head) = self.docs.get(key).and_then(|doc| doc.head.as_ref()) else { return };
+        let snapshot = head.snapshot.as_ref().map_or_else(Vec::new, |info| info.heads.clone());
+        if let Some(state) = self.conns.get_mut(&conn) {
+            state.extracting = Some(key.clone());
+        }
+        self.jobs.push(Job::Extract { key: key.clone(), conn, snapshot, have, skip });
+    }
+
+    /// Start a compaction if the tail has outgrown the snapshot and devices away for a while had their time.
+    pub(super) fn compact_if_due(&mut self, key: &DocKey, storage: &dyn Storage, now: Millis) {
+        let (floor, grace) = (self.options.compact_floor, self.options.compact_grace_ms);
+        let Some(doc) = self.docs.get_mut(key) else { return };
+        let Some(head) = doc.head.as_ref().filter(|_| !doc.compacting && doc.broken.is_none()) else {
+            return;
+        };
+        let snapshot = head.snapshot.as_ref().map_or(0, |info| info.changes);
+        let due = head.tail_changes >= floor.max(snapshot) && now >= doc.compact_after;
+        let overdue = head.tail_changes >= LONG_TAIL.max(snapshot / 8);
+        if !due && !overdue {
+            return;
+        }
+        // The graph stays in memory until the snapshot is swapped in, so that nothing is read between two states.
+        if let Err(fault) = doc.load(storage, true) {
+            return self.faulty(key, None, &fault);
+        }
+        let below = doc.durable_end();
+        doc.compacting = true;
+        doc.compact_after = now + grace;
+        self.jobs.push(Job::Compact { key: key.clone(), below });
+        self.recount(key);
+    }
+
+    /// The opener has finished a job.
+    pub fn job_done(&mut self, done: Done, storage: &dyn Storage, now: Millis) {
+        match done {
+            Done::Intake { key, conn, chunks, result } => {
+                self.intake_done(&key, conn, chunks, result, storage, now)
+            }
+            Done::Extract { key, conn, result } => self.extract_done(&key, conn, result),
+            Done::Compact { key, below, result } => match result {
+                Ok(Some(snapshot)) => {
+                    if self.docs.get(&key).is_some_and(|doc| doc.compacting) {
+                        self.snapshots.push(Snapshotting { key, below, snapshot, conn: None });
+                    }
+                }
+                Ok(None) => {
+                    if let Some(doc) = self.docs.get_mut(&key) {
+                        doc.compacting = false;
+                    }
+                }
+                Err(reason) => self.quarantine(&key, reason),
+            },
+        }
+    }
+
+    fn intake_done(
+        &mut self,
+        key: &DocKey,
+        conn: ConnId,
+        chunks: Vec<Bytes>,
+        result: Result<Intake, String>,
+        storage: &dyn Storage,
+        now: Millis,
+    ) {
+        let Some(doc) = self.docs.get_mut(key) else { return };
+        match result {
+            Ok(Intake::Snapshot(snapshot)) if doc.head.is_none() && doc.graph.is_none() => {
+                // Still counts as an intake until it is durable.
+                self.snapshots.push(Snapshotting { key: key.clone(), below: 1, snapshot, conn: Some(conn) });
+                return;
+            }
+            Ok(Intake::Snapshot(_)) => {
+                self.jobs.push(Job::Intake { key: key.clone(), conn, chunks, existing: true });
+                return;
+            }
+            Ok(Intake::Changes(changes)) => match doc.take_changes(conn, changes, storage) {
+                Ok(received) => {
+                    if received.appended > 0 {
+                        self.dirty.push(key.clone());
+                    }
+                    if let Some(misfit) = received.misfit {
+                        self.misfit(conn, key, misfit);
+                    }
+                }
+                Err(fault) => self.faulty(key, Some(conn), &fault),
+            },
+            Err(reason) => self.error(conn, format!("document {}: {reason}; it was not taken", key.document)),
+        }
+        self.intake_over(key, storage, now);
+    }
+
+    pub(super) fn intake_over(&mut self, key: &DocKey, storage: &dyn Storage, now: Millis) {
+        if let Some(doc) = self.docs.get_mut(key) {
+            doc.intakes = doc.intakes.saturating_sub(1);
+        }
+        self.release_held(key, storage, now);
+        self.recount(key);
+        self.evaluate(key, now);
+        self.queue(key);
+        self.forget_if_idle(key);
+    }
+
+    fn extract_done(
+        &mut self,
+        key: &DocKey,
+        conn: ConnId,
+        result: Result<Option<(Vec<Bytes>, bool)>, String>,
+    ) {
+        if let Err(reason) = &result {
+            self.quarantine(key, reason.clone());
+        }
+        let waiting = self.conns.get_mut(&conn).map_or_else(Vec::new, |state| {
+            state.extracting = None;
+            std::mem::take(&mut state.waiting)
+        });
+        if let Some(peer) = self.docs.get_mut(key).and_then(|doc| doc.peer(conn))
+            && let Base::Part(extract) = &mut peer.base
+            && extract.running
+        {
+            extract.running = false;
+            match result {
+                Ok(Some((parts, done))) => {
+                    extract.taken += parts.len() as u64;
+                    extract.parts.extend(parts);
+                    extract.done = done;
+                }
+                Ok(None) => peer.stale = true,
+                Err(_) => {}
+            }
+        }
+        self.queue(key);
+        for key in waiting {
+            self.queue(&key);
+        }
+    }
+}
+
+/// A tail of so many changes (and an eighth of the snapshot's) is compacted even within the grace period.
+pub const LONG_TAIL: u64 = 16_384;

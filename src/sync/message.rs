@@ -1,0 +1,237 @@
+//! Automerge sync messages, versions 1 and 2: decoding checked and bounded, encoding straight into one buffer.
+//!
+//! Format: the automerge crate's `sync` module documentation. V1 carries a list of changes, V2 blobs of chunks.
+
+use bytes::Bytes;
+
+use super::bloom::Bloom;
+use super::chunk::{self, Change, Chunk, Kind};
+use super::leb::{Bad, Reader, put_unsigned};
+use crate::types::ChangeHash;
+
+const V1: u8 = 0x42;
+const V2: u8 = 0x43;
+/// Most heads, needs or last-sync hashes in one message.
+const MAX_HASHES: u64 = 100_000;
+
+/// Flag bits of a message (automerge `sync::MessageFlags`).
+pub mod flags {
+    /// "Forget what you sent me."
+    pub const SYNC_RESET: u8 = 1;
+    /// "I do not take changes."
+    pub const READ_ONLY: u8 = 2;
+    /// "I understand `SYNC_RESET`."
+    pub const SUPPORTS_SYNC_RESET: u8 = 4;
+}
+
+/// What the sender has: everything up to `last_sync`, and what the filter holds since.
+#[derive(Debug, Clone, Default)]
+pub struct Have {
+    /// Hashes both sides had.
+    pub last_sync: Vec<ChangeHash>,
+    /// What the sender has besides.
+    pub bloom: Bloom,
+}
+
+/// A decoded message whose changes have passed all checks that need no graph.
+#[derive(Debug, Clone, Default)]
+pub struct SyncMessage {
+    /// The sender's heads.
+    pub heads: Vec<ChangeHash>,
+    /// Changes the sender asks for by hash.
+    pub need: Vec<ChangeHash>,
+    /// What the sender has.
+    pub have: Vec<Have>,
+    /// Changes, checked.
+    pub changes: Vec<Change>,
+    /// Document and bundle chunks, to be opened.
+    pub documents: Vec<Chunk>,
+    /// Flag bits; `None` from peers that know V1 only.
+    pub flags: Option<u8>,
+}
+
+fn hashes(reader: &mut Reader<'_>) -> Result<Vec<ChangeHash>, Bad> {
+    let count = reader.unsigned()?;
+    if count > MAX_HASHES || count > reader.rest().len() as u64 / 32 {
+        return Err(Bad("more hashes than allowed"));
+    }
+    (0..count).map(|_| Ok(ChangeHash(reader.bytes(32)?.try_into().map_err(|_| Bad("hash"))?))).collect()
+}
+
+impl SyncMessage {
+    /// Decode and check. Document chunks are bounded but not yet opened.
+    /// # Errors
+    /// What is wrong with it.
+    pub fn decode(data: &Bytes, max_inflated: u64) -> Result<Self, Bad> {
+        let mut reader = Reader::new(data);
+        if !matches!(reader.byte()?, V1 | V2) {
+            return Err(Bad("not a sync message"));
+        }
+        let heads = hashes(&mut reader)?;
+        let need = hashes(&mut reader)?;
+        let mut message = Self { heads, need, ..Self::default() };
+        let haves = reader.unsigned()?;
+        if haves > 64 {
+            return Err(Bad("too many haves"));
+        }
+        for _ in 0..haves {
+            let last_sync = hashes(&mut reader)?;
+            let bloom = Bloom::parse(&data.slice_ref(reader.prefixed()?))?;
+            message.have.push(Have { last_sync, bloom });
+        }
+        for _ in 0..reader.unsigned()? {
+            for chunk in chunk::split(&data.slice_ref(reader.prefixed()?))? {
+                match chunk.kind {
+                    Kind::Change | Kind::Deflated => {
+                        message.changes.push(chunk::take_in(&chunk, max_inflated)?)
+                    }
+                    Kind::Document => {
+                        chunk::check_document(&chunk, max_inflated)?;
+                        message.documents.push(chunk);
+                    }
+                    // No released client sends bundles and their expansion cannot be bounded beforehand.
+                    Kind::Bundle => return Err(Bad("bundles are not accepted")),
+                }
+            }
+        }
+        if !reader.is_empty() {
+            let bits = reader.prefixed()?.iter().filter(|byte| **byte & 0x80 != 0);
+            message.flags = Some(bits.fold(0, |all, byte| all | byte & 0x7f));
+        }
+        Ok(message)
+    }
+
+    /// Bytes of its changes and chunks.
+    pub fn bytes(&self) -> usize {
+        let changes: usize = self.changes.iter().map(|change| change.bytes.len()).sum();
+        changes + self.documents.iter().map(|chunk| chunk.bytes.len()).sum::<usize>()
+    }
+
+    /// True when the sender says it knows nothing although it has heads: automerge's answer to a `last_sync` it lacks.
+    pub fn is_reset(&self) -> bool {
+        !self.heads.is_empty()
+            && self.have.first().is_some_and(|have| have.last_sync.is_empty() && have.bloom.is_empty())
+    }
+}
+
+/// A message to send; its changes are given as chunks.
+#[derive(Debug, Default)]
+pub struct Draft<'a> {
+    /// Our heads.
+    pub heads: &'a [ChangeHash],
+    /// What we ask for.
+    pub need: &'a [ChangeHash],
+    /// `Some(last_sync)`: we have all that these hashes imply and nothing else. `None`: we do not say.
+    pub have: Option<&'a [ChangeHash]>,
+    /// Chunks.
+    pub chunks: &'a [Bytes],
+    /// One blob (V2) or a list of changes (V1).
+    pub v2: bool,
+    /// Flag bits besides `SUPPORTS_SYNC_RESET`.
+    pub flags: u8,
+}
+
+impl Draft<'_> {
+    /// The wire form.
+    pub fn encode(&self) -> Vec<u8> {
+        let payload: usize = self.chunks.iter().map(|chunk| chunk.len() + 5).sum();
+        let mut out = Vec::with_capacity(payload + 64 + 32 * (self.heads.len() + self.need.len()) * 2);
+        let v2 = self.v2 && !self.chunks.is_empty();
+        out.push(if v2 { V2 } else { V1 });
+        put_hashes(&mut out, self.heads);
+        put_hashes(&mut out, self.need);
+        match self.have {
+            None => out.push(0),
+            Some(last_sync) => {
+                out.push(1);
+                put_hashes(&mut out, last_sync);
+                out.push(0); // an empty filter
+            }
+        }
+        if v2 {
+            out.push(1);
+            put_unsigned(&mut out, self.chunks.iter().map(|chunk| chunk.len() as u64).sum());
+            for chunk in self.chunks {
+                out.extend_from_slice(chunk);
+            }
+        } else {
+            put_unsigned(&mut out, self.chunks.len() as u64);
+            for chunk in self.chunks {
+                put_unsigned(&mut out, chunk.len() as u64);
+                out.extend_from_slice(chunk);
+            }
+        }
+        // Two entries: the old "V2" capability, then the bit field (automerge `MessageFlags`).
+        out.extend_from_slice(&[2, 2, 0x80 | flags::SUPPORTS_SYNC_RESET | self.flags]);
+        out
+    }
+}
+
+fn put_hashes(out: &mut Vec<u8>, hashes: &[ChangeHash]) {
+    put_unsigned(out, hashes.len() as u64);
+    for hash in hashes {
+        out.extend_from_slice(&hash.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use automerge::sync::{Message, MessageVersion, SyncDoc};
+    use automerge::{AutoCommit, ROOT, transaction::Transactable};
+
+    #[test]
+    fn reads_what_automerge_writes() {
+        let mut doc = AutoCommit::new();
+        let mut state = automerge::sync::State::new();
+        for n in 0..20 {
+            doc.put(ROOT, "k", n).unwrap();
+            doc.commit();
+        }
+        let heads = doc.get_heads();
+        let first = doc.sync().generate_sync_message(&mut state).unwrap().encode();
+        let first = SyncMessage::decode(&first.into(), 1 << 20).unwrap();
+        assert_eq!((&first.heads, first.flags), (&heads, Some(flags::SUPPORTS_SYNC_RESET)));
+        assert!(!first.have[0].bloom.is_empty() && !first.is_reset());
+
+        let ask = Draft { have: Some(&[]), ..Draft::default() }.encode();
+        doc.sync().receive_sync_message(&mut state, Message::decode(&ask).unwrap()).unwrap();
+        let whole = doc.sync().generate_sync_message(&mut state).unwrap();
+        assert_eq!(whole.version, MessageVersion::V2);
+        let whole = SyncMessage::decode(&whole.encode().into(), 1 << 20).unwrap();
+        assert_eq!(whole.documents.len(), 1);
+    }
+
+    #[test]
+    fn automerge_reads_what_we_write() {
+        let mut doc = AutoCommit::new();
+        doc.put(ROOT, "k", 1).unwrap();
+        let bytes = Bytes::copy_from_slice(doc.get_last_local_change().unwrap().raw_bytes());
+        let heads = doc.get_heads();
+        for v2 in [false, true] {
+            let draft = Draft {
+                heads: &heads,
+                have: Some(&heads),
+                chunks: std::slice::from_ref(&bytes),
+                v2,
+                flags: flags::READ_ONLY,
+                ..Draft::default()
+            };
+            let message = Message::decode(&draft.encode()).unwrap();
+            assert_eq!(message.heads, heads);
+            assert_eq!(message.have[0].last_sync, heads);
+            assert!(message.flags.unwrap().contains(flags::READ_ONLY));
+            let mut other = AutoCommit::new();
+            let mut state = automerge::sync::State::new();
+            other.sync().receive_sync_message(&mut state, message).unwrap();
+            assert_eq!(other.get_heads(), heads);
+        }
+    }
+
+    #[test]
+    fn garbage_is_refused() {
+        for bad in [&[][..], &[0x41], &[0x42], &[0x42, 0xff, 0xff, 0x7f], &[0x43, 0, 0, 0, 1, 3, 1, 2, 3]] {
+            assert!(SyncMessage::decode(&Bytes::copy_from_slice(bad), 1000).is_err(), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! What one connection is known to have of one document, and what it is owed.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use bytes::Bytes;
+
+use super::graph::Graph;
+use super::message::{Have, SyncMessage, flags};
+use crate::store::Head;
+use crate::types::{ChangeHash, ConnId, Millis};
+
+/// A snapshot of at most this many bytes is sent whole even to a peer that has a part of it.
+const WHOLE_SNAPSHOT_BYTES: u64 = 1 << 20;
+/// Most rows beyond the cursor that are remembered as known to the peer; others are sent again.
+const MAX_EXTRA: usize = 4096;
+
+/// What the peer has of the snapshot.
+#[derive(Debug, Default)]
+pub enum Base {
+    /// All of it, or there is none, or it was sent.
+    #[default]
+    Has,
+    /// To be sent as it is.
+    Whole,
+    /// To be opened for the changes that it lacks.
+    Part(Extract),
+}
+
+/// Changes inside the snapshot on their way to one peer.
+#[derive(Debug, Default)]
+pub struct Extract {
+    /// Hashes in the snapshot that the peer has.
+    pub have: Vec<ChangeHash>,
+    /// Changes taken out of the snapshot so far.
+    pub taken: u64,
+    /// Taken out and not yet sent.
+    pub parts: VecDeque<Bytes>,
+    /// None are left inside.
+    pub done: bool,
+    /// The opener is at it.
+    pub running: bool,
+}
+
+/// Whether a peer was asked for a document we lack.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Ask {
+    /// No.
+    #[default]
+    Not,
+    /// To be asked; it has until then to answer.
+    Due(Millis),
+    /// Asked; it has until then to answer.
+    Until(Millis),
+    /// It said no, or nothing in time.
+    No,
+}
+
+/// One connection's share in one document.
+#[derive(Debug, Default)]
+pub struct Peer {
+    /// The connection.
+    pub conn: ConnId,
+    /// It may write.
+    pub writer: bool,
+    /// It asked for or sent the document itself: it gets news of it.
+    pub subscribed: bool,
+    /// It has sent a sync message.
+    pub heard: bool,
+    /// Its heads as it last said.
+    pub their_heads: Vec<ChangeHash>,
+    /// Those of its heads that we know; kept only for peers that take no changes.
+    pub known_heads: Vec<ChangeHash>,
+    /// It takes no changes (`flags::READ_ONLY`).
+    pub takes_none: bool,
+    /// It understands version 2 messages.
+    pub v2: bool,
+    /// What it has of the snapshot.
+    pub base: Base,
+    /// It has, or was sent, the rows below this.
+    pub cursor: u64,
+    /// Rows from `cursor` on that it has.
+    pub extra: BTreeSet<u64>,
+    /// Rows it asked for by hash.
+    pub resend: BTreeSet<u64>,
+    /// What we lack of what its heads imply.
+    pub need: Vec<ChangeHash>,
+    /// What we last asked it for.
+    pub asked_for: Vec<ChangeHash>,
+    /// Our heads as it was last told.
+    pub last_sent: Option<Vec<ChangeHash>>,
+    /// It waits for an answer whatever we have.
+    pub answer_due: bool,
+    /// The document is to be offered to it.
+    pub offer_due: bool,
+    /// It asked for a document we lack and has not been told.
+    pub wants: bool,
+    /// It is to be told that the document is unavailable.
+    pub tell_unavailable: bool,
+    /// Whether it was asked for the document.
+    pub ask: Ask,
+    /// It counts as uploading until then.
+    pub uploading_until: Millis,
+    /// It has been told what is known of other storages' heads.
+    pub told_remote: bool,
+    /// A compaction has overtaken it: it must be placed again from its heads.
+    pub stale: bool,
+    /// It waits in its connection's queue.
+    pub queued: bool,
+    /// What it has changed since it joined, so its sync state is worth keeping.
+    pub moved: bool,
+}
+
+impl Peer {
+    /// Rows of the tail and beyond that it has.
+    pub fn has_row(&mut self, row: u64) {
+        if row == self.cursor {
+            self.cursor += 1;
+            self.advance();
+        } else if row > self.cursor && self.extra.len() < MAX_EXTRA {
+            self.extra.insert(row);
+        }
+    }
+
+    /// Move the cursor over rows known to be there.
+    pub fn advance(&mut self) {
+        while self.extra.remove(&self.cursor) {
+            self.cursor += 1;
+        }
+    }
+
+    /// It has everything below `end`.
+    pub fn has_all(&mut self, end: u64) {
+        self.base = Base::Has;
+        self.cursor = end;
+        self.extra = BTreeSet::new();
+        self.resend = BTreeSet::new();
+    }
+
+    /// It has nothing.
+    pub fn has_nothing(&mut self, head: Option<&Head>) {
+        let Some(head) = head else { return self.has_all(0) };
+        self.has_all(head.next_row - head.tail_changes);
+        if let Some(snapshot) = &head.snapshot {
+            self.base = self.lagging(snapshot.bytes, Vec::new());
+        }
+    }
+
+    fn lagging(&self, snapshot_bytes: u64, have: Vec<ChangeHash>) -> Base {
+        if self.v2 && (have.is_empty() || snapshot_bytes <= WHOLE_SNAPSHOT_BYTES) {
+            Base::Whole
+        } else {
+            Base::Part(Extract { have, ..Extract::default() })
+        }
+    }
+
+    /// Note what a message says of the peer itself. True when what was believed of the peer must be found anew.
+    pub fn hear(&mut self, message: &SyncMessage) -> bool {
+        let lost_all = message.heads.is_empty() && !self.their_heads.is_empty();
+        let anew = !self.heard || message.is_reset() || lost_all;
+        self.moved |= self.heard && self.their_heads != message.heads;
+        self.heard = true;
+        self.subscribed = true;
+        // Whatever it was asked, this is its answer.
+        self.ask = Ask::No;
+        self.their_heads.clone_from(&message.heads);
+        self.v2 = message.flags.is_some();
+        let bits = message.flags.unwrap_or(0);
+        self.takes_none = bits & flags::READ_ONLY != 0;
+        anew || bits & flags::SYNC_RESET != 0
+    }
+
+    /// Find out what the peer has: exactly if we know all its heads, else from what it says (`last_sync`, Bloom filters)
+    /// and what it was last known to have.
+    pub fn place(
+        &mut self,
+        graph: &Graph,
+        snapshot_bytes: u64,
+        have: &[Have],
+        remembered: impl FnOnce() -> Vec<ChangeHash>,
+    ) {
+        let known = |hashes: &[ChangeHash]| {
+            hashes.iter().filter(|hash| graph.knows(hash)).copied().collect::<Vec<_>>()
+        };
+        let mut seeds = known(&self.their_heads);
+        let all_known = seeds.len() == self.their_heads.len();
+        for have in have {
+            seeds.extend(known(&have.last_sync));
+        }
+        let (mut has, mut below) = graph.ancestors(&seeds);
+        let mut covered = graph.covers_snapshot(&below);
+        if !all_known {
+            if !covered {
+                seeds.extend(known(&remembered()));
+                (has, below) = graph.ancestors(&seeds);
+                covered = graph.covers_snapshot(&below);
+            }
+            let in_filter = |hash: &ChangeHash| have.iter().any(|have| have.bloom.contains(hash));
+            for (at, has) in has.iter_mut().enumerate() {
+                *has = *has || graph.hash(graph.base() + at as u64).is_some_and(|hash| in_filter(&hash));
+            }
+            graph.without_dependents(&mut has);
+            covered = covered || graph.snapshot_heads().iter().all(in_filter);
+        }
+        let lead = has.iter().take_while(|has| **has).count();
+        self.has_all(graph.base() + lead as u64);
+        let rest = has.iter().enumerate().skip(lead).filter(|(_, has)| **has);
+        self.extra = rest.map(|(at, _)| graph.base() + at as u64).take(MAX_EXTRA).collect();
+        if !covered {
+            self.base = self.lagging(snapshot_bytes, below);
+        }
+    }
+
+    /// True while it may still bring the document.
+    pub fn may_bring(&self, now: Millis) -> bool {
+        let uploading =
+            self.writer && self.heard && !self.their_heads.is_empty() && now < self.uploading_until;
+        uploading || matches!(self.ask, Ask::Due(until) | Ask::Until(until) if now < until)
+    }
+}

@@ -1,0 +1,378 @@
+//! automerge-repo's messages in CBOR, as its WebSocket clients send and expect them (protocol version "1").
+//! `join`, `peer` and `error` belong to the handshake and live in `web`.
+
+use bytes::Bytes;
+use minicbor::data::Type;
+use minicbor::{Decoder, Encoder};
+
+use crate::types::{DocumentId, MAX_ID_BYTES, NameError, StorageId};
+
+/// Most storage ids in one remote-subscription-change or remote-heads-changed message.
+pub const MAX_STORAGE_IDS: u64 = 256;
+/// Most heads given for one storage id.
+const MAX_REMOTE_HEADS: u64 = 1000;
+
+/// A message that is not automerge-repo's.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum WireError {
+    /// Not CBOR, not a map, or a field of another kind.
+    #[error("message is not a CBOR map with a text \"type\" and the fields of that type")]
+    Malformed,
+    /// A field that this type needs is not there.
+    #[error("message of type {0:?} lacks its field {1:?}")]
+    Missing(String, &'static str),
+    /// A name outside its grammar.
+    #[error(transparent)]
+    Name(#[from] NameError),
+}
+
+impl From<minicbor::decode::Error> for WireError {
+    fn from(_: minicbor::decode::Error) -> Self {
+        Self::Malformed
+    }
+}
+
+/// Heads of one storage, as gossiped: text as the clients write them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RemoteHeads {
+    /// Whose heads.
+    pub storage: StorageId,
+    /// The heads.
+    pub heads: Vec<String>,
+    /// When they were seen, milliseconds since the epoch by the observer's clock.
+    pub timestamp: f64,
+}
+
+/// What a message says, without its addressing.
+#[derive(Debug, Clone, PartialEq)]
+#[allow(missing_docs)]
+pub enum Body {
+    Leave,
+    Request {
+        document: DocumentId,
+        data: Bytes,
+    },
+    Sync {
+        document: DocumentId,
+        data: Bytes,
+    },
+    Unavailable {
+        document: DocumentId,
+    },
+    Ephemeral {
+        document: DocumentId,
+        session: String,
+        count: u64,
+        data: Bytes,
+    },
+    RemoteSubscription {
+        add: Vec<StorageId>,
+        remove: Vec<StorageId>,
+    },
+    RemoteHeads {
+        document: DocumentId,
+        heads: Vec<RemoteHeads>,
+    },
+    /// A type this server does not know: to be ignored.
+    Unknown(String),
+}
+
+/// A message and who wrote it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Envelope {
+    /// `senderId`.
+    pub sender: String,
+    /// `targetId`.
+    pub target: Option<String>,
+    /// The rest.
+    pub body: Body,
+}
+
+#[derive(Default)]
+struct Fields {
+    kind: Option<String>,
+    sender: Option<String>,
+    target: Option<String>,
+    document: Option<String>,
+    data: Option<Bytes>,
+    session: Option<String>,
+    count: Option<u64>,
+    add: Vec<StorageId>,
+    remove: Vec<StorageId>,
+    heads: Vec<RemoteHeads>,
+}
+
+/// Decode one binary WebSocket message.
+/// # Errors
+/// What is wrong with it.
+pub fn decode(frame: &Bytes) -> Result<Envelope, WireError> {
+    let mut d = Decoder::new(frame);
+    let mut f = Fields::default();
+    each(&mut d, true, u64::MAX, |d| {
+        let key = text(d)?;
+        if matches!(d.datatype()?, Type::Undefined | Type::Null) {
+            d.skip()?;
+            return Ok(());
+        }
+        match key.as_str() {
+            "type" => f.kind = Some(text(d)?),
+            "senderId" => f.sender = Some(text(d)?),
+            "targetId" => f.target = Some(text(d)?),
+            "documentId" => f.document = Some(text(d)?),
+            "sessionId" => f.session = Some(text(d)?),
+            "count" => f.count = Some(number(d)? as u64),
+            "data" => f.data = Some(bytes(d, frame)?),
+            "add" => f.add = storage_ids(d)?,
+            "remove" => f.remove = storage_ids(d)?,
+            "newHeads" => f.heads = remote_heads(d)?,
+            _ => d.skip()?,
+        }
+        Ok(())
+    })?;
+    f.into_envelope()
+}
+
+impl Fields {
+    fn into_envelope(self) -> Result<Envelope, WireError> {
+        let kind = self.kind.ok_or(WireError::Malformed)?;
+        let missing = |field| WireError::Missing(kind.clone(), field);
+        let document = || -> Result<DocumentId, WireError> {
+            Ok(self.document.as_deref().ok_or(missing("documentId"))?.parse()?)
+        };
+        let data = || self.data.clone().ok_or(missing("data"));
+        let body = match kind.as_str() {
+            "leave" => Body::Leave,
+            "request" => Body::Request { document: document()?, data: data()? },
+            "sync" => Body::Sync { document: document()?, data: data()? },
+            "doc-unavailable" => Body::Unavailable { document: document()? },
+            "ephemeral" => Body::Ephemeral {
+                document: document()?,
+                session: self.session.clone().ok_or(missing("sessionId"))?,
+                count: self.count.ok_or(missing("count"))?,
+                data: data()?,
+            },
+            "remote-subscription-change" => Body::RemoteSubscription { add: self.add, remove: self.remove },
+            "remote-heads-changed" => Body::RemoteHeads { document: document()?, heads: self.heads },
+            _ => Body::Unknown(kind.chars().take(40).collect()),
+        };
+        let sender = self.sender.ok_or(WireError::Missing(kind, "senderId"))?;
+        Ok(Envelope { sender, target: self.target, body })
+    }
+}
+
+/// Calls `item` for each entry of a map (`map`) or array, definite or not.
+fn each<'b>(
+    d: &mut Decoder<'b>,
+    map: bool,
+    limit: u64,
+    mut item: impl FnMut(&mut Decoder<'b>) -> Result<(), WireError>,
+) -> Result<(), WireError> {
+    let length = if map { d.map()? } else { d.array()? };
+    let mut seen = 0;
+    while length.is_none_or(|length| seen < length) {
+        if length.is_none() && d.datatype()? == Type::Break {
+            d.skip()?;
+            break;
+        }
+        if seen >= limit {
+            return Err(WireError::Malformed);
+        }
+        item(d)?;
+        seen += 1;
+    }
+    Ok(())
+}
+
+fn text(d: &mut Decoder<'_>) -> Result<String, WireError> {
+    let text = d.str()?;
+    if text.len() > MAX_ID_BYTES { Err(WireError::Malformed) } else { Ok(text.to_owned()) }
+}
+
+fn number(d: &mut Decoder<'_>) -> Result<f64, WireError> {
+    Ok(match d.datatype()? {
+        Type::F16 | Type::F32 | Type::F64 => d.f64()?,
+        _ => d.u64()? as f64,
+    })
+}
+
+fn bytes(d: &mut Decoder<'_>, frame: &Bytes) -> Result<Bytes, WireError> {
+    if d.datatype()? == Type::Tag {
+        d.tag()?; // a typed array: same bytes
+    }
+    Ok(frame.slice_ref(d.bytes()?))
+}
+
+fn storage_ids(d: &mut Decoder<'_>) -> Result<Vec<StorageId>, WireError> {
+    let mut ids = Vec::new();
+    each(d, false, MAX_STORAGE_IDS, |d| {
+        ids.push(text(d)?.parse()?);
+        Ok(())
+    })?;
+    Ok(ids)
+}
+
+fn remote_heads(d: &mut Decoder<'_>) -> Result<Vec<RemoteHeads>, WireError> {
+    let mut all = Vec::new();
+    each(d, true, MAX_STORAGE_IDS, |d| {
+        let storage = text(d)?.parse()?;
+        let (mut heads, mut timestamp) = (Vec::new(), 0.0);
+        each(d, true, 16, |d| {
+            match text(d)?.as_str() {
+                "heads" => each(d, false, MAX_REMOTE_HEADS, |d| {
+                    heads.push(text(d)?);
+                    Ok(())
+                })?,
+                "timestamp" => timestamp = number(d)?,
+                _ => d.skip()?,
+            }
+            Ok(())
+        })?;
+        all.push(RemoteHeads { storage, heads, timestamp });
+        Ok(())
+    })?;
+    Ok(all)
+}
+
+/// Encode a message for a client.
+pub fn encode(sender: &str, target: &str, body: &Body) -> Bytes {
+    let room = match body {
+        Body::Request { data, .. } | Body::Sync { data, .. } | Body::Ephemeral { data, .. } => data.len(),
+        _ => 0,
+    };
+    let mut e = Encoder::new(Vec::with_capacity(room + 192));
+    // Invariant: writing CBOR to a Vec cannot fail.
+    let _ = write(&mut e, sender, target, body);
+    e.into_writer().into()
+}
+
+/// Encode an `error` message.
+pub fn encode_error(sender: &str, target: &str, message: &str) -> Bytes {
+    let mut e = Encoder::new(Vec::with_capacity(message.len() + 160));
+    let mut put = || -> Written {
+        e.map(4)?.str("type")?.str("error")?.str("senderId")?.str(sender)?;
+        e.str("targetId")?.str(target)?.str("message")?.str(message)?;
+        Ok(())
+    };
+    // Invariant: writing CBOR to a Vec cannot fail.
+    let _ = put();
+    e.into_writer().into()
+}
+
+type Written = Result<(), minicbor::encode::Error<std::convert::Infallible>>;
+
+fn write(e: &mut Encoder<Vec<u8>>, sender: &str, target: &str, body: &Body) -> Written {
+    let mut head = |kind: &str, more: u64| -> Written {
+        e.map(3 + more)?
+            .str("type")?
+            .str(kind)?
+            .str("senderId")?
+            .str(sender)?
+            .str("targetId")?
+            .str(target)?;
+        Ok(())
+    };
+    match body {
+        Body::Leave => head("leave", 0)?,
+        Body::Request { document, data } => {
+            head("request", 2)?;
+            e.str("documentId")?.str(&document.to_string())?.str("data")?.bytes(data)?;
+        }
+        Body::Sync { document, data } => {
+            head("sync", 2)?;
+            e.str("documentId")?.str(&document.to_string())?.str("data")?.bytes(data)?;
+        }
+        Body::Unavailable { document } => {
+            head("doc-unavailable", 1)?;
+            e.str("documentId")?.str(&document.to_string())?;
+        }
+        Body::Ephemeral { document, session, count, data } => {
+            head("ephemeral", 4)?;
+            e.str("documentId")?.str(&document.to_string())?.str("sessionId")?.str(session)?;
+            e.str("count")?.u64(*count)?.str("data")?.bytes(data)?;
+        }
+        Body::RemoteSubscription { add, remove } => {
+            head("remote-subscription-change", 2)?;
+            for (name, ids) in [("add", add), ("remove", remove)] {
+                e.str(name)?.array(ids.len() as u64)?;
+                for id in ids {
+                    e.str(id.as_str())?;
+                }
+            }
+        }
+        Body::RemoteHeads { document, heads } => {
+            head("remote-heads-changed", 2)?;
+            e.str("documentId")?.str(&document.to_string())?.str("newHeads")?.map(heads.len() as u64)?;
+            for of in heads {
+                e.str(of.storage.as_str())?.map(2)?.str("heads")?.array(of.heads.len() as u64)?;
+                for head in &of.heads {
+                    e.str(head)?;
+                }
+                e.str("timestamp")?.f64(of.timestamp)?;
+            }
+        }
+        Body::Unknown(kind) => head(kind, 0)?,
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn document() -> DocumentId {
+        DocumentId([9; 16])
+    }
+
+    #[test]
+    fn every_message_round_trips() {
+        let storage: StorageId = "s-1".parse().unwrap();
+        let data = Bytes::from_static(b"abc");
+        let heads =
+            vec![RemoteHeads { storage: storage.clone(), heads: vec!["h".into()], timestamp: 1.7e12 }];
+        for body in [
+            Body::Leave,
+            Body::Request { document: document(), data: data.clone() },
+            Body::Sync { document: document(), data: data.clone() },
+            Body::Unavailable { document: document() },
+            Body::Ephemeral { document: document(), session: "s".into(), count: 3, data },
+            Body::RemoteSubscription { add: vec![storage], remove: vec![] },
+            Body::RemoteHeads { document: document(), heads },
+        ] {
+            let envelope = decode(&encode("me", "you", &body)).unwrap();
+            assert_eq!((envelope.sender.as_str(), envelope.target.as_deref()), ("me", Some("you")));
+            assert_eq!(envelope.body, body);
+        }
+    }
+
+    #[test]
+    fn client_habits_are_understood() {
+        // 16-bit map header, fields in any order, an unknown field, `undefined` for an absent one.
+        let mut bytes = vec![0xb9, 0, 5];
+        let mut e = Encoder::new(&mut bytes);
+        e.str("senderId").unwrap().str("a").unwrap().str("x").unwrap().array(1).unwrap().u8(1).unwrap();
+        e.str("remove").unwrap().undefined().unwrap();
+        e.str("add").unwrap().array(0).unwrap();
+        e.str("type").unwrap().str("remote-subscription-change").unwrap();
+        let body = decode(&bytes.into()).unwrap().body;
+        assert_eq!(body, Body::RemoteSubscription { add: vec![], remove: vec![] });
+    }
+
+    #[test]
+    fn garbage_is_refused_without_allocating_its_claims() {
+        let huge_array = [0xa1, 0x63, b'a', b'd', b'd', 0x9b, 0, 0, 0, 1, 0, 0, 0, 0];
+        let nested = [0x81u8; 100_000];
+        for bad in [
+            &[][..],
+            &[0xf6],
+            &[0x80],
+            &[0xa0],
+            &[0xbb, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0],
+            &huge_array,
+            &nested,
+        ] {
+            assert!(decode(&Bytes::copy_from_slice(bad)).is_err());
+        }
+        let unknown = encode("a", "b", &Body::Unknown("telepathy".into()));
+        assert_eq!(decode(&unknown).unwrap().body, Body::Unknown("telepathy".into()));
+    }
+}

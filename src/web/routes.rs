@@ -1,0 +1,113 @@
+//! Which path does what for whom.
+
+use hyper::body::Incoming;
+use hyper::header::{
+    ALLOW, RETRY_AFTER, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE, WWW_AUTHENTICATE,
+};
+use hyper::{Method, Request, StatusCode};
+use tokio::time::timeout;
+
+use super::answer::{Answer, error, text, with};
+use super::token::{self, SUBPROTOCOL, TokenError};
+use super::{Web, socket};
+use crate::access::{Lease, Refused};
+
+const HOME: &str = "A groundmist-sync server runs here. Apps connect by WebSocket with a sync token.\n";
+
+/// Answers one request; an accepted upgrade goes on in a task of its own.
+pub fn route(mut request: Request<Incoming>, web: &Web) -> Answer {
+    let path = request.uri().path();
+    let upgrade = fastwebsockets::upgrade::is_upgrade_request(&request);
+    if !matches!(path, "/" | "/sync" | "/healthz") {
+        return error(
+            StatusCode::NOT_FOUND,
+            "not_found",
+            "there is nothing at this path: apps connect to /sync",
+        );
+    }
+    let sync = path == "/sync" || (path == "/" && upgrade);
+    let read = request.method() == Method::GET || (request.method() == Method::HEAD && !sync);
+    if !read {
+        let allowed = if sync { "GET" } else { "GET, HEAD" };
+        let answer = error(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "use GET");
+        return with(answer, ALLOW, allowed);
+    }
+    match path {
+        _ if sync && upgrade => accept(&mut request, web),
+        "/sync" => upgrade_required(),
+        "/healthz" if web.shared.engine.is_alive() => text(StatusCode::OK, "ok\n"),
+        "/healthz" => text(StatusCode::SERVICE_UNAVAILABLE, "not ready\n"),
+        _ => text(StatusCode::OK, HOME),
+    }
+}
+
+fn upgrade_required() -> Answer {
+    let answer =
+        error(StatusCode::UPGRADE_REQUIRED, "upgrade_required", "connect by WebSocket, with a sync token");
+    with(answer, UPGRADE, "websocket")
+}
+
+/// Verifies the token, then lets the connection become a WebSocket.
+fn accept(request: &mut Request<Incoming>, web: &Web) -> Answer {
+    let lease = match admit(request, web) {
+        Ok(lease) => lease,
+        Err(refusal) => return refuse(&refusal),
+    };
+    let Ok(place) = web.shared.connections.clone().try_acquire_owned() else {
+        tracing::warn!(
+            limit = web.shared.limits.connections,
+            "a client was turned away: as many are connected as limits.connections allows"
+        );
+        return busy("too_many_connections", "the server has as many connections as it may: try again later");
+    };
+    if *web.stopping.borrow() {
+        return busy("stopping", "the server is stopping: try again in a moment");
+    }
+    let echo = token::offers_subprotocol(request.headers());
+    let Ok((response, upgraded)) = fastwebsockets::upgrade::upgrade(request) else {
+        let answer = error(
+            StatusCode::BAD_REQUEST,
+            "bad_upgrade",
+            "a WebSocket upgrade needs Sec-WebSocket-Version 13 and a Sec-WebSocket-Key",
+        );
+        return with(answer, SEC_WEBSOCKET_VERSION, "13");
+    };
+    let web = web.clone();
+    tokio::spawn(async move {
+        let upgraded = timeout(web.shared.limits.handshake_timeout, upgraded).await;
+        if let Ok(Ok(websocket)) = upgraded {
+            socket::run(websocket.into_inner(), lease, web).await;
+        }
+        drop(place);
+    });
+    let answer = response.map(|_| Default::default());
+    if echo { with(answer, SEC_WEBSOCKET_PROTOCOL, SUBPROTOCOL) } else { answer }
+}
+
+/// Why a client may not connect.
+enum Refusal {
+    NoToken(TokenError),
+    Token(Refused),
+}
+
+fn admit(request: &Request<Incoming>, web: &Web) -> Result<Lease, Refusal> {
+    let token = token::find(request.uri(), request.headers()).map_err(Refusal::NoToken)?;
+    web.shared.access.admit(&token).map_err(Refusal::Token)
+}
+
+fn refuse(refusal: &Refusal) -> Answer {
+    let (code, message) = match refusal {
+        Refusal::NoToken(refused) => (refused.code(), refused.to_string()),
+        Refusal::Token(refused) => (refused.code(), refused.to_string()),
+    };
+    tracing::debug!(reason = code, "a client was refused");
+    match refusal {
+        Refusal::NoToken(TokenError::Different) => error(StatusCode::BAD_REQUEST, code, &message),
+        Refusal::Token(Refused::Unverifiable) => busy(code, &message),
+        _ => with(error(StatusCode::UNAUTHORIZED, code, &message), WWW_AUTHENTICATE, "Bearer"),
+    }
+}
+
+fn busy(code: &str, message: &str) -> Answer {
+    with(error(StatusCode::SERVICE_UNAVAILABLE, code, message), RETRY_AFTER, "10")
+}

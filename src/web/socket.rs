@@ -1,0 +1,222 @@
+//! One WebSocket connection, from the upgrade to the close.
+//!
+//! One task: a reading, a writing and a watching loop polled together. Only the writing loop touches the socket's
+//! sending side, so whoever wants the connection closed asks it, and it is cut off when that takes too long.
+
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::{Instant, sleep, timeout};
+
+use super::handshake::{self, Join};
+use super::liveness::Liveness;
+use super::reader::{Incoming, MessageReader, ReadError};
+use super::send::{Close, Control, Sender};
+use super::{Shared, Web};
+use crate::access::Lease;
+use crate::engine::{Inbound, Joining};
+use crate::listen::stopped;
+use crate::sync::wire;
+use crate::types::PeerId;
+
+/// A client gets this long to take what is under way and the close frame: revoked means out within a second.
+const CLOSE_GRACE: Duration = Duration::from_millis(500);
+/// And this long to hang up after it.
+const LINGER: Duration = Duration::from_secs(1);
+/// Messages read before the other loops of the connection get their turn.
+const READ_TURN: u32 = 64;
+
+/// Serves an upgraded connection until it ends.
+pub async fn run<S: AsyncRead + AsyncWrite>(io: S, mut lease: Lease, web: Web) {
+    let shared = &*web.shared;
+    let limits = &shared.limits;
+    let liveness = Liveness::default();
+    let (reading, writing) = tokio::io::split(io);
+    let mut reader =
+        MessageReader::new(reading, limits.message_bytes, shared.receive_budget.clone(), &liveness);
+    let mut sender = Sender::new(writing, limits.ping_interval, &liveness);
+    let mut stopping = web.stopping.clone();
+    let joined = tokio::select! {
+        joined = timeout(limits.handshake_timeout, join(&mut reader, &mut sender)) => {
+            joined.unwrap_or_else(|_| {
+                Err(Some(Refusal::new(1002, "\"join\" did not come in time (limits.handshake_timeout)".into(), None)))
+            })
+        }
+        refused = lease.ended() => {
+            Err(Some(Refusal { close: Close::new(1008, refused.close_reason()), error: None }))
+        }
+        () = stopped(&mut stopping) => {
+            Err(Some(Refusal { close: Close::new(1001, "the server is stopping"), error: None }))
+        }
+    };
+    drop(stopping);
+    match joined {
+        Ok(join) => talk(join, &mut lease, shared, &liveness, &mut reader, &mut sender).await,
+        Err(Some(refusal)) => {
+            let us = shared.engine.peer_id().as_str();
+            let error = refusal
+                .error
+                .map(|(why, them)| wire::encode_error(us, them.as_ref().map_or("", PeerId::as_str), &why));
+            let _ = timeout(CLOSE_GRACE, sender.close(error.as_deref(), &refusal.close)).await;
+        }
+        Err(None) => return,
+    }
+    let _ = timeout(LINGER, hang_up(reader.into_inner(), &mut sender)).await;
+}
+
+/// Why a connection ends before it joined.
+struct Refusal {
+    close: Close,
+    error: Option<(String, Option<PeerId>)>,
+}
+
+impl Refusal {
+    fn new(code: u16, why: String, them: Option<PeerId>) -> Self {
+        Self { close: Close::new(code, why.clone()), error: Some((why, them)) }
+    }
+}
+
+/// Waits for `join`; `Err(None)` when the client is gone.
+async fn join<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
+    reader: &mut MessageReader<'_, R>,
+    sender: &mut Sender<'_, W>,
+) -> Result<Join, Option<Refusal>> {
+    loop {
+        match reader.next().await {
+            Ok(Incoming::Message(message)) => {
+                return handshake::decode_join(&message)
+                    .map_err(|(why, them)| Some(Refusal::new(1002, why, them)));
+            }
+            Ok(Incoming::Ping(payload)) => sender.pong(&payload).await.map_err(|_| None)?,
+            Ok(Incoming::Pong) => {}
+            Ok(Incoming::Close(code)) => {
+                return Err(Some(Refusal { close: Close { code, reason: "".into() }, error: None }));
+            }
+            Err(error) => {
+                return Err(close_code(&error).map(|code| Refusal::new(code, error.to_string(), None)));
+            }
+        }
+    }
+}
+
+/// The close code for a client that sent something unreadable; `None` when it is gone.
+fn close_code(error: &ReadError) -> Option<u16> {
+    match error {
+        ReadError::Io(_) | ReadError::HungUp => None,
+        ReadError::Violation(_) => Some(1002),
+        ReadError::Text => Some(1003),
+        ReadError::TooBig(_) => Some(1009),
+    }
+}
+
+/// From `join` to the close frame.
+async fn talk<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
+    join: Join,
+    lease: &mut Lease,
+    shared: &Shared,
+    liveness: &Liveness,
+    reader: &mut MessageReader<'_, R>,
+    sender: &mut Sender<'_, W>,
+) {
+    let (us, them) = (shared.engine.peer_id(), &join.peer);
+    let session = lease.session();
+    tracing::debug!(peer = %them, session = %session.id, namespace = %session.namespace, "client joined");
+    let (mut inbound, mut outbound) = shared.engine.join(Joining {
+        namespace: session.namespace.clone(),
+        read_only: session.read_only,
+        peer: them.clone(),
+        storage: join.storage,
+    });
+    let hello = handshake::encode_peer(us, shared.engine.storage_id(), them);
+    if sender.message(&hello).await.is_err() {
+        return;
+    }
+    let control = Control::default();
+    let until_closed = async {
+        let close = tokio::select! {
+            close = read(reader, &mut inbound, liveness, &control, us, them) => close,
+            close = watch(lease, liveness, &control, shared.limits.ping_interval) => Some(close),
+        };
+        if let Some(close) = close {
+            tracing::debug!(peer = %them, code = close.code, reason = %close.reason, "closing");
+            control.close(close);
+            sleep(CLOSE_GRACE).await;
+        }
+    };
+    tokio::select! {
+        () = until_closed => {}
+        sent = sender.run(&mut outbound, &control) => {
+            if let Err(error) = sent {
+                tracing::debug!(peer = %them, %error, "sending failed");
+            }
+        }
+    }
+}
+
+/// Hands messages to the engine until the connection must close; `None` when the client is gone.
+async fn read<R: AsyncRead + Unpin>(
+    reader: &mut MessageReader<'_, R>,
+    inbound: &mut Inbound,
+    liveness: &Liveness,
+    control: &Control,
+    us: &PeerId,
+    them: &PeerId,
+) -> Option<Close> {
+    let mut turn = 0;
+    loop {
+        turn += 1;
+        if turn % READ_TURN == 0 {
+            tokio::task::yield_now().await;
+        }
+        match reader.next().await {
+            Ok(Incoming::Message(message)) => {
+                let received = {
+                    let _not_reading = liveness.pause();
+                    inbound.receive(message).await
+                };
+                if let Err(rejected) = received {
+                    control.error(wire::encode_error(us.as_str(), them.as_str(), &rejected.message));
+                    if rejected.fatal {
+                        return Some(Close::new(1002, rejected.message));
+                    }
+                }
+            }
+            Ok(Incoming::Ping(payload)) => control.pong(payload),
+            Ok(Incoming::Pong) => {}
+            Ok(Incoming::Close(code)) => return Some(Close { code, reason: "".into() }),
+            Err(error) => {
+                let code = close_code(&error)?;
+                let why = error.to_string();
+                control.error(wire::encode_error(us.as_str(), them.as_str(), &why));
+                return Some(Close::new(code, why));
+            }
+        }
+    }
+}
+
+/// Pings, and says when the session ended or the client fell silent.
+async fn watch(lease: &mut Lease, liveness: &Liveness, control: &Control, ping_interval: Duration) -> Close {
+    let pings = async {
+        // Anything heard since the last ping proves life; the first interval counts from here.
+        liveness.heard();
+        let mut next = Instant::now();
+        loop {
+            next += ping_interval;
+            tokio::time::sleep_until(next).await;
+            if liveness.was_silent() {
+                return Close::new(1001, "nothing heard since the last ping (limits.ping_interval)");
+            }
+            control.ping();
+        }
+    };
+    tokio::select! {
+        close = pings => close,
+        refused = lease.ended() => Close::new(1008, refused.close_reason()),
+    }
+}
+
+/// Reads on until the client hangs up: closing with bytes unread would reset the connection, and the close frame with it.
+async fn hang_up<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(mut reading: R, sender: &mut Sender<'_, W>) {
+    let _ = sender.shutdown().await;
+    let _ = tokio::io::copy(&mut reading, &mut tokio::io::sink()).await;
+}
