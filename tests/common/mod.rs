@@ -1,0 +1,27 @@
+//! What tests of the running server share: the process, a WebSocket of bare bytes, and a peer made of the automerge crate.
+#![allow(dead_code, unused_imports, missing_docs, clippy::unwrap_used)]
+
+pub mod peer;
+pub mod server;
+pub mod websocket;
+
+use std::time::{Duration, Instant};
+
+pub use peer::Peer;
+pub use server::{Server, Start};
+pub use websocket::{Frame, Refused, WebSocket};
+
+/// How long a test waits for what must happen before it fails.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Asks until the answer is there.
+pub fn wait_for<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(Instant::now() < deadline, "waited too long for {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}

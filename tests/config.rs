@@ -1,0 +1,275 @@
+//! Configuration: where values come from, what is refused, and that no secret is shown.
+#![allow(clippy::unwrap_used)] // a test that cannot go on has failed
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use groundmist_sync::config::{Config, ConfigError, Flags, Loaded, Problem, Sources};
+use tempfile::TempDir;
+
+const SECRET: &str = "hunter2-hunter2-hunter2";
+
+/// A place for configuration files, and sources that see nothing of this machine.
+struct Place {
+    dir: TempDir,
+    sources: Sources,
+}
+
+impl Place {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let default_file = dir.path().join("default.toml");
+        let sources =
+            Sources { config: None, default_file, env: Vec::new(), flags: Flags::default(), dev: false };
+        Self { dir, sources }
+    }
+
+    fn file(mut self, text: &str) -> Self {
+        let path = self.dir.path().join("config.toml");
+        std::fs::write(&path, text).unwrap();
+        self.sources.config = Some(path);
+        self
+    }
+
+    fn env(mut self, variables: &[(&str, &str)]) -> Self {
+        self.sources.env.extend(variables.iter().map(|(name, value)| (name.into(), value.into())));
+        self
+    }
+
+    fn load(&self) -> Result<Loaded, ConfigError> {
+        Config::load(&self.sources)
+    }
+
+    fn config(&self) -> Config {
+        self.load().unwrap().config
+    }
+
+    fn problems(&self) -> Vec<Problem> {
+        match self.load() {
+            Err(ConfigError::Problems(problems)) => problems,
+            other => panic!("expected problems, got {other:?}"),
+        }
+    }
+
+    /// The only problem, as the owner reads it.
+    fn problem(&self) -> String {
+        let problems = self.problems();
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        problems[0].to_string()
+    }
+}
+
+fn origin<'a>(loaded: &'a Loaded, key: &str) -> (&'a str, Option<&'a str>) {
+    let row = loaded.settings.iter().find(|row| row.key == key).unwrap();
+    (&row.origin, row.value.as_deref())
+}
+
+#[test]
+fn defaults_alone_are_a_server_on_loopback() {
+    let loaded = Place::new().load().unwrap();
+    let config = &loaded.config;
+    assert_eq!(config.listen.address.to_string(), "127.0.0.1:3030");
+    assert_eq!(config.data_dir, PathBuf::from("/var/lib/groundmist-sync"));
+    assert!(config.owner.is_none() && config.secret.is_none() && !config.data_dir_is_temporary);
+    assert_eq!(config.memory.budget, 24 << 20);
+    assert!(config.limits.documents >= 10_000);
+    assert_eq!(config.access.token_life, Duration::from_secs(30 * 86_400));
+    assert!(loaded.settings.iter().all(|row| ["default", "not set"].contains(&row.origin.as_str())));
+    let engine = config.engine_options();
+    assert!((1..=2).contains(&engine.shards));
+    assert_eq!((engine.request_timeout_ms, engine.compact_grace_ms), (10_000, 3_600_000));
+    assert_eq!(engine.inbox_bytes, 2 * config.limits.message_bytes);
+    assert_eq!(config.store_options().cache_bytes, 8 << 20);
+}
+
+#[test]
+fn the_prototypes_four_variables_are_enough() {
+    let place = Place::new().env(&[
+        ("ATPROTO_DID", "did:plc:ewvi7nxzyoun6zhxrhs64oiz"),
+        ("GROUNDMIST_SYNC_SECRET_KEY", SECRET),
+        ("PORT", "4040"),
+        ("DATA_DIR", "/srv/data"),
+    ]);
+    let config = place.config();
+    assert_eq!(config.owner.unwrap().did(), Some("did:plc:ewvi7nxzyoun6zhxrhs64oiz"));
+    assert_eq!(config.secret.unwrap().as_bytes(), SECRET.as_bytes());
+    assert_eq!(config.listen.address.to_string(), "127.0.0.1:4040");
+    assert_eq!(config.data_dir, PathBuf::from("/srv/data"));
+}
+
+#[test]
+fn a_later_source_wins() {
+    let file = "data_dir = \"/file\"\n[listen]\naddress = \"[::1]:1000\"\n[limits]\nrequests = 5\nmessage_bytes = \"1 MiB\"\n[log]\nlevel = \"warn\"\n";
+    let mut place = Place::new().file(file).env(&[
+        ("GROUNDMIST_SYNC_LIMITS__REQUESTS", "6"),
+        ("PORT", "2000"),
+        ("DATA_DIR", ""),
+        ("HOME", "/x"),
+    ]);
+    place.sources.flags.log_level = Some("debug".into());
+    let loaded = place.load().unwrap();
+    assert_eq!(loaded.config.limits.requests, 6);
+    assert_eq!(loaded.config.limits.message_bytes, 1 << 20);
+    assert_eq!(loaded.config.listen.address.to_string(), "[::1]:2000", "the port alone is replaced");
+    assert_eq!(loaded.config.data_dir, PathBuf::from("/file"), "an empty variable is unset");
+    assert_eq!(origin(&loaded, "limits.requests"), ("variable GROUNDMIST_SYNC_LIMITS__REQUESTS", Some("6")));
+    assert_eq!(origin(&loaded, "listen.address"), ("variable PORT", Some("[::1]:2000")));
+    assert_eq!(origin(&loaded, "log.level"), ("flag --log-level", Some("debug")));
+    let (from, value) = origin(&loaded, "limits.message_bytes");
+    assert!(from.starts_with("line 6 of /") && value == Some("1 MiB"), "{from}");
+    place.sources.flags.port = Some(0);
+    assert_eq!(place.config().listen.address.port(), 0);
+}
+
+#[test]
+fn files_may_be_missing_only_by_default() {
+    let mut place = Place::new();
+    assert!(place.load().is_ok());
+    std::fs::write(&place.sources.default_file, "[sync]\nannounce = true\n").unwrap();
+    assert!(place.config().sync.announce);
+    place.sources.dev = true;
+    assert!(!place.config().sync.announce, "--dev needs no file and reads none");
+    place.sources.config = Some(place.dir.path().join("nowhere.toml"));
+    let error = place.load().unwrap_err().to_string();
+    assert!(error.contains("nowhere.toml") && error.contains("--config"), "{error}");
+}
+
+#[test]
+fn dev_has_a_fresh_directory_unless_one_is_given() {
+    let mut place = Place::new();
+    place.sources.dev = true;
+    let (one, two) = (place.config(), place.config());
+    assert!(one.data_dir_is_temporary && one.data_dir != two.data_dir && !one.data_dir.exists());
+    place.sources.flags.data_dir = Some("here".into());
+    let given = place.config();
+    assert!(!given.data_dir_is_temporary && given.data_dir.is_absolute() && given.data_dir.ends_with("here"));
+}
+
+#[test]
+fn all_problems_are_listed_at_once_with_line_value_range_and_fix() {
+    let place = Place::new()
+        .file("onwer = \"did:plc:abc\"\n\n[limits]\nmessage_bytes = \"3 GiB\"\nrequests = 0\n[log]\nformat = \"xml\"\n[sync]\nrequest_timeout = \"soon\"\n")
+        .env(&[("GROUNDMIST_SYNC_LIMITS__CONECTIONS", "5"), ("PORT", "80a")]);
+    let shown = place.load().unwrap_err().to_string();
+    for part in [
+        "7 things to put right",
+        "onwer (line 1 of ",
+        "did you mean owner?",
+        "\"3 GiB\" must be from 64 KiB to 1 GiB; the default is 32 MiB",
+        "limits.requests (line 5 of ",
+        "0 must be from 1 to 1000000; the default is 1000",
+        "\"xml\" is not one of auto, text, json, journald",
+        "\"soon\" is not a whole number and a unit",
+        "did you mean GROUNDMIST_SYNC_LIMITS__CONNECTIONS?",
+        "(variable PORT): \"80a\" is not a port",
+    ] {
+        assert!(shown.contains(part), "{part:?} is not in:\n{shown}");
+    }
+}
+
+#[test]
+fn every_kind_of_wrong_value_is_refused() {
+    for (text, part) in [
+        ("owner = \"alice\"", "handle such as"),
+        ("owner = [\"a\"]", "single value"),
+        ("[limits]\nrequests = 1.5", "1.5 is not a whole number"),
+        ("[limits]\nrequests = -1", "-1 is not a whole number"),
+        ("[limits]\nrequests = true", "true is not a whole number"),
+        ("[limits]\nmessage_bytes = \"1.5 MiB\"", "is not a size"),
+        ("[limits]\nmessage_bytes = 1", "must be from 64 KiB"),
+        ("[limits]\nping_interval = 30", "30 is not a whole number and a unit"),
+        ("[limits]\nping_interval = \"0s\"", "must be from 100ms"),
+        ("[access]\ntoken_life = \"4000d\"", "must be from 1s to 3650d"),
+        ("[sync]\nannounce = \"maybe\"", "write true or false"),
+        ("[limits]\ninbox_bytes = \"1 MiB\"", "less than limits.message_bytes"),
+        ("limits = 5", "no such setting"),
+        ("[listen]\naddress = \"localhost:1\"", "not an address and a port"),
+        ("[listen]\nport = 65536", "not a port"),
+    ] {
+        let problem = Place::new().file(text).problem();
+        assert!(problem.contains(part), "{text}: {problem}");
+    }
+    let deep = format!("data_dir = \"/{}\"", "d".repeat(100));
+    assert!(Place::new().file(&deep).problem().contains("too long a path for the admin socket"));
+}
+
+#[test]
+fn a_socket_that_others_can_reach_is_refused() {
+    for address in ["0.0.0.0:3030", "192.168.1.2:3030", "[::]:3030"] {
+        let problem = Place::new().file(&format!("[listen]\naddress = \"{address}\"")).problem();
+        assert!(problem.contains("not encrypted") && problem.contains("127.0.0.1:3030"), "{problem}");
+    }
+    assert!(Place::new().file("[listen]\naddress = \"127.9.9.9:1\"").load().is_ok());
+}
+
+#[test]
+fn conflicts_name_both_sides() {
+    let place =
+        Place::new().env(&[("ATPROTO_DID", "did:plc:aaaa"), ("GROUNDMIST_SYNC_OWNER", "did:plc:bbbb")]);
+    let problem = place.problem();
+    assert!(problem.contains("ATPROTO_DID and GROUNDMIST_SYNC_OWNER"), "{problem}");
+    let same = [("ATPROTO_DID", "did:plc:aaaa"), ("GROUNDMIST_SYNC_OWNER", "did:plc:aaaa")];
+    assert!(Place::new().env(&same).load().is_ok());
+
+    let place = Place::new();
+    let path = place.dir.path().join("secret");
+    std::fs::write(&path, SECRET).unwrap();
+    let place = place.env(&[
+        ("GROUNDMIST_SYNC_SECRET_FILE", path.to_str().unwrap()),
+        ("GROUNDMIST_SYNC_SECRET_KEY", SECRET),
+    ]);
+    assert!(place.problem().contains("both set"));
+}
+
+#[test]
+fn a_secret_file_is_read_without_its_line_end() {
+    let place = Place::new();
+    let path = place.dir.path().join("secret");
+    let place = place.env(&[("GROUNDMIST_SYNC_SECRET_FILE", path.to_str().unwrap())]);
+    assert!(place.problem().contains("cannot be read"));
+    for (text, fits) in [
+        (format!("{SECRET}\r\n"), true),
+        ("short\n\n\n\n\n\n\n\n\n\n\n\n\n\n".into(), false),
+        ("x".repeat(5000), false),
+    ] {
+        std::fs::write(&path, &text).unwrap();
+        match place.load() {
+            Ok(loaded) => {
+                assert!(fits);
+                assert_eq!(loaded.config.secret.unwrap().as_bytes(), SECRET.as_bytes());
+            }
+            Err(error) => assert!(!fits && !error.to_string().contains("xxxx"), "{error}"),
+        }
+    }
+}
+
+#[test]
+fn no_secret_is_ever_shown() {
+    let good = Place::new().file(&format!("secret = \"{SECRET}\"")).load().unwrap();
+    assert_eq!(origin(&good, "secret").1, Some("(not shown)"));
+    let mut shown = format!("{good:?}");
+    for bad in [
+        "secret = \"hunter2\"".to_owned(),
+        "secret = [\"hunter2\"]".into(),
+        "sekret = \"hunter2\"".into(),
+        "secret = \"hunter2".into(),
+        "secret = hunter2".into(),
+        "secret = \"hunter2\"\nsecret = \"hunter2\"".into(),
+    ] {
+        let error = Place::new().file(&bad).load().unwrap_err();
+        shown += &format!("{error} {error:?}\n");
+    }
+    let short = Place::new().env(&[("GROUNDMIST_SYNC_SECRET_KEY", "hunter2")]).problem();
+    assert!(
+        short.contains("7 bytes") && short.contains("at least 16") && short.contains("openssl"),
+        "{short}"
+    );
+    shown += &short;
+    assert!(!shown.contains("hunter"), "{shown}");
+}
+
+#[test]
+fn a_file_that_is_not_toml_is_refused_with_its_line() {
+    let error = Place::new().file("owner = 'did:plc:abc'\n[limits\n").load().unwrap_err().to_string();
+    assert!(error.contains("line 2 of ") && error.contains("config.toml"), "{error}");
+}

@@ -1,0 +1,397 @@
+//! The sync core, one rule at a time: requests, presence, remote heads, read-only sessions, limits, failed commits.
+
+#![allow(clippy::unwrap_used)] // a test that cannot go on has failed
+
+#[allow(dead_code)]
+#[path = "sim/storage.rs"]
+mod storage;
+
+use automerge::sync::{Message, State, SyncDoc};
+use automerge::{AutoCommit, ChangeHash, ROOT, transaction::Transactable};
+use bytes::Bytes;
+use groundmist_sync::sync::conn::{Joining, MAX_EPHEMERAL, Out};
+use groundmist_sync::sync::hub::{Hub, HubOptions, Incoming};
+use groundmist_sync::sync::message::{Draft, SyncMessage, flags};
+use groundmist_sync::sync::storage::Storage;
+use groundmist_sync::sync::wire::{Body, RemoteHeads};
+use groundmist_sync::types::{ConnId, DocKey, DocumentId};
+use storage::MemoryStorage;
+
+const TIMEOUT_MS: u64 = 50;
+
+struct Server {
+    hub: Hub,
+    storage: MemoryStorage,
+    now: u64,
+}
+
+fn options() -> HubOptions {
+    HubOptions {
+        storage: "server".parse().unwrap(),
+        hub: 0,
+        hubs: 1,
+        memory_budget: 1 << 20,
+        max_documents: 100,
+        max_requests: 100,
+        request_timeout_ms: TIMEOUT_MS,
+        announce: false,
+        compact_grace_ms: 0,
+        compact_floor: 1 << 40,
+    }
+}
+
+fn server() -> Server {
+    Server { hub: Hub::new(options()), storage: MemoryStorage::default(), now: 1000 }
+}
+
+fn document(n: u8) -> DocumentId {
+    DocumentId([n; 16])
+}
+
+fn key(namespace: &str, n: u8) -> DocKey {
+    DocKey { namespace: namespace.parse().unwrap(), document: document(n) }
+}
+
+/// A document of one change, and that change as the message that brings it.
+fn written() -> (AutoCommit, Bytes) {
+    let mut doc = AutoCommit::new();
+    doc.put(ROOT, "k", 1).unwrap();
+    let change = Bytes::copy_from_slice(doc.get_last_local_change().unwrap().raw_bytes());
+    let heads = doc.get_heads();
+    let data = Draft { heads: &heads, chunks: &[change], have: Some(&heads), ..Draft::default() }.encode();
+    (doc, data.into())
+}
+
+impl Server {
+    fn join_as(&mut self, id: u64, namespace: &str, read_only: bool, storage: Option<&str>) -> ConnId {
+        let joining = Joining {
+            namespace: namespace.parse().unwrap(),
+            read_only,
+            peer: format!("peer-{id}").parse().unwrap(),
+            storage: storage.map(|storage| storage.parse().unwrap()),
+        };
+        self.hub.join(ConnId(id), joining, self.now);
+        ConnId(id)
+    }
+
+    fn join(&mut self, id: u64) -> ConnId {
+        self.join_as(id, "xyz.one", false, None)
+    }
+
+    fn receive(&mut self, id: ConnId, body: Body) {
+        let sync = match &body {
+            Body::Sync { data, .. } | Body::Request { data, .. } => {
+                Some(SyncMessage::decode(data, 1 << 20).unwrap())
+            }
+            _ => None,
+        };
+        let incoming = Incoming { sender: format!("peer-{}", id.0), body, sync };
+        self.hub.receive(id, incoming, &self.storage, self.now);
+    }
+
+    fn request(&mut self, id: ConnId, n: u8) {
+        let data = Draft { have: Some(&[]), ..Draft::default() }.encode().into();
+        self.receive(id, Body::Request { document: document(n), data });
+    }
+
+    fn sync(&mut self, id: ConnId, n: u8, data: Bytes) {
+        self.receive(id, Body::Sync { document: document(n), data });
+    }
+
+    fn commit(&mut self) {
+        let ops = self.hub.take_ops(self.now);
+        self.storage.commit(&ops);
+        self.hub.committed(&self.storage, self.now);
+    }
+
+    fn out(&mut self, id: ConnId) -> Vec<Out> {
+        std::iter::from_fn(|| self.hub.next(id, &self.storage, self.now)).collect()
+    }
+
+    fn bodies(&mut self, id: ConnId) -> Vec<Body> {
+        let body = |out| match out {
+            Out::Message { body, .. } => body,
+            other => panic!("not a message: {other:?}"),
+        };
+        self.out(id).into_iter().map(body).collect()
+    }
+
+    /// Heads that the next (and only) sync message tells.
+    fn told(&mut self, id: ConnId) -> Option<Vec<ChangeHash>> {
+        match &self.bodies(id)[..] {
+            [] => None,
+            [Body::Sync { data, .. }] => Some(Message::decode(data).unwrap().heads),
+            other => panic!("not one sync message: {other:?}"),
+        }
+    }
+}
+
+fn unavailable(n: u8) -> Vec<Body> {
+    vec![Body::Unavailable { document: document(n) }]
+}
+
+fn is_request(bodies: &[Body]) -> bool {
+    matches!(bodies, [Body::Request { .. }])
+}
+
+#[test]
+fn what_nobody_has_is_unavailable_at_once() {
+    let mut server = server();
+    let one = server.join(1);
+    server.request(one, 1);
+    assert_eq!(server.bodies(one), unavailable(1));
+    server.request(one, 1);
+    assert_eq!(server.bodies(one), unavailable(1), "asked again, answered again");
+}
+
+#[test]
+fn others_are_asked_and_may_say_no_leave_or_keep_silent() {
+    for how in ["no", "leave", "silent"] {
+        let mut server = server();
+        let (one, two) = (server.join(1), server.join(2));
+        let reader = server.join_as(3, "xyz.one", true, None);
+        let stranger = server.join_as(4, "xyz.two", false, None);
+        server.request(one, 1);
+        assert!(is_request(&server.bodies(two)));
+        assert_eq!(server.bodies(reader), [], "who cannot write cannot have it");
+        assert_eq!(server.bodies(stranger), [], "another namespace does not hear of it");
+        assert_eq!(server.bodies(one), [], "not before the asked has answered");
+        match how {
+            "no" => server.receive(two, Body::Unavailable { document: document(1) }),
+            "leave" => server.hub.leave(two, server.now),
+            _ => {
+                server.now += TIMEOUT_MS - 1;
+                server.hub.tick(server.now);
+                assert_eq!(server.bodies(one), [], "within sync.request_timeout");
+                server.now += 1;
+                server.hub.tick(server.now);
+            }
+        }
+        assert_eq!(server.bodies(one), unavailable(1), "{how}");
+        assert!(!server.hub.needs_ticks(), "nothing is left to watch");
+    }
+}
+
+#[test]
+fn an_upload_under_way_holds_the_answer_and_late_arrivals_reach_who_asked() {
+    let mut server = server();
+    let (early, author) = (server.join(1), server.join(2));
+    server.receive(author, Body::Unavailable { document: document(1) });
+    server.request(early, 1);
+    assert!(is_request(&server.bodies(author)));
+    server.receive(author, Body::Unavailable { document: document(1) });
+    assert_eq!(server.bodies(early), unavailable(1));
+
+    let (doc, data) = written();
+    let heads = doc.clone().get_heads();
+    server.sync(author, 1, Draft { heads: &heads, ..Draft::default() }.encode().into());
+    assert_eq!(server.told(author), Some(vec![]), "the author is asked for what it has");
+    let late = server.join(3);
+    server.request(late, 1);
+    assert_eq!(server.bodies(late), [], "an upload is under way");
+    server.sync(author, 1, data);
+    assert_eq!(server.told(author), None, "nothing is told before it is durable");
+    server.commit();
+    assert_eq!(server.told(author), Some(heads.clone()));
+    assert_eq!(server.told(early), Some(heads.clone()), "who was told it is unavailable gets it too");
+    assert_eq!(server.told(late), Some(heads));
+}
+
+#[test]
+fn a_newcomer_is_asked_for_what_others_wait_for() {
+    let mut server = server();
+    let one = server.join(1);
+    server.request(one, 1);
+    assert_eq!(server.bodies(one), unavailable(1));
+    let two = server.join(2);
+    assert!(is_request(&server.bodies(two)));
+}
+
+#[test]
+fn limits_on_documents_and_requests() {
+    let mut server = server();
+    server.hub = Hub::new(HubOptions { max_documents: 3, max_requests: 2, ..options() });
+    let (one, _silent) = (server.join(1), server.join(2));
+    for n in 1..=3 {
+        server.request(one, n);
+    }
+    let out = server.out(one);
+    assert!(matches!(&out[0], Out::Error(message) if message.contains("limits.requests")), "{out:?}");
+    assert_eq!(out[1], Out::Message { sender: None, body: unavailable(3).remove(0) });
+    server.request(one, 4);
+    let out = server.out(one);
+    assert!(matches!(&out[..], [Out::Error(message)] if message.contains("limits.documents")), "{out:?}");
+    // Room comes back when a request is answered.
+    server.now += TIMEOUT_MS;
+    server.hub.tick(server.now);
+    assert_eq!(server.bodies(one), [unavailable(1), unavailable(2)].concat());
+}
+
+#[test]
+fn presence_goes_once_to_those_who_have_the_document_open() {
+    let mut server = server();
+    let (one, two, three) = (server.join(1), server.join(2), server.join(3));
+    let stranger = server.join_as(4, "xyz.two", false, None);
+    for id in [one, two, stranger] {
+        server.request(id, 1);
+        server.out(id);
+    }
+    server.out(two);
+    server.out(one);
+    let presence = |count| Body::Ephemeral {
+        document: document(1),
+        session: "s".into(),
+        count,
+        data: Bytes::from_static(b"cursor"),
+    };
+    server.receive(one, presence(1));
+    server.receive(one, presence(1));
+    let expected = Out::Message { sender: Some("peer-1".into()), body: presence(1) };
+    assert_eq!(server.out(two), [expected]);
+    for id in [one, three, stranger] {
+        assert!(
+            server
+                .out(id)
+                .iter()
+                .all(|out| !matches!(out, Out::Message { body: Body::Ephemeral { .. }, .. }))
+        );
+    }
+    // One that does not read keeps the newest.
+    for count in 2..MAX_EPHEMERAL as u64 + 12 {
+        server.receive(one, presence(count));
+    }
+    let kept = server.bodies(two);
+    assert_eq!(kept.len(), MAX_EPHEMERAL);
+    assert_eq!(kept.last(), Some(&presence(MAX_EPHEMERAL as u64 + 11)));
+}
+
+#[test]
+fn remote_heads_speak_of_durable_changes_only() {
+    let mut server = server();
+    let author = server.join_as(1, "xyz.one", false, Some("laptop"));
+    let watcher = server.join(2);
+    let stranger = server.join_as(3, "xyz.two", false, None);
+    let ids = ["server", "laptop", "phone"].map(|id| id.parse().unwrap());
+    for id in [watcher, stranger] {
+        server.receive(id, Body::RemoteSubscription { add: ids.to_vec(), remove: vec![] });
+        server.request(id, 1);
+        server.out(id);
+    }
+    server.out(author);
+    server.sync(author, 1, written().1);
+    assert_eq!(server.bodies(watcher), []);
+    server.commit();
+    let heard = server.bodies(watcher);
+    let storages: Vec<_> = heard
+        .iter()
+        .filter_map(|body| match body {
+            Body::RemoteHeads { heads, .. } => Some(heads[0].storage.to_string()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(storages, ["laptop", "server"]);
+
+    let gossip = |timestamp, head: &str| Body::RemoteHeads {
+        document: document(1),
+        heads: vec![RemoteHeads { storage: "phone".parse().unwrap(), heads: vec![head.into()], timestamp }],
+    };
+    server.receive(author, gossip(2.0, "new"));
+    server.receive(author, gossip(1.0, "old"));
+    assert_eq!(server.bodies(watcher), [gossip(2.0, "new")]);
+    assert_eq!(server.bodies(author), vec![server_told(&server, 1)]);
+    assert!(server.bodies(stranger).is_empty(), "another namespace hears nothing");
+}
+
+/// The message that tells a peer the durable heads, all of which it has.
+fn server_told(server: &Server, n: u8) -> Body {
+    let heads = server.storage.head(&key("xyz.one", n)).unwrap().unwrap().heads;
+    let data = Draft { heads: &heads, have: Some(&heads), ..Draft::default() }.encode().into();
+    Body::Sync { document: document(n), data }
+}
+
+#[test]
+fn a_read_only_session_sees_and_changes_nothing() {
+    let mut server = server();
+    let (author, reader) = (server.join(1), server.join_as(2, "xyz.one", true, None));
+    let (mut doc, data) = written();
+    server.sync(author, 1, data);
+    server.commit();
+    server.out(author);
+
+    let mut theirs = AutoCommit::new();
+    let mut state = State::new();
+    theirs.put(ROOT, "mine", 1).unwrap();
+    theirs.commit();
+    for _ in 0..5 {
+        if let Some(message) = theirs.sync().generate_sync_message(&mut state) {
+            server.sync(reader, 1, message.encode().into());
+        }
+        for body in server.bodies(reader) {
+            let Body::Sync { data, .. } = body else { panic!("{body:?}") };
+            let message = Message::decode(&data).unwrap();
+            assert!(message.flags.as_ref().unwrap().contains(flags::READ_ONLY));
+            theirs.sync().receive_sync_message(&mut state, message).unwrap();
+        }
+        assert!(server.hub.take_ops(server.now).is_empty(), "nothing of it is stored");
+    }
+    assert!(theirs.get_heads().contains(&doc.get_heads()[0]), "it sees what is there");
+    assert!(server.out(author).is_empty(), "nobody hears of its changes");
+}
+
+#[test]
+fn all_documents_are_offered_if_so_configured() {
+    let mut server = server();
+    server.hub = Hub::new(HubOptions { announce: true, ..options() });
+    let author = server.join(1);
+    for n in 1..=90 {
+        server.sync(author, n, written().1);
+    }
+    server.commit();
+    server.out(author);
+    let newcomer = server.join(2);
+    let stranger = server.join_as(3, "xyz.two", false, None);
+    assert_eq!(server.bodies(newcomer).len(), 90);
+    assert!(server.bodies(stranger).is_empty());
+    server.sync(author, 91, written().1);
+    server.commit();
+    assert_eq!(server.bodies(newcomer).len(), 1, "and new ones when they come");
+}
+
+#[test]
+fn a_failed_commit_acknowledges_nothing_and_sends_the_writer_away() {
+    let mut server = server();
+    let (author, reader) = (server.join(1), server.join(2));
+    let (_, data) = written();
+    server.sync(author, 1, data.clone());
+    assert!(!server.hub.take_ops(server.now).is_empty());
+    server.hub.commit_failed(&server.storage, server.now);
+    assert!(matches!(server.out(author)[..], [Out::Close(1013, _)]));
+    assert!(server.out(reader).is_empty());
+    server.hub.leave(author, server.now);
+    // It comes back, sends again, and all is well.
+    let author = server.join(3);
+    server.sync(author, 1, data);
+    server.commit();
+    assert_eq!(server.told(author), Some(server.storage.head(&key("xyz.one", 1)).unwrap().unwrap().heads));
+}
+
+#[test]
+fn a_change_that_contradicts_its_actor_is_refused_and_harms_nobody() {
+    let mut server = server();
+    let one = server.join(1);
+    let make = |value: i64| {
+        let mut doc = AutoCommit::new().with_actor(vec![7].into());
+        doc.put(ROOT, "k", value).unwrap();
+        let change = Bytes::copy_from_slice(doc.get_last_local_change().unwrap().raw_bytes());
+        let heads = doc.get_heads();
+        (heads.clone(), Bytes::from(Draft { heads: &heads, chunks: &[change], ..Draft::default() }.encode()))
+    };
+    let (first, data) = make(1);
+    server.sync(one, 1, data);
+    let (_, twin) = make(2);
+    server.sync(one, 1, twin);
+    let out = server.out(one);
+    assert!(matches!(&out[0], Out::Error(message) if message.contains("sequence number")), "{out:?}");
+    server.commit();
+    assert_eq!(server.storage.head(&key("xyz.one", 1)).unwrap().unwrap().heads, first);
+}
