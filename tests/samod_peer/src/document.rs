@@ -9,6 +9,14 @@ pub fn value(document: &Automerge) -> Value {
     serde_json::to_value(automerge::AutoSerde::from(document)).unwrap_or(Value::Null)
 }
 
+/// Equal as JavaScript sees it, where 0 and 0.0 are one number: its clients write some whole numbers as floats.
+pub fn same(one: &Value, other: &Value) -> bool {
+    match (one.as_f64(), other.as_f64()) {
+        (Some(one), Some(other)) => one == other,
+        _ => one == other,
+    }
+}
+
 /// Heads in hexadecimal, sorted.
 pub fn heads(document: &Automerge) -> Vec<String> {
     let mut heads: Vec<_> = document.get_heads().iter().map(ToString::to_string).collect();

@@ -277,7 +277,7 @@ impl Peer {
         let wanted = keys(request, "has")?;
         until(request, &request["has"].to_string(), || {
             let value = self.read(request, document::value).ok()?;
-            wanted.iter().all(|(key, wanted)| &value[key] == wanted).then_some(())
+            wanted.iter().all(|(key, wanted)| document::same(&value[key], wanted)).then_some(())
         })
         .await?;
         self.read(request, |document| json!(document::heads(document)))
