@@ -17,7 +17,7 @@ use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{Semaphore, oneshot};
 
@@ -32,6 +32,10 @@ use heart::Heart;
 use journal::{Journal, Reply};
 use outbox::Outbox;
 use shard::{Input, Shard, ShardStats};
+
+/// Between a stop's last message and the close: automerge-repo 2.5.6 answers a message while it applies it, and if the
+/// socket closes before that its document takes no more changes until the app is loaded again.
+const QUIET_BEFORE_CLOSE: Duration = Duration::from_millis(250);
 
 /// How the engine runs. Every limit has a unit and a default (see `config`).
 #[derive(Debug, Clone)]
@@ -227,6 +231,9 @@ impl Engine {
             let _ = receiver.await;
         }
         self.core.journal.stop();
+        if !lock(&self.core.registry).is_empty() {
+            tokio::time::sleep(QUIET_BEFORE_CLOSE).await;
+        }
         for (_, outbox) in lock(&self.core.registry).values() {
             outbox.close(1001, "the server is stopping");
         }

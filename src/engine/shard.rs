@@ -204,9 +204,6 @@ impl Running {
     }
 
     fn end(&mut self) {
-        for (_, outbox) in self.outboxes.values() {
-            outbox.close(1001, "the server is stopping");
-        }
         if let Some(reply) = self.stopping.take() {
             let _ = reply.send(());
         }
