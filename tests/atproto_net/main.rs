@@ -1,0 +1,6 @@
+//! The half of `atproto` that talks to the network, against real servers on loopback: TLS, HTTP and DNS.
+#![allow(missing_docs, clippy::unwrap_used)]
+
+mod dns;
+mod http;
+mod world;
