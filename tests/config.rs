@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use groundmist_sync::config::{Config, ConfigError, Flags, Loaded, Problem, Sources};
+use groundmist_sync::types::Did;
 use tempfile::TempDir;
 
 const SECRET: &str = "hunter2-hunter2-hunter2";
@@ -91,7 +92,7 @@ fn the_prototypes_four_variables_are_enough() {
         ("DATA_DIR", "/srv/data"),
     ]);
     let config = place.config();
-    assert_eq!(config.owner.unwrap().did(), Some("did:plc:ewvi7nxzyoun6zhxrhs64oiz"));
+    assert_eq!(config.owner.unwrap().did().map(Did::as_str), Some("did:plc:ewvi7nxzyoun6zhxrhs64oiz"));
     assert_eq!(config.secret.unwrap().as_bytes(), SECRET.as_bytes());
     assert_eq!(config.listen.address.to_string(), "127.0.0.1:4040");
     assert_eq!(config.data_dir, PathBuf::from("/srv/data"));
@@ -204,11 +205,11 @@ fn a_socket_that_others_can_reach_is_refused() {
 
 #[test]
 fn conflicts_name_both_sides() {
-    let place =
-        Place::new().env(&[("ATPROTO_DID", "did:plc:aaaa"), ("GROUNDMIST_SYNC_OWNER", "did:plc:bbbb")]);
+    let place = Place::new()
+        .env(&[("ATPROTO_DID", "did:web:a.example"), ("GROUNDMIST_SYNC_OWNER", "did:web:b.example")]);
     let problem = place.problem();
     assert!(problem.contains("ATPROTO_DID and GROUNDMIST_SYNC_OWNER"), "{problem}");
-    let same = [("ATPROTO_DID", "did:plc:aaaa"), ("GROUNDMIST_SYNC_OWNER", "did:plc:aaaa")];
+    let same = [("ATPROTO_DID", "did:web:a.example"), ("GROUNDMIST_SYNC_OWNER", "did:web:a.example")];
     assert!(Place::new().env(&same).load().is_ok());
 
     let place = Place::new();

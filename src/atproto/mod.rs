@@ -1,16 +1,24 @@
-//! ATProto: identities, their keys and documents, and the requests to the servers that hold them.
+//! Whose account it is, which app asks, and which key it holds: everything that is read from strangers and verified,
+//! and the requests to their servers.
 //!
-//! Knows nothing of who may do what here; that is `access`.
+//! [`DidDocument`] says what an account's signing key and PDS are; [`PublicKey`] verifies. [`Http`] sends requests
+//! under rules that hold for all of them. Nothing here knows who may do what; that is `access`.
 
 mod address;
 mod dns;
-mod hosts;
-mod http;
+pub mod document;
+pub mod hosts;
+pub mod http;
 mod http_error;
+pub mod key;
 mod names;
+#[cfg(test)]
+mod testing;
 
+pub use crate::types::{Did, DidMethod, Handle};
 pub use address::is_public;
+pub use document::DidDocument;
 pub use hosts::Hosts;
-pub use http::{Answer, CONNECT_TIME, Http, HttpOptions, Kind, REQUEST_TIME};
+pub use http::{Http, HttpOptions, Kind};
 pub use http_error::HttpError;
-pub use names::MAX_URL_BYTES;
+pub use key::PublicKey;
