@@ -242,6 +242,12 @@ impl Http {
     }
 }
 
+/// A URL made here of checked parts.
+pub(super) fn parse(text: &str) -> Result<Url, HttpError> {
+    Url::parse(text)
+        .map_err(|_| HttpError::Url { url: text.chars().take(80).collect(), reason: "it is not a URL" })
+}
+
 /// Mozilla's authorities, built in so that the binary needs no files, and the owner's own.
 fn tls(ca_file: Option<&Path>) -> Result<ClientConfig, HttpError> {
     let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };

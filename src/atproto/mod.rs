@@ -5,20 +5,25 @@
 //! under rules that hold for all of them. Nothing here knows who may do what; that is `access`.
 
 mod address;
+pub mod cache;
 mod dns;
 pub mod document;
+mod handle;
 pub mod hosts;
 pub mod http;
 mod http_error;
 pub mod key;
 mod names;
+pub mod resolve;
 #[cfg(test)]
 mod testing;
 
 pub use crate::types::{Did, DidMethod, Handle};
 pub use address::is_public;
+pub use cache::Freshness;
 pub use document::DidDocument;
 pub use hosts::Hosts;
 pub use http::{Http, HttpOptions, Kind};
 pub use http_error::HttpError;
 pub use key::PublicKey;
+pub use resolve::{ResolveError, Resolver};

@@ -3,4 +3,5 @@
 
 mod dns;
 mod http;
+mod resolve;
 mod world;

@@ -64,8 +64,15 @@ pub struct World {
 }
 
 /// The names of the world; the certificate is good for these and `*.wild.internal`.
-pub const NAMES: &[&str] =
-    &["pds.internal", "auth.internal", "plc.internal", "app.internal", "alice.internal", "did.internal"];
+pub const NAMES: &[&str] = &[
+    "pds.internal",
+    "auth.internal",
+    "plc.internal",
+    "app.internal",
+    "alice.internal",
+    "did.internal",
+    "alice.broken.internal",
+];
 
 impl World {
     pub async fn new(behaviour: impl Fn(&Asked) -> Reply + Send + Sync + 'static) -> Self {
