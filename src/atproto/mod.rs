@@ -14,9 +14,12 @@ pub mod http;
 mod http_error;
 pub mod key;
 mod names;
+pub mod pds;
+pub mod repo;
 pub mod resolve;
 #[cfg(test)]
 mod testing;
+pub mod xrpc;
 
 pub use crate::types::{Did, DidMethod, Handle};
 pub use address::is_public;
@@ -26,4 +29,7 @@ pub use hosts::Hosts;
 pub use http::{Http, HttpOptions, Kind};
 pub use http_error::HttpError;
 pub use key::PublicKey;
+pub use pds::{Probe, Relay};
+pub use repo::{Hidden, PdsSession, RecordKey};
 pub use resolve::{ResolveError, Resolver};
+pub use xrpc::PdsError;

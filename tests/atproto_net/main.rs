@@ -3,5 +3,6 @@
 
 mod dns;
 mod http;
+mod pds;
 mod resolve;
 mod world;
