@@ -248,8 +248,11 @@ pub(super) fn parse(text: &str) -> Result<Url, HttpError> {
         .map_err(|_| HttpError::Url { url: text.chars().take(80).collect(), reason: "it is not a URL" })
 }
 
-/// Mozilla's authorities, built in so that the binary needs no files, and the owner's own.
-fn tls(ca_file: Option<&Path>) -> Result<ClientConfig, HttpError> {
+/// Trust in Mozilla's authorities, built in so that the binary needs no files, and in those of `ca_file`.
+///
+/// # Errors
+/// The file cannot be read, or holds no certificate, or one that is none of an authority.
+pub fn tls(ca_file: Option<&Path>) -> Result<ClientConfig, HttpError> {
     let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
     if let Some(path) = ca_file {
         let failed = |reason: String| HttpError::CaFile { path: path.into(), reason };

@@ -31,5 +31,5 @@ pub use http_error::HttpError;
 pub use key::PublicKey;
 pub use pds::{Probe, Relay};
 pub use repo::{Hidden, PdsSession, RecordKey};
-pub use resolve::{ResolveError, Resolver};
+pub use resolve::{IdentityOptions, ResolveError, Resolver};
 pub use xrpc::PdsError;

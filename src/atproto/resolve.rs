@@ -6,12 +6,29 @@ use url::Url;
 
 use super::cache::{Cache, Freshness};
 use super::document::{DidDocument, DocumentError, MAX_DOCUMENT_BYTES};
-use super::http::{Http, Kind};
+use super::http::{Http, HttpOptions, Kind};
 use super::http_error::HttpError;
 use crate::types::{Did, DidMethod, Handle};
 
-/// The public PLC directory.
-pub const PLC_DIRECTORY: &str = "https://plc.directory";
+/// The public PLC directory, where did:plc identities are looked up unless configured otherwise.
+pub fn public_plc_directory() -> Url {
+    Url::parse("https://plc.directory").expect("a constant that is a URL")
+}
+
+/// How to look up identities.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IdentityOptions {
+    /// Origin of the PLC directory: [`public_plc_directory`].
+    pub plc_directory: Url,
+    /// How to reach it and all others.
+    pub http: HttpOptions,
+}
+
+impl Default for IdentityOptions {
+    fn default() -> Self {
+        Self { plc_directory: public_plc_directory(), http: HttpOptions::default() }
+    }
+}
 
 /// Why an identity is not known for certain.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -66,7 +83,7 @@ pub struct Resolver {
 }
 
 impl Resolver {
-    /// `plc_directory` is an origin, such as [`PLC_DIRECTORY`].
+    /// `plc_directory` is an origin, such as [`public_plc_directory`].
     pub fn new(http: Http, plc_directory: Url) -> Self {
         Self { http, plc_directory, documents: Cache::new() }
     }
