@@ -7,6 +7,7 @@ use url::Url;
 
 use super::http::{Http, Kind};
 use super::http_error::{HttpError, place};
+use super::json;
 
 /// Largest answer in bytes; a session has about 2 kB.
 const MAX_ANSWER_BYTES: usize = 64 * 1024;
@@ -57,7 +58,7 @@ pub(super) struct Said {
     pub(super) call: String,
     pub(super) status: StatusCode,
     pub(super) headers: HeaderMap,
-    /// `Null` if it was not JSON.
+    /// An object in which each name occurs once, or `Null`.
     pub(super) body: Value,
 }
 
@@ -104,7 +105,7 @@ pub(super) fn secret_header(request: &mut Request, name: HeaderName, value: &str
 pub(super) async fn send(http: &Http, request: Request) -> Result<Said, PdsError> {
     let call = place(request.url());
     let answer = http.send(Kind::Pds, request, MAX_ANSWER_BYTES).await?;
-    let body = serde_json::from_slice(&answer.body).unwrap_or(Value::Null);
+    let body = json::object(&answer.body).map_or(Value::Null, Value::Object);
     Ok(Said { call, status: answer.status, headers: answer.headers, body })
 }
 

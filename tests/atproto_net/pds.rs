@@ -43,6 +43,10 @@ async fn a_relayed_token_is_vouched_for_or_not() {
             odd("HTTP status 401, use_dpop_nonce without a nonce"),
         ),
         (ok(json!({ "did": "alice" })), odd("HTTP status 200, without a DID")),
+        (
+            ok(format!(r#"{{"did":"did:plc:aaaaaaaaaaaaaaaaaaaaaaaa","did":"{DID}"}}"#)),
+            odd("HTTP status 200, without a DID"),
+        ),
         (ok("<html>"), odd("HTTP status 200, without a DID")),
         (status(204, ""), odd("HTTP status 204, no error code")),
         (status(401, json!({ "error": "two words" })), odd("HTTP status 401, no error code")),
