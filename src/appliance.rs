@@ -115,7 +115,7 @@ async fn serve(
         access: access.clone(),
         engine: engine.clone(),
         store,
-        owner_did: config.owner.as_ref().and_then(Owner::did).map(str::to_owned),
+        owner_did: config.owner.as_ref().and_then(Owner::did).map(ToString::to_string),
         listen: address,
         memory_budget: config.memory.budget,
         started: Instant::now(),

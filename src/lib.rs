@@ -7,6 +7,7 @@
 //! - [`web`]: HTTP and WebSocket.
 //! - [`listen`]: sockets; hands accepted streams up.
 //! - [`access`]: who may do what: sessions and sync tokens.
+//! - [`atproto`]: identities, their keys and documents, requests to the servers that hold them.
 //! - [`engine`]: runs the sync core on threads.
 //! - [`sync`]: the automerge-repo protocol on change graphs; no I/O, no clock, no threads.
 //! - [`store`]: everything durable, in one redb file.
@@ -14,6 +15,7 @@
 
 pub mod access;
 pub mod appliance;
+pub mod atproto;
 pub mod cli;
 pub mod config;
 pub mod engine;

@@ -1,10 +1,14 @@
-//! Names shared by all modules: namespaces, documents, peers, storage ids.
+//! Names shared by all modules: accounts, namespaces, documents, peers, storage ids.
 
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
 pub use automerge::ChangeHash;
+
+mod identity;
+
+pub use identity::{Did, DidMethod, Handle, IdentityError, MAX_DID_BYTES, MAX_HOST_BYTES};
 
 /// Longest namespace in bytes (an NSID's limit, atproto NSID spec).
 pub const MAX_NAMESPACE_BYTES: usize = 253;

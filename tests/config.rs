@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use groundmist_sync::config::{Config, ConfigError, Flags, Loaded, Problem, Sources};
+use groundmist_sync::types::Did;
 use tempfile::TempDir;
 
 const SECRET: &str = "hunter2-hunter2-hunter2";
@@ -91,7 +92,7 @@ fn the_prototypes_four_variables_are_enough() {
         ("DATA_DIR", "/srv/data"),
     ]);
     let config = place.config();
-    assert_eq!(config.owner.unwrap().did(), Some("did:plc:ewvi7nxzyoun6zhxrhs64oiz"));
+    assert_eq!(config.owner.unwrap().did().map(Did::as_str), Some("did:plc:ewvi7nxzyoun6zhxrhs64oiz"));
     assert_eq!(config.secret.unwrap().as_bytes(), SECRET.as_bytes());
     assert_eq!(config.listen.address.to_string(), "127.0.0.1:4040");
     assert_eq!(config.data_dir, PathBuf::from("/srv/data"));
@@ -183,6 +184,16 @@ fn every_kind_of_wrong_value_is_refused() {
         ("[sync]\nannounce = \"maybe\"", "write true or false"),
         ("[limits]\ninbox_bytes = \"1 MiB\"", "less than limits.message_bytes"),
         ("limits = 5", "no such setting"),
+        ("[identity]\nplc_directory = \"plc.example\"", "not an https: URL"),
+        ("[identity]\nplc_directory = \"http://localhost:2582\"", "only with --dev"),
+        ("[identity]\nplc_directory = \"https://plc.example/path\"", "without a path"),
+        ("[identity]\nhosts = 5", "must be a list"),
+        ("[identity]\nhosts = [\"pds.home.example=192.168.1.5\", 5]", "must be a list"),
+        ("[identity]\nhosts = [\"pds.home.example\"]", "\"pds.home.example\" is not NAME=ADDRESS"),
+        ("[identity]\nhosts = [\"10.0.0.1=192.168.1.5\"]", "does not begin with a DNS name"),
+        ("[identity]\nca_file = \"/nonexistent/ca.pem\"", "no certificates"),
+        ("[identity]\nca_file = \"/dev/null\"", "no certificates"),
+        ("[identity]\nname_servers = \"dns.example\"", "not an address"),
         ("[listen]\naddress = \"localhost:1\"", "not an address and a port"),
         ("[listen]\nport = 65536", "not a port"),
     ] {
@@ -191,6 +202,41 @@ fn every_kind_of_wrong_value_is_refused() {
     }
     let deep = format!("data_dir = \"/{}\"", "d".repeat(100));
     assert!(Place::new().file(&deep).problem().contains("too long a path for the admin socket"));
+}
+
+#[test]
+fn identity_has_defaults_and_lists() {
+    let usual = Place::new().config().identity_options();
+    assert_eq!(usual, groundmist_sync::atproto::IdentityOptions::default());
+    assert_eq!(usual.plc_directory.as_str(), "https://plc.directory/");
+
+    let own = rcgen::generate_simple_self_signed(["pds.home.example".to_owned()]).unwrap();
+    let ca_file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(ca_file.path(), own.cert.pem()).unwrap();
+    let mut place = Place::new()
+        .file("[identity]\nhosts = [\n  \"pds.home.example=192.168.1.5:8443\",\n  \"b.example=::1\",\n]\n")
+        .env(&[
+            ("GROUNDMIST_SYNC_IDENTITY__NAME_SERVERS", "9.9.9.9, [::1]:5353"),
+            ("GROUNDMIST_SYNC_IDENTITY__CA_FILE", ca_file.path().to_str().unwrap()),
+        ]);
+    let loaded = place.load().unwrap();
+    let options = loaded.config.identity_options().http;
+    assert_eq!(options.hosts.get("pds.home.example"), Some("192.168.1.5:8443".parse().unwrap()));
+    assert_eq!(options.name_servers, ["9.9.9.9:53".parse().unwrap(), "[::1]:5353".parse().unwrap()]);
+    assert_eq!(options.ca_file.as_deref(), Some(ca_file.path()));
+    assert!(!options.allow_loopback);
+    let (from, shown) = origin(&loaded, "identity.hosts");
+    assert_eq!(shown, Some("pds.home.example=192.168.1.5:8443, b.example=::1"));
+    assert!(from.starts_with("line 2 of "), "{from}");
+    assert_eq!(origin(&loaded, "identity.name_servers").1, Some("9.9.9.9, [::1]:5353"));
+
+    place.sources.dev = true;
+    place
+        .sources
+        .env
+        .push(("GROUNDMIST_SYNC_IDENTITY__PLC_DIRECTORY".into(), "http://localhost:2582".into()));
+    let options = place.config().identity_options();
+    assert!(options.http.allow_loopback && options.plc_directory.as_str() == "http://localhost:2582/");
 }
 
 #[test]
@@ -204,11 +250,11 @@ fn a_socket_that_others_can_reach_is_refused() {
 
 #[test]
 fn conflicts_name_both_sides() {
-    let place =
-        Place::new().env(&[("ATPROTO_DID", "did:plc:aaaa"), ("GROUNDMIST_SYNC_OWNER", "did:plc:bbbb")]);
+    let place = Place::new()
+        .env(&[("ATPROTO_DID", "did:web:a.example"), ("GROUNDMIST_SYNC_OWNER", "did:web:b.example")]);
     let problem = place.problem();
     assert!(problem.contains("ATPROTO_DID and GROUNDMIST_SYNC_OWNER"), "{problem}");
-    let same = [("ATPROTO_DID", "did:plc:aaaa"), ("GROUNDMIST_SYNC_OWNER", "did:plc:aaaa")];
+    let same = [("ATPROTO_DID", "did:web:a.example"), ("GROUNDMIST_SYNC_OWNER", "did:web:a.example")];
     assert!(Place::new().env(&same).load().is_ok());
 
     let place = Place::new();

@@ -7,6 +7,10 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use url::Url;
+
+use crate::atproto::http::{HttpOptions, REQUEST_TIME};
+use crate::atproto::{Hosts, IdentityOptions};
 use crate::engine::EngineOptions;
 use crate::store::StoreOptions;
 
@@ -52,6 +56,8 @@ pub struct Config {
     pub limits: Limits,
     /// The store.
     pub storage: Storage,
+    /// How to find out who is who.
+    pub identity: Identity,
     /// Sessions and tokens.
     pub access: Access,
     /// Logging.
@@ -121,6 +127,22 @@ pub struct Storage {
     pub compact_grace: Duration,
 }
 
+/// Section `identity`: how other servers are reached. All may be left out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// Where did:plc identities are looked up, an origin. Default `https://plc.directory`.
+    pub plc_directory: Url,
+    /// Certificates (PEM) of authorities to trust besides the built-in ones.
+    pub ca_file: Option<PathBuf>,
+    /// `NAME=ADDRESS` or `NAME=ADDRESS:PORT`: where to find names instead of by DNS, such as a PDS in the same
+    /// house. Only these may have a private address. The port is for URLs that name none.
+    pub hosts: Hosts,
+    /// Name servers to ask, `ADDRESS` or `ADDRESS:PORT`; the system's if empty.
+    pub name_servers: Vec<SocketAddr>,
+    /// `http:` to this machine is allowed: with `serve --dev` only, and no setting.
+    pub allow_loopback: bool,
+}
+
 /// Section `access`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Access {
@@ -159,6 +181,21 @@ impl Config {
             announce: self.sync.announce,
             compact_grace_ms: millis(self.storage.compact_grace),
             compact_floor: self.storage.compact_floor,
+        }
+    }
+
+    /// What looking up identities needs of it.
+    pub fn identity_options(&self) -> IdentityOptions {
+        let identity = &self.identity;
+        IdentityOptions {
+            plc_directory: identity.plc_directory.clone(),
+            http: HttpOptions {
+                allow_loopback: identity.allow_loopback,
+                ca_file: identity.ca_file.clone(),
+                hosts: identity.hosts.clone(),
+                name_servers: identity.name_servers.clone(),
+                request_time: REQUEST_TIME,
+            },
         }
     }
 

@@ -141,6 +141,40 @@ impl Reader {
         }
     }
 
+    /// Several values: a list in the file, or one text with commas. `parse` takes each, or says what is wrong.
+    pub(super) fn list<T>(
+        &mut self,
+        key: &'static str,
+        mut parse: impl FnMut(&str) -> Result<T, String>,
+    ) -> Vec<T> {
+        let Some(value) = self.unread.remove(key) else {
+            self.effective.push(Effective { key, value: None, origin: "not set".into() });
+            return Vec::new();
+        };
+        let origin = self.merged.origin(key, &value);
+        let entries: Option<Vec<&str>> = match &value {
+            Value::String(_, text) => Some(text.split(',').map(str::trim).collect()),
+            Value::Array(_, entries) => entries.iter().map(Value::as_str).collect(),
+            _ => None,
+        };
+        let Some(entries) = entries else {
+            self.problem(key, origin, "must be a list of texts".into());
+            return Vec::new();
+        };
+        let mut taken = Vec::new();
+        for entry in &entries {
+            match parse(entry) {
+                Ok(value) => taken.push(value),
+                Err(wrong) => {
+                    let shown: String = format!("{entry:?}").chars().take(120).collect();
+                    self.problem(key, origin.clone(), format!("{shown} {wrong}"));
+                }
+            }
+        }
+        self.effective.push(Effective { key, value: Some(entries.join(", ")), origin });
+        taken
+    }
+
     /// Where a setting that was read comes from; `None` for a default.
     pub(super) fn origin(&self, key: &str) -> Option<&str> {
         let row = self.effective.iter().find(|row| row.key == key)?;

@@ -1,22 +1,29 @@
 //! Every setting: its key, default and range, each once.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
+
+use url::Url;
 
 use super::error::ConfigError;
 use super::reader::{Effective, Reader};
 use super::sources::{Merged, Sources};
 use super::{
-    ADMIN_SOCKET, Access, Config, Limits, Listen, Log, LogFormat, LogLevel, MIN_SECRET_BYTES, Memory, Owner,
-    Secret, Storage, Sync, TOKEN_LIFE,
+    ADMIN_SOCKET, Access, Config, Identity, Limits, Listen, Log, LogFormat, LogLevel, MIN_SECRET_BYTES,
+    Memory, Owner, Secret, Storage, Sync, TOKEN_LIFE,
 };
+use crate::atproto::document::origin;
+use crate::atproto::resolve::public_plc_directory;
+use crate::atproto::{Hosts, HttpError, http};
 
 /// Key of the port that `PORT` and `--port` put in place of the one in `listen.address`.
 pub(super) const PORT: &str = "listen.port";
 /// Longest path of a Unix socket in bytes (`sun_path` less its NUL).
 const MAX_SOCKET_PATH_BYTES: usize = 107;
+/// Port of name servers (RFC 1035).
+const DNS_PORT: u16 = 53;
 /// Most bytes of a secret file.
 const MAX_SECRET_BYTES: u64 = 4096;
 
@@ -82,6 +89,7 @@ fn read(r: &mut Reader, dev: bool) -> Config {
             compact_floor: r.count("storage.compact_floor", 1_024, 1..=10_000_000) as u64,
             compact_grace: r.time("storage.compact_grace", 3600 * SECOND, Duration::ZERO..=365 * DAY),
         },
+        identity: identity(r, dev),
         access: Access { token_life: r.time("access.token_life", 30 * DAY, TOKEN_LIFE) },
         log: Log {
             level: choice(r, "log.level", LogLevel::Info, LogLevel::as_str, LogLevel::CHOICES),
@@ -161,6 +169,48 @@ fn address(r: &mut Reader) -> SocketAddr {
         r.replace("listen.address", address.to_string(), origin);
     }
     address
+}
+
+fn identity(r: &mut Reader, dev: bool) -> Identity {
+    let default = public_plc_directory();
+    let shown = |url: &Url| url.origin().ascii_serialization();
+    let url = |text: &str| {
+        let url = origin(text).filter(|url| url.scheme() == "https" || dev);
+        url.ok_or_else(|| {
+            format!("is not an https: URL without a path: write one such as \"{}\" (http: only with --dev, on this machine)", shown(&default))
+        })
+    };
+    let plc_directory =
+        r.parsed("identity.plc_directory", Some((default.clone(), shown(&default))), |text| {
+            let url = url(text)?;
+            let shown = shown(&url);
+            Ok((url, shown))
+        });
+    let mut hosts = Hosts::default();
+    let ca_file = r.parsed("identity.ca_file", None, |text| {
+        let path = PathBuf::from(text);
+        match http::tls(Some(&path)) {
+            Ok(_) => Ok((path, text.to_owned())),
+            Err(HttpError::CaFile { reason, .. }) => {
+                Err(format!("holds no certificates (PEM) that can be used: {reason}"))
+            }
+            Err(other) => Err(format!("cannot be used: {other}")),
+        }
+    });
+    r.list("identity.hosts", |entry| hosts.insert(entry));
+    let name_servers = r.list("identity.name_servers", |entry| {
+        let address =
+            entry.parse().or_else(|_| entry.parse().map(|ip: IpAddr| SocketAddr::new(ip, DNS_PORT)));
+        address
+            .map_err(|_| "is not an address, alone or with a port: write one such as \"9.9.9.9\"".to_owned())
+    });
+    Identity {
+        plc_directory: plc_directory.unwrap_or(default),
+        ca_file,
+        hosts,
+        name_servers,
+        allow_loopback: dev,
+    }
 }
 
 fn secret(r: &mut Reader) -> Option<Secret> {

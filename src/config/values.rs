@@ -4,13 +4,10 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use crate::types::{Did, Handle, IdentityError};
+
 /// Shortest secret in bytes: below this, a token's signature could be guessed offline.
 pub const MIN_SECRET_BYTES: usize = 16;
-/// Longest DID in bytes (W3C/atproto limit).
-const MAX_DID_BYTES: usize = 2048;
-/// Longest handle in bytes (a DNS name).
-const MAX_HANDLE_BYTES: usize = 253;
-
 /// The key that signs sync tokens. Never shown: `Debug` prints no byte of it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(Arc<[u8]>);
@@ -35,66 +32,41 @@ impl fmt::Debug for Secret {
 
 /// Whose server this is: a DID, or a handle that is resolved once.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Owner(String);
+pub enum Owner {
+    /// Known for good.
+    Did(Did),
+    /// To be resolved.
+    Handle(Handle),
+}
 
 impl Owner {
     /// The DID or handle as text.
     pub fn as_str(&self) -> &str {
-        &self.0
+        match self {
+            Self::Did(did) => did.as_str(),
+            Self::Handle(handle) => handle.as_str(),
+        }
     }
 
     /// The DID, unless the owner was given by handle.
-    pub fn did(&self) -> Option<&str> {
-        self.0.starts_with("did:").then_some(self.0.as_str())
+    pub fn did(&self) -> Option<&Did> {
+        match self {
+            Self::Did(did) => Some(did),
+            Self::Handle(_) => None,
+        }
     }
 }
 
 impl FromStr for Owner {
-    /// What is allowed instead.
-    type Err = &'static str;
+    type Err = IdentityError;
 
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
+    /// A handle may be written with `@` before it.
+    fn from_str(text: &str) -> Result<Self, IdentityError> {
         if text.starts_with("did:") {
-            return if is_did(text) {
-                Ok(Self(text.into()))
-            } else {
-                Err("a DID looks like did:plc:ewvi7nxzyoun6zhxrhs64oiz or did:web:example.com")
-            };
+            return text.parse().map(Self::Did);
         }
-        let handle = text.strip_prefix('@').unwrap_or(text).to_ascii_lowercase();
-        if is_handle(&handle) {
-            Ok(Self(handle))
-        } else {
-            Err("write a DID (did:plc:… or did:web:…) or a handle such as alice.bsky.social")
-        }
+        text.strip_prefix('@').unwrap_or(text).parse().map(Self::Handle)
     }
-}
-
-/// atproto DID syntax: `did:method:identifier`, no fragment, path or query.
-fn is_did(text: &str) -> bool {
-    let Some((method, id)) = text.strip_prefix("did:").and_then(|rest| rest.split_once(':')) else {
-        return false;
-    };
-    text.len() <= MAX_DID_BYTES
-        && !method.is_empty()
-        && method.bytes().all(|b| b.is_ascii_lowercase())
-        && !id.is_empty()
-        && !id.ends_with([':', '%'])
-        && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"._:%-".contains(&b))
-}
-
-/// atproto handle syntax: a DNS name of two or more labels whose last does not start with a digit.
-fn is_handle(text: &str) -> bool {
-    let label_ok = |label: &str| {
-        (1..=63).contains(&label.len())
-            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
-            && !label.starts_with('-')
-            && !label.ends_with('-')
-    };
-    let Some((_, last)) = text.rsplit_once('.') else { return false };
-    text.len() <= MAX_HANDLE_BYTES
-        && text.split('.').all(label_ok)
-        && last.bytes().next().is_some_and(|b| b.is_ascii_alphabetic())
 }
 
 macro_rules! choice {
@@ -159,25 +131,11 @@ mod tests {
     #[test]
     fn owners_are_dids_or_handles() {
         for good in ["did:plc:ewvi7nxzyoun6zhxrhs64oiz", "did:web:example.com", "did:web:localhost%3A8080"] {
-            assert_eq!(good.parse::<Owner>().unwrap().did(), Some(good));
+            assert_eq!(good.parse::<Owner>().unwrap().did().map(Did::as_str), Some(good));
         }
         let handle: Owner = "@Alice.bsky.social".parse().unwrap();
         assert_eq!((handle.as_str(), handle.did()), ("alice.bsky.social", None));
-        let long = format!("did:plc:{}", "a".repeat(MAX_DID_BYTES));
-        for bad in [
-            "",
-            "alice",
-            "did:",
-            "did:plc",
-            "did:plc:",
-            "did:PLC:abc",
-            "did:web:a/b",
-            "did:web:a#b",
-            "a.b c",
-            "a.1",
-            "-a.b",
-            &long,
-        ] {
+        for bad in ["", "alice", "@@alice.example", "did:", "did:plc:abc", "did:web:a.b/c", "a.b c"] {
             assert!(bad.parse::<Owner>().is_err(), "{bad:?}");
         }
     }

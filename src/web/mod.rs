@@ -25,7 +25,7 @@ mod admin_http;
 mod answer;
 mod frame;
 mod half_open;
-mod handshake;
+pub mod handshake;
 mod liveness;
 mod reader;
 mod routes;

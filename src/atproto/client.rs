@@ -1,0 +1,92 @@
+//! Fetches what apps say of themselves, and their keys. Only after the owner is proved: see `access`.
+
+use std::sync::Arc;
+
+use url::Url;
+
+use super::cache::{Cache, Freshness};
+use super::client_id::ClientId;
+use super::client_metadata::{ClientKeys, ClientMetadata, MAX_METADATA_BYTES, MetadataError};
+use super::http::{Http, Kind};
+use super::http_error::HttpError;
+use super::jwks::{Jwks, MAX_JWKS_BYTES};
+
+/// Why nothing is known of an app.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ClientError {
+    /// A loopback client has no metadata.
+    #[error("{0} is the name of any program on the user's machine: nothing can be looked up about it")]
+    Loopback(ClientId),
+    /// Its metadata or keys cannot be had.
+    #[error("what the app {client_id} says of itself cannot be fetched: {source}")]
+    Fetch {
+        /// Which app.
+        client_id: ClientId,
+        /// Why.
+        source: HttpError,
+    },
+    /// Its metadata or keys are refused.
+    #[error("the app {client_id} is described wrongly, its developer can put that right: {source}")]
+    Metadata {
+        /// Which app.
+        client_id: ClientId,
+        /// Why.
+        source: MetadataError,
+    },
+}
+
+/// Looks up apps; remembers them for a short while ([`super::cache`]).
+pub struct Clients {
+    http: Http,
+    metadata: Cache<ClientId, Arc<ClientMetadata>, ClientError>,
+    keys: Cache<ClientId, Arc<Jwks>, ClientError>,
+}
+
+impl Clients {
+    /// Knows none yet.
+    pub fn new(http: Http) -> Self {
+        Self { http, metadata: Cache::new(), keys: Cache::new() }
+    }
+
+    /// What an app says of itself.
+    ///
+    /// # Errors
+    /// It is a loopback client, or its metadata cannot be had or is refused.
+    pub async fn metadata(
+        &self,
+        id: &ClientId,
+        freshness: Freshness,
+    ) -> Result<Arc<ClientMetadata>, ClientError> {
+        let Some(url) = id.url() else { return Err(ClientError::Loopback(id.clone())) };
+        let ask = async {
+            let bytes = self.fetch(id, &url, MAX_METADATA_BYTES).await?;
+            let metadata = ClientMetadata::parse(id, &bytes);
+            Ok(Arc::new(metadata.map_err(|source| ClientError::Metadata { client_id: id.clone(), source })?))
+        };
+        self.metadata.get(id, freshness, ask).await
+    }
+
+    /// An app's published keys; an empty set if it has none.
+    ///
+    /// # Errors
+    /// As [`Clients::metadata`], and the keys cannot be had or are refused.
+    pub async fn keys(&self, id: &ClientId, freshness: Freshness) -> Result<Arc<Jwks>, ClientError> {
+        let wrong = |source| ClientError::Metadata { client_id: id.clone(), source };
+        let ask = async {
+            match &self.metadata(id, freshness).await?.keys {
+                ClientKeys::None => Ok(Arc::new(Jwks::none())),
+                ClientKeys::Here(keys) => Ok(Arc::new(keys.clone())),
+                ClientKeys::At(url) => {
+                    let bytes = self.fetch(id, url, MAX_JWKS_BYTES).await?;
+                    Ok(Arc::new(Jwks::parse(&bytes).map_err(|error| wrong(error.into()))?))
+                }
+            }
+        };
+        self.keys.get(id, freshness, ask).await
+    }
+
+    async fn fetch(&self, id: &ClientId, url: &Url, limit: usize) -> Result<Vec<u8>, ClientError> {
+        let fetched = self.http.get(Kind::App, url, limit).await;
+        fetched.map_err(|source| ClientError::Fetch { client_id: id.clone(), source })
+    }
+}

@@ -1,0 +1,64 @@
+//! Whose account it is, which app asks, and which key it holds: everything that is read from strangers and verified,
+//! and the requests to their servers.
+//!
+//! - [`document`]: an account's signing key, PDS and handle; [`key`], [`jwks`]: what verifies signatures.
+//! - [`jwt`]: the form all tokens have. [`dpop`] proves a key, [`access_token`] an app with that key,
+//!   [`service_auth`] the owner, [`attestation`] an app.
+//! - [`nonce`], [`replay`]: that a proof is fresh and used once.
+//!
+//! Of these none does I/O or reads the clock. The others ask servers:
+//!
+//! - [`http`]: the rules for every request; [`cache`]: what is remembered of the answers.
+//! - [`resolve`]: DIDs and handles; [`auth_server`]: who issues a PDS's tokens; [`client`]: what an app says of itself.
+//! - [`pds`], [`repo`]: calls to the owner's PDS.
+
+pub mod access_token;
+mod address;
+pub mod attestation;
+pub mod auth_server;
+pub mod cache;
+pub mod client;
+pub mod client_id;
+pub mod client_metadata;
+mod dns;
+pub mod document;
+pub mod dpop;
+mod handle;
+pub mod hosts;
+pub mod http;
+mod http_error;
+mod json;
+pub mod jwks;
+pub mod jwt;
+pub mod key;
+mod names;
+pub mod nonce;
+pub mod pds;
+pub mod replay;
+pub mod repo;
+pub mod resolve;
+pub mod service_auth;
+#[cfg(test)]
+mod testing;
+pub mod xrpc;
+
+pub use crate::types::{Did, DidMethod, Handle};
+pub use access_token::AccessToken;
+pub use address::is_public;
+pub use auth_server::{AuthServer, AuthServerError, AuthServers};
+pub use cache::Freshness;
+pub use client::{ClientError, Clients};
+pub use client_id::{ClientId, ClientIdError};
+pub use client_metadata::{ClientMetadata, MetadataError};
+pub use document::DidDocument;
+pub use hosts::Hosts;
+pub use http::{Http, HttpOptions, Kind};
+pub use http_error::HttpError;
+pub use jwks::Jwks;
+pub use key::PublicKey;
+pub use nonce::Nonces;
+pub use pds::{Probe, Relay};
+pub use replay::Replay;
+pub use repo::{Hidden, PdsSession, RecordKey};
+pub use resolve::{IdentityOptions, ResolveError, Resolver};
+pub use xrpc::PdsError;
