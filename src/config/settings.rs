@@ -9,8 +9,8 @@ use super::error::ConfigError;
 use super::reader::{Effective, Reader};
 use super::sources::{Merged, Sources};
 use super::{
-    ADMIN_SOCKET, Access, Config, Limits, Listen, Log, LogFormat, LogLevel, MIN_SECRET_BYTES, Memory, Owner,
-    Secret, Storage, Sync, TOKEN_LIFE,
+    ADMIN_SOCKET, Access, Approve, Config, Limits, Listen, Log, LogFormat, LogLevel, MIN_SECRET_BYTES,
+    Memory, Owner, Secret, Storage, Sync, TOKEN_LIFE,
 };
 
 /// Key of the port that `PORT` and `--port` put in place of the one in `listen.address`.
@@ -82,7 +82,12 @@ fn read(r: &mut Reader, dev: bool) -> Config {
             compact_floor: r.count("storage.compact_floor", 1_024, 1..=10_000_000) as u64,
             compact_grace: r.time("storage.compact_grace", 3600 * SECOND, Duration::ZERO..=365 * DAY),
         },
-        access: Access { token_life: r.time("access.token_life", 30 * DAY, TOKEN_LIFE) },
+        access: Access {
+            token_life: r.time("access.token_life", 30 * DAY, TOKEN_LIFE),
+            approve: choice(r, "access.approve", Approve::Ask, Approve::as_str, Approve::CHOICES),
+            allow_loopback_clients: r.flag("access.allow_loopback_clients", false),
+            probe: r.flag("access.probe", true),
+        },
         log: Log {
             level: choice(r, "log.level", LogLevel::Info, LogLevel::as_str, LogLevel::CHOICES),
             format: choice(r, "log.format", LogFormat::Auto, LogFormat::as_str, LogFormat::CHOICES),
