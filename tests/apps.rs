@@ -174,7 +174,6 @@ fn strangers_cannot_write_on_the_owners_terminal() {
         let row = Some(serde_json::to_vec(&pending).unwrap());
         store.commit(&[Op::Record { kind: RecordKind::Pending, key, row }]).unwrap();
     });
-    // The server reads it only at the next start: `filled` opened access before.
     let shown = done(&server, &["apps", "pending"]);
     assert!(shown.contains("https://evil.example/\\u{1b}[2J\\u{202e}moc.doog"), "{shown}");
     assert!(!shown.contains(['\u{1b}', '\u{202e}', '\u{7}', '\r']), "{shown:?}");
@@ -226,8 +225,9 @@ fn an_app_made_read_only_comes_back_with_its_token() {
     let writer_token = server.new_token("writer", "xyz.example", &[]);
     let mut writer = Peer::join_with(&server, &writer_token, "writer").unwrap();
     assert_eq!(writer.find(document, "key"), "value");
-    let session = &answer(&server, &["sessions", "list"])["sessions"][0];
-    assert_eq!((&session["client_id"], &session["read_only"]), (&CLIENT.into(), &true.into()));
+    let listed = answer(&server, &["sessions", "list"]);
+    let session = listed["sessions"].as_array().unwrap().iter().find(|s| s["client_id"] == CLIENT).unwrap();
+    assert_eq!(session["read_only"], true);
 }
 
 #[test]

@@ -47,6 +47,7 @@ fn fill(store: &Store) -> Vec<(DocKey, Option<Whole>)> {
             snapshot(&mut rng, &keys[0], 30, 50_000),
             Op::SyncState { key: keys[1].clone(), storage, shared_heads },
             Op::Record { kind: RecordKind::Session, key: b"s".to_vec(), row: Some(vec![1; 100]) },
+            Op::Record { kind: RecordKind::Grant, key: b"app".to_vec(), row: Some(vec![2; 50]) },
         ])
         .unwrap();
     keys.into_iter().map(|key| (key.clone(), store.whole(&key).unwrap())).collect()
