@@ -48,8 +48,8 @@ pub enum Error {
     Engine(io::Error),
     #[error(transparent)]
     Listen(#[from] ListenError),
-    #[error("making the development token failed: {0}")]
-    DevToken(#[from] AccessError),
+    #[error("starting access control failed: {0}")]
+    Access(#[from] AccessError),
     #[error(transparent)]
     DevNamespace(#[from] NameError),
     #[error("{operation} failed: {source}")]
@@ -96,7 +96,7 @@ async fn serve(
     secret: &Secret,
     signals: &mut Signals,
 ) -> Result<(), Error> {
-    let access = Access::new(store.clone(), Arc::new(engine.clone()), secret, config.access.token_life);
+    let access = Access::open(store.clone(), Arc::new(engine.clone()), secret, config.access.clone())?;
     let plain = Plain::bind(config.listen.address)?;
     let admin = AdminSocket::bind(&config.admin_socket())?;
     let address = plain.address();
@@ -132,7 +132,7 @@ async fn serve(
     notify(&[NotifyState::Stopping]);
     tracing::info!("stopping: clients are told to come back later");
     tokio::select! {
-        drained = timeout(DRAIN, drain(engine, &stopping)) => {
+        drained = timeout(DRAIN, drain(engine, &access, &stopping)) => {
             if drained.is_err() {
                 tracing::warn!("some clients did not hang up in time");
             }
@@ -149,8 +149,11 @@ async fn serve(
 }
 
 /// Accepting ends, what waits is committed, sockets close, and the last connection is gone.
-async fn drain(engine: &Engine, stopping: &watch::Sender<bool>) {
+async fn drain(engine: &Engine, access: &Arc<Access>, stopping: &watch::Sender<bool>) {
     stopping.send_replace(true);
+    if let Err(error) = access.flush().await {
+        tracing::warn!(%error, "who asked to be approved lately is forgotten");
+    }
     engine.shutdown().await;
     stopping.closed().await;
 }

@@ -6,7 +6,7 @@
 //! - [`appliance`]: brings the parts up in order and down again.
 //! - [`web`]: HTTP and WebSocket.
 //! - [`listen`]: sockets; hands accepted streams up.
-//! - [`access`]: who may do what: sessions and sync tokens.
+//! - [`access`]: who may do what: apps, sessions and sync tokens.
 //! - [`atproto`]: identities, their keys and documents, requests to the servers that hold them.
 //! - [`engine`]: runs the sync core on threads.
 //! - [`sync`]: the automerge-repo protocol on change graphs; no I/O, no clock, no threads.

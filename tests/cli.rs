@@ -185,10 +185,26 @@ fn the_command_line_explains_itself() {
         (0, format!("groundmist-sync {}\n", env!("CARGO_PKG_VERSION")))
     );
     let help = run(&["--help"], &[]);
-    for part in ["serve", "token", "status", "config", "69  the command needs the running server", "78  "] {
+    for part in [
+        "serve",
+        "token",
+        "apps",
+        "sessions",
+        "status",
+        "config",
+        "69  the command needs the running server",
+        "78  ",
+    ] {
         assert!(out(&help).contains(part), "{part} is not in {}", out(&help));
     }
-    for wrong in [&[][..], &["srve"], &["token"], &["token", "create"], &["serve", "--port", "70000"]] {
+    for wrong in [
+        &[][..],
+        &["srve"],
+        &["token"],
+        &["token", "create"],
+        &["apps", "approve"],
+        &["serve", "--port", "70000"],
+    ] {
         let output = run(wrong, &[]);
         assert_eq!((code(&output), out(&output)), (2, String::new()), "{wrong:?}");
         assert!(!err(&output).is_empty());
@@ -336,6 +352,12 @@ fn the_admin_socket_speaks_http_and_refuses_nonsense() {
         (get("GET", "/api/tokens/x"), "405", "method_not_allowed"),
         (get("DELETE", "/api/tokens/%zz"), "400", "bad_path"),
         (get("DELETE", "/api/tokens/"), "404", "not_found"),
+        (get("DELETE", "/api/sessions/"), "404", "not_found"),
+        (get("GET", "/api/sessions/x"), "405", "method_not_allowed"),
+        (get("POST", "/api/apps"), "405", "method_not_allowed"),
+        (get("GET", "/api/apps/approve"), "405", "method_not_allowed"),
+        (get("POST", "/api/apps/approve"), "400", "bad_body"),
+        (get("POST", "/api/apps/forget"), "404", "not_found"),
         (get("DELETE", "/api/tokens/..%2f..%2fetc"), "404", "not_found"),
         (admin(&server, &post("")), "400", "bad_body"),
         (admin(&server, &post("{\"name\":\"a\"}")), "400", "bad_body"),

@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use groundmist_sync::config::{Config, ConfigError, Flags, Loaded, Problem, Sources};
+use groundmist_sync::config::{Approve, Config, ConfigError, Flags, Loaded, Problem, Sources};
 use groundmist_sync::types::Did;
 use tempfile::TempDir;
 
@@ -75,12 +75,31 @@ fn defaults_alone_are_a_server_on_loopback() {
     assert_eq!(config.memory.budget, 24 << 20);
     assert!(config.limits.documents >= 10_000);
     assert_eq!(config.access.token_life, Duration::from_secs(30 * 86_400));
+    assert_eq!(config.access.approve, Approve::Ask);
+    assert!(config.access.probe && !config.access.allow_loopback_clients);
     assert!(loaded.settings.iter().all(|row| ["default", "not set"].contains(&row.origin.as_str())));
     let engine = config.engine_options();
     assert!((1..=2).contains(&engine.shards));
     assert_eq!((engine.request_timeout_ms, engine.compact_grace_ms), (10_000, 3_600_000));
     assert_eq!(engine.inbox_bytes, 2 * config.limits.message_bytes);
     assert_eq!(config.store_options().cache_bytes, 8 << 20);
+}
+
+#[test]
+fn who_gets_in_is_set_in_words() {
+    let file = "[access]\napprove = \"first-use\"\nallow_loopback_clients = true\nprobe = false\n";
+    let access = Place::new().file(file).config().access;
+    assert_eq!(
+        (access.approve, access.allow_loopback_clients, access.probe),
+        (Approve::FirstUse, true, false)
+    );
+    let problem = Place::new().file("[access]\napprove = \"always\"\n").problem();
+    assert!(problem.contains("access.approve") && problem.contains("ask, first-use"), "{problem}");
+    let problem = Place::new().env(&[("GROUNDMIST_SYNC_ACCESS__PROBE", "maybe")]).problem();
+    assert!(
+        problem.contains("GROUNDMIST_SYNC_ACCESS__PROBE") && problem.contains("true or false"),
+        "{problem}"
+    );
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use bytes::Bytes;
-use groundmist_sync::store::{Head, Op, Row, SnapshotInfo, Store, StoreError};
+use groundmist_sync::store::{Head, Op, RecordKind, Row, SnapshotInfo, Store, StoreError};
 use groundmist_sync::types::{ChangeHash, DocKey, DocumentId, Namespace, StorageId};
 use store_support::{MemoryDisk, OPTIONS, Rng, append, key, rows};
 
@@ -21,7 +21,7 @@ const STORAGES: [&str; 3] = ["a", "ab", "device-1"];
 struct Model {
     documents: BTreeMap<DocKey, Document>,
     sync_states: BTreeMap<(DocKey, StorageId), Vec<ChangeHash>>,
-    sessions: BTreeMap<String, Vec<u8>>,
+    records: BTreeMap<(RecordKind, Vec<u8>), Vec<u8>>,
 }
 
 #[derive(Clone)]
@@ -59,11 +59,11 @@ impl Model {
             Op::Quarantine { key, reason } => {
                 self.documents.get_mut(key).unwrap().head.quarantined = Some(reason.clone());
             }
-            Op::Session { id, row: Some(row) } => {
-                self.sessions.insert(id.clone(), row.clone());
+            Op::Record { kind, key, row: Some(row) } => {
+                self.records.insert((*kind, key.clone()), row.clone());
             }
-            Op::Session { id, row: None } => {
-                self.sessions.remove(id);
+            Op::Record { kind, key, row: None } => {
+                self.records.remove(&(*kind, key.clone()));
             }
         }
     }
@@ -132,9 +132,9 @@ fn valid_op(rng: &mut Rng, model: &Model) -> Op {
             Op::Quarantine { key, reason: format!("reason {}", rng.below(10)) }
         }
         _ => {
-            let id = format!("session-{}", rng.below(5));
+            let kind = RecordKind::ALL[rng.below(RecordKind::ALL.len() as u64) as usize];
             let row = (!rng.one_in(3)).then(|| rng.bytes(50).to_vec());
-            Op::Session { id, row }
+            Op::Record { kind, key: vec![rng.below(3) as u8], row }
         }
     }
 }
@@ -198,9 +198,12 @@ fn compare(store: &Store, model: &Model) {
             compare_document(store, model, &key(namespace.as_str(), document));
         }
     }
-    let sessions: Vec<_> = model.sessions.clone().into_iter().collect();
-    assert_eq!(store.sessions().unwrap(), sessions);
-    assert_eq!(store.session("session-0").unwrap().as_ref(), model.sessions.get("session-0"));
+    for kind in RecordKind::ALL {
+        let of_kind = model.records.iter().filter(|((of, _), _)| *of == kind);
+        let expected: Vec<_> = of_kind.map(|((_, key), row)| (key.clone(), row.clone())).collect();
+        assert_eq!(store.records(kind).unwrap(), expected);
+        assert_eq!(store.record(kind, &[0]).unwrap().as_ref(), model.records.get(&(kind, vec![0])));
+    }
     assert_eq!(store.stats().unwrap().documents, model.documents.len() as u64);
 }
 

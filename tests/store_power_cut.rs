@@ -6,7 +6,7 @@ mod store_support;
 
 use std::io;
 
-use groundmist_sync::store::{Op, SnapshotInfo, Store, StoreOptions, Whole};
+use groundmist_sync::store::{Op, Record, RecordKind, SnapshotInfo, Store, StoreOptions, Whole};
 use groundmist_sync::types::{ChangeHash, DocKey, StorageId};
 use store_support::faulty_disk::{Fault, FaultyDisk};
 use store_support::{MemoryDisk, OPTIONS, Rng, append, key, rows};
@@ -16,7 +16,7 @@ use store_support::{MemoryDisk, OPTIONS, Rng, append, key, rows};
 struct Content {
     documents: Vec<(DocKey, Whole, Option<bytes::Bytes>)>,
     sync_states: Vec<Option<Vec<ChangeHash>>>,
-    sessions: Vec<(String, Vec<u8>)>,
+    records: Vec<Vec<Record>>,
 }
 
 fn device() -> StorageId {
@@ -36,7 +36,11 @@ fn content(store: &Store) -> Content {
             documents.push((key, whole, index));
         }
     }
-    Content { documents, sync_states, sessions: store.sessions().unwrap() }
+    Content {
+        documents,
+        sync_states,
+        records: RecordKind::ALL.map(|kind| store.records(kind).unwrap()).to_vec(),
+    }
 }
 
 /// What one call writes: a commit, or the record of free pages.
@@ -71,7 +75,12 @@ fn steps() -> Vec<Step> {
         storage: device(),
         shared_heads: vec![rng.hash()],
     };
-    let session = |id: &str, row: Option<&[u8]>| Op::Session { id: id.into(), row: row.map(<[u8]>::to_vec) };
+    let record = |kind, key: &str, row: Option<&[u8]>| Op::Record {
+        kind,
+        key: key.into(),
+        row: row.map(<[u8]>::to_vec),
+    };
+    let session = |id, row| record(RecordKind::Session, id, row);
     vec![
         Step::Commit(vec![append(&one, rows(&mut rng, 0, 1, 200), 1)]),
         Step::Commit(vec![session("s1", Some(b"row"))]),
@@ -88,6 +97,9 @@ fn steps() -> Vec<Step> {
             snapshot(&mut rng, &one, 24, 20_000, Some(5)),
             Op::Quarantine { key: two.clone(), reason: "bad".into() },
             session("s2", Some(b"row")),
+            record(RecordKind::Grant, "app", Some(b"approved")),
+            record(RecordKind::UsedToken, "jti", Some(b"1")),
+            record(RecordKind::Audit, "1", Some(b"approved")),
         ]),
         Step::Settle,
         Step::Settle,

@@ -8,7 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use groundmist_sync::store::{Op, SnapshotInfo, Store, StoreError, Whole};
+use groundmist_sync::store::{Op, RecordKind, SnapshotInfo, Store, StoreError, Whole};
 use groundmist_sync::types::DocKey;
 use redb::{ReadableDatabase, ReadableTable, TableDefinition, TableHandle};
 use store_support::{MemoryDisk, OPTIONS, Rng, append, key, rows};
@@ -46,7 +46,8 @@ fn fill(store: &Store) -> Vec<(DocKey, Option<Whole>)> {
         .commit(&[
             snapshot(&mut rng, &keys[0], 30, 50_000),
             Op::SyncState { key: keys[1].clone(), storage, shared_heads },
-            Op::Session { id: "s".into(), row: Some(vec![1; 100]) },
+            Op::Record { kind: RecordKind::Session, key: b"s".to_vec(), row: Some(vec![1; 100]) },
+            Op::Record { kind: RecordKind::Grant, key: b"app".to_vec(), row: Some(vec![2; 50]) },
         ])
         .unwrap();
     keys.into_iter().map(|key| (key.clone(), store.whole(&key).unwrap())).collect()
@@ -324,7 +325,7 @@ fn a_damaged_file_never_panics() {
             let _ = store.snapshot_index(key);
             let _ = store.documents(&key.namespace, None, 10);
         }
-        let _ = (store.sessions(), store.stats());
+        let _ = (store.records(RecordKind::Session), store.stats());
         let _ = store.commit(&[append(&key("xyz.new", 1), rows(&mut rng, 0, 1, 50), 1)]);
         let _ = store.settle();
     }

@@ -7,24 +7,28 @@ use std::sync::Arc;
 use crate::engine::Engine;
 use crate::store::{Op, Store};
 
-/// Resolves when the operations are durable, or with the reason in words.
-pub type CommitFuture<'a> = Pin<Box<dyn Future<Output = Result<(), String>> + Send + 'a>>;
+/// Resolves when the operations are durable, or with the reason in words. They are committed without being polled.
+pub type CommitFuture = Pin<Box<dyn Future<Output = Result<(), String>> + Send>>;
 
 /// Makes operations durable, all or none.
+///
+/// Calls are ordered: what a later call hands over is never durable before what an earlier one did. Access relies on
+/// it: it calls while it holds its state, so that a revocation comes after everything that it revokes.
 pub trait Commit: Send + Sync {
     /// See [`CommitFuture`].
-    fn make_durable(&self, ops: Vec<Op>) -> CommitFuture<'_>;
+    fn make_durable(&self, ops: Vec<Op>) -> CommitFuture;
 }
 
 impl Commit for Engine {
-    fn make_durable(&self, ops: Vec<Op>) -> CommitFuture<'_> {
+    fn make_durable(&self, ops: Vec<Op>) -> CommitFuture {
         Box::pin(Engine::commit(self, ops))
     }
 }
 
 /// Blocks the calling thread for an fsync.
 impl Commit for Arc<Store> {
-    fn make_durable(&self, ops: Vec<Op>) -> CommitFuture<'_> {
-        Box::pin(async move { Store::commit(self, &ops).map_err(|error| error.to_string()) })
+    fn make_durable(&self, ops: Vec<Op>) -> CommitFuture {
+        let committed = Store::commit(self, &ops).map_err(|error| error.to_string());
+        Box::pin(std::future::ready(committed))
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::store::StoreError;
 
-/// An operation on sessions failed.
+/// An operation on sessions or apps failed.
 #[derive(Debug, thiserror::Error)]
 pub enum AccessError {
     /// A session's name is unusable.
@@ -14,8 +14,27 @@ pub enum AccessError {
     /// The limit is reached.
     #[error("there are already {max} sessions: revoke some that are not in use", max = super::MAX_SESSIONS)]
     TooMany,
+    /// As many decisions are kept as may be.
+    #[error("there are already {max} decisions about apps, and none may be forgotten", max = super::MAX_GRANTS)]
+    TooManyApps,
+    /// Not something that an app can be.
+    #[error("{0:?} is not an app's client_id: give the https:// address of its client metadata, in full")]
+    ClientId(String),
+    /// Nothing to revoke in an app.
+    #[error(
+        "nothing was ever decided about {client_id} in {namespace}, and it has no session: `groundmist-sync apps list` shows what was"
+    )]
+    NoApp {
+        /// Which app.
+        client_id: String,
+        /// Where.
+        namespace: String,
+    },
+    /// Revoked while it was on its way into the store.
+    #[error("the session was revoked while it was being made")]
+    RevokedMeanwhile,
     /// Nothing to revoke.
-    #[error("no session has the id or name {0:?}: `groundmist-sync token list` shows them")]
+    #[error("no session has the id or name {0:?}: `groundmist-sync sessions list` shows them")]
     NotFound(String),
     /// A name that several sessions share.
     #[error("several sessions are named {name:?}: revoke one by its id: {ids}")]
@@ -41,7 +60,7 @@ pub enum AccessError {
         /// Why.
         reason: String,
     },
-    /// The random source or the signature failed.
+    /// The random source, a signature or an encoding failed.
     #[error("{what} failed: {reason}")]
     Crypto {
         /// What was being done.
@@ -52,6 +71,15 @@ pub enum AccessError {
 }
 
 impl AccessError {
+    /// Our own plain structs always have a JSON form, so this is a fault of ours.
+    pub(super) fn json(error: serde_json::Error) -> Self {
+        Self::Crypto { what: "writing a row as JSON", reason: error.to_string() }
+    }
+
+    pub(super) fn stopping(what: &'static str) -> Self {
+        Self::Commit { what, reason: "the server is stopping".into() }
+    }
+
     pub(super) fn read(what: &'static str, source: StoreError) -> Self {
         Self::Read { what, source: Box::new(source) }
     }
@@ -62,7 +90,10 @@ impl AccessError {
             Self::Name(_) => "bad_name",
             Self::Life(_) => "bad_life",
             Self::TooMany => "too_many_sessions",
-            Self::NotFound(_) => "not_found",
+            Self::TooManyApps => "too_many_apps",
+            Self::ClientId(_) => "bad_client_id",
+            Self::NoApp { .. } | Self::NotFound(_) => "not_found",
+            Self::RevokedMeanwhile => "revoked_meanwhile",
             Self::Ambiguous { .. } => "ambiguous_name",
             Self::Read { .. } | Self::Commit { .. } => "store_failed",
             Self::Crypto { .. } => "internal",
@@ -82,6 +113,9 @@ pub enum Refused {
     /// The owner took it back.
     #[error("this sync token was revoked: ask the server's owner for access, then get a new one")]
     Revoked,
+    /// The owner changed what its app may do; the token still holds.
+    #[error("the server's owner changed what this app may do: connect again with the same token")]
+    Changed,
     /// The store did not answer.
     #[error(
         "the server cannot check this sync token now: try again later; its owner finds the reason in its log"
@@ -96,6 +130,7 @@ impl Refused {
             Self::Invalid(_) => "token_invalid",
             Self::Expired => "token_expired",
             Self::Revoked => "token_revoked",
+            Self::Changed => "access_changed",
             Self::Unverifiable => "token_unverifiable",
         }
     }
@@ -106,6 +141,7 @@ impl Refused {
             Self::Invalid(_) => "sync token invalid",
             Self::Expired => "sync token expired",
             Self::Revoked => "sync token revoked",
+            Self::Changed => "access changed, connect again",
             Self::Unverifiable => "sync token cannot be checked now",
         }
     }

@@ -11,16 +11,17 @@ use super::{Access, Refused, Session, now};
 /// Longest sleep before the wall clock is looked at again: it can be set while a timer runs.
 const LOOK_AGAIN: Duration = Duration::from_secs(60);
 
-/// A verified session in use by a socket.
+/// A verified session in use by a socket. Each session tells its own sockets when to close, so a revocation costs
+/// nothing for the others, however many there are.
 pub struct Lease {
     access: Arc<Access>,
     session: Session,
-    changes: watch::Receiver<u64>,
+    end: watch::Receiver<Option<Refused>>,
 }
 
 impl Lease {
-    pub(super) fn new(access: Arc<Access>, session: Session, changes: watch::Receiver<u64>) -> Self {
-        Self { access, session, changes }
+    pub(super) fn new(access: Arc<Access>, session: Session, end: watch::Receiver<Option<Refused>>) -> Self {
+        Self { access, session, end }
     }
 
     /// Whose socket this is and what it may do.
@@ -31,29 +32,29 @@ impl Lease {
     /// Returns when the socket must close, with the reason. May be dropped and called again.
     pub async fn ended(&mut self) -> Refused {
         loop {
+            if let Some(refused) = *self.end.borrow_and_update() {
+                return refused;
+            }
             let left = Duration::from_millis(self.session.expires.saturating_sub(now()));
             if left.is_zero() {
                 return Refused::Expired;
             }
             tokio::select! {
-                changed = self.changes.changed() => {
-                    // The sender lives in `access`, which we hold.
+                changed = self.end.changed() => {
+                    // A session that goes says why first.
                     if changed.is_err() {
-                        return Refused::Unverifiable;
-                    }
-                    if let Err(refused) = self.still_holds() {
-                        return refused;
+                        return self.end.borrow().unwrap_or(Refused::Unverifiable);
                     }
                 }
                 () = tokio::time::sleep(left.min(LOOK_AGAIN)) => {}
             }
         }
     }
+}
 
-    fn still_holds(&self) -> Result<(), Refused> {
-        let row = self.access.row(&self.session.id)?.ok_or(Refused::Revoked)?;
-        let unused = |session: &Session| Session { last_used: None, ..session.clone() };
-        if unused(&row) == unused(&self.session) { Ok(()) } else { Err(Refused::Revoked) }
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.access.closed(&self.session.id);
     }
 }
 

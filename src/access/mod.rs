@@ -1,31 +1,60 @@
-//! Who may do what: sessions and sync tokens.
+//! Who may do what: verified apps in; grants, sessions and sync tokens out.
 //!
-//! A sync token is a JWT signed with the server's own secret; a session is the row in the store that it
-//! names. Both must hold, and every doubt is a refusal. A socket holds a [`Lease`] while it lives; the lease
-//! ends when the session is revoked or expires.
+//! A sync token is a JWT signed with the server's own secret; a session is the row in the store that it names; an
+//! app's session besides needs the owner's approval of that app in that namespace. All must hold, and every doubt is a
+//! refusal. A socket holds a [`Lease`] while it lives; the lease ends when the session is revoked or expires.
+//!
+//! All of it is in memory (`state`). Whoever changes something locks the state, decides, hands the operations to the
+//! journal and unlocks: so the order in the store is the order of the decisions, many commits share one fsync, and a
+//! revocation comes after everything that it revokes. What a commit means takes effect when it is durable.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::future::Future;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::{Mutex, watch};
-
-use crate::config::Secret;
+use crate::config::{self, Secret};
 use crate::store::{Op, Store};
 use crate::types::Millis;
 
+mod audit;
+mod client_id;
 mod commit;
+mod decide;
+mod enter;
+mod entering;
 mod error;
+mod flush;
+mod grant;
 mod lease;
+mod pending;
+mod root_document;
 pub mod secret;
 mod session;
+mod sessions;
+mod state;
+mod text;
 mod token;
+mod used;
 
+pub use audit::{Event, MAX_AUDIT, What};
+pub use client_id::MAX_CLIENT_ID_BYTES;
 pub use commit::{Commit, CommitFuture};
+pub use decide::Decided;
+pub use enter::MAX_FIRST_USES;
+pub use entering::{EnterError, Entered, Entering, Proof};
 pub use error::{AccessError, Refused};
+pub use flush::FLUSH_EVERY;
+pub use grant::{App, Decision, Grant, MAX_GRANTS};
 pub use lease::Lease;
-pub use session::{LOCAL_CLIENT, LOCAL_DID, MAX_NAME_BYTES, NewSession, Session};
+pub use pending::{MAX_PENDING, MAX_PENDING_PER_CLIENT, Pending};
+pub use root_document::MAX_ROOT_DOCUMENTS;
+pub use session::{LOCAL_CLIENT, LOCAL_DID, MAX_NAME_BYTES, MAX_USER_AGENT_BYTES, NewSession, Session};
+pub use sessions::MAX_SESSIONS_PER_APP;
+pub use text::is_misleading;
 pub use token::MAX_TOKEN_BYTES;
+pub use used::{MAX_USED_LIFE_MS, MAX_USED_TOKENS, UsedToken};
 
+use audit::Event as AuditEvent;
+use state::{State, Underway};
 use token::Signer;
 
 /// Most sessions that may exist at once.
@@ -41,56 +70,88 @@ pub fn now() -> Millis {
     Millis::try_from(since.as_millis()).unwrap_or(Millis::MAX)
 }
 
-/// Sessions and sync tokens of this server.
+/// Apps, sessions and sync tokens of this server.
 pub struct Access {
     store: Arc<Store>,
     commit: Arc<dyn Commit>,
     signer: Signer,
-    token_life: Duration,
-    /// Counts changes of existing sessions; every lease looks its row up again when it moves.
-    changes: watch::Sender<u64>,
-    /// Held from reading a row to having written it, so that a late `last_used` cannot bring a revoked row back.
-    writes: Mutex<()>,
+    settings: config::Access,
+    /// Never held while waiting for a commit.
+    state: Mutex<State>,
+    /// Held by one decision about apps at a time until it is durable.
+    decisions: tokio::sync::Mutex<()>,
 }
 
 impl Access {
-    /// On an open store. `token_life` is what a new session gets unless it asks for another.
-    pub fn new(
+    /// On an open store that nothing else writes these records to.
+    ///
+    /// # Errors
+    /// The store could not be read.
+    pub fn open(
         store: Arc<Store>,
         commit: Arc<dyn Commit>,
         secret: &Secret,
-        token_life: Duration,
-    ) -> Arc<Self> {
-        let signer = Signer::new(secret, store.storage_id());
-        Arc::new(Self {
+        settings: config::Access,
+    ) -> Result<Arc<Self>, AccessError> {
+        let state =
+            State::load(&store).map_err(|error| AccessError::read("reading who may do what", error))?;
+        Ok(Arc::new(Self {
+            signer: Signer::new(secret, store.storage_id()),
             store,
             commit,
-            signer,
-            token_life,
-            changes: watch::Sender::new(0),
-            writes: Mutex::new(()),
-        })
+            settings,
+            state: Mutex::new(state),
+            decisions: tokio::sync::Mutex::default(),
+        }))
     }
 
-    /// Makes a session durable and returns it with its sync token. The token cannot be had a second time.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Hands operations to the journal; call it with the state locked. What they mean takes effect even if the
+    /// caller stops waiting.
+    fn send(
+        self: &Arc<Self>,
+        ops: Vec<Op>,
+        underway: Underway,
+        what: &'static str,
+    ) -> impl Future<Output = Result<(), AccessError>> + use<> {
+        let done = self.commit.make_durable(ops);
+        let this = Arc::clone(self);
+        let task = tokio::spawn(async move {
+            let result = done.await;
+            this.state().settle(underway, result.is_ok(), &this.store);
+            result.map_err(|reason| AccessError::Commit { what, reason })
+        });
+        async move { task.await.unwrap_or_else(|_| Err(AccessError::stopping(what))) }
+    }
+
+    /// Makes a session durable and returns it with its sync token. The token cannot be had a second time. For tokens
+    /// made on the command line; apps come in by [`Access::enter`].
     ///
     /// # Errors
-    /// A name or life out of range, too many sessions, or the store could not write.
-    pub async fn create(&self, new: NewSession) -> Result<(String, Session), AccessError> {
-        let session = new.into_session(now(), self.token_life)?;
+    /// A name or life out of range, too many sessions, revoked meanwhile, or the store could not write.
+    pub async fn create(self: &Arc<Self>, new: NewSession) -> Result<(String, Session), AccessError> {
+        let now = now();
+        let session = new.into_session(now, self.settings.token_life)?;
         let token = self.signer.sign(&session)?;
-        let _writing = self.writes.lock().await;
-        let (gone, kept): (Vec<_>, Vec<_>) = self
-            .list()?
-            .into_iter()
-            .partition(|old| old.expires.saturating_add(KEEP_EXPIRED_MS) <= session.created);
-        if kept.len() >= MAX_SESSIONS {
-            return Err(AccessError::TooMany);
+        let sent = {
+            let mut state = self.state();
+            let (mut ops, mut underway) = (Vec::new(), Underway::default());
+            state.make_room(now, &mut ops, &mut underway)?;
+            let event = AuditEvent::about(What::TokenMade, &session.app(), now).session(&session.id);
+            let (place, op) = state.audit.write(event)?;
+            underway.event = Some(place);
+            ops.push(op);
+            state.begin(&session, &mut ops, &mut underway)?;
+            self.send(ops, underway, "creating the session")
+        };
+        sent.await?;
+        match self.state().sessions.staying(&session.id) {
+            Some(_) => Ok((token, session)),
+            None => Err(AccessError::RevokedMeanwhile),
         }
-        let mut ops: Vec<Op> = gone.into_iter().map(|old| Op::Session { id: old.id, row: None }).collect();
-        ops.push(session.write()?);
-        self.write("creating the session", ops).await?;
-        Ok((token, session))
     }
 
     /// Checks a token and the session behind it at the given time.
@@ -102,127 +163,62 @@ impl Access {
         if now >= claims.expires() {
             return Err(Refused::Expired);
         }
-        let session = self.row(&claims.session_id)?.ok_or(Refused::Revoked)?;
-        if !claims.speaks_for(&session) {
-            return Err(Refused::Invalid("it does not match the session it names"));
-        }
-        Ok(session)
+        self.state().session(&self.store, &claims)
     }
 
     /// Verifies a token for a socket that is about to open. Hold the lease while the socket lives, and close
-    /// the socket when [`Lease::ended`] returns. Must be called within a tokio runtime.
+    /// the socket when [`Lease::ended`] returns.
     ///
     /// # Errors
     /// As [`Access::verify`].
     pub fn admit(self: &Arc<Self>, token: &str) -> Result<Lease, Refused> {
-        // Subscribed before the row is read: a revocation in between is either read or heard.
-        let changes = self.changes.subscribe();
         let now = now();
-        let session = self.verify(token, now)?;
-        if session.last_used.is_none_or(|used| now.saturating_sub(used) >= LAST_USED_STEP_MS) {
-            tokio::spawn(Self::touch(Arc::clone(self), session.id.clone(), now));
+        let claims = self.signer.verify(token)?;
+        if now >= claims.expires() {
+            return Err(Refused::Expired);
         }
-        Ok(Lease::new(Arc::clone(self), session, changes))
+        let (session, end) = {
+            let mut state = self.state();
+            let session = state.session(&self.store, &claims)?;
+            let end = state.sessions.open(&session.id, now).ok_or(Refused::Revoked)?;
+            self.schedule_flush(&mut state);
+            (session, end)
+        };
+        Ok(Lease::new(Arc::clone(self), session, end))
     }
 
-    /// All sessions, the oldest first, with those that expired lately.
-    ///
-    /// # Errors
-    /// The store could not be read.
-    pub fn list(&self) -> Result<Vec<Session>, AccessError> {
-        let rows = self.store.sessions().map_err(|error| AccessError::read("listing sessions", error))?;
-        let mut sessions: Vec<Session> = rows
-            .iter()
-            .filter_map(|(id, row)| {
-                let session = Session::read(id, row);
-                if session.is_none() {
-                    tracing::warn!(session = %id, "a session row cannot be read; its token is refused. Revoke it by its id");
-                }
-                session
-            })
-            .collect();
-        sessions.sort_by(|a, b| (a.created, &a.id).cmp(&(b.created, &b.id)));
-        Ok(sessions)
+    /// A socket of that session has closed.
+    fn closed(self: &Arc<Self>, id: &str) {
+        let mut state = self.state();
+        state.sessions.touch(id, now());
+        self.schedule_flush(&mut state);
     }
 
-    /// Revokes one session by id, or by name if only one has it: durable first, then its sockets close.
-    /// Runs to its end even when the caller stops waiting.
-    ///
-    /// # Errors
-    /// No such session, several of that name, or the store could not write (the session then stays valid).
-    pub async fn revoke(self: &Arc<Self>, id_or_name: &str) -> Result<String, AccessError> {
-        let this = Arc::clone(self);
-        let target = id_or_name.to_owned();
-        let task = tokio::spawn(async move {
-            let _writing = this.writes.lock().await;
-            let id = this.find(&target)?;
-            let written =
-                this.write("revoking the session", vec![Op::Session { id: id.clone(), row: None }]).await;
-            // After a failed commit too: what then counts is what the store says.
-            this.changes.send_modify(|n| *n = n.wrapping_add(1));
-            written.map(|()| id)
-        });
-        task.await.map_err(|_| AccessError::Commit {
-            what: "revoking the session",
-            reason: "the server is stopping".into(),
-        })?
+    /// All sessions with the number of their open sockets, the oldest first, those that expired lately included.
+    pub fn sessions(&self) -> Vec<(Session, usize)> {
+        let state = self.state();
+        let as_it_holds = |session: &Session| {
+            let read_only = state.read_only(session).unwrap_or(session.read_only);
+            Session { read_only, ..session.clone() }
+        };
+        let mut sessions: Vec<_> =
+            state.sessions.all().map(|(session, live)| (as_it_holds(session), live)).collect();
+        sessions.sort_by(|(a, _), (b, _)| (a.created, &a.id).cmp(&(b.created, &b.id)));
+        sessions
     }
 
-    /// The id that a command means.
-    fn find(&self, id_or_name: &str) -> Result<String, AccessError> {
-        let exact = self
-            .store
-            .session(id_or_name)
-            .map_err(|error| AccessError::read("looking up the session", error))?;
-        if exact.is_some() {
-            return Ok(id_or_name.to_owned());
-        }
-        let mut named = self.list()?;
-        named.retain(|session| session.name == id_or_name);
-        let now = now();
-        if named.iter().any(|session| session.expires > now) {
-            named.retain(|session| session.expires > now);
-        }
-        match named.as_slice() {
-            [] => Err(AccessError::NotFound(id_or_name.chars().take(MAX_NAME_BYTES).collect())),
-            [one] => Ok(one.id.clone()),
-            many => Err(AccessError::Ambiguous {
-                name: id_or_name.to_owned(),
-                ids: many
-                    .iter()
-                    .map(|s| format!("{} ({})", s.id, s.namespace))
-                    .collect::<Vec<_>>()
-                    .join(", "),
-            }),
-        }
+    /// All decisions about apps, by `client_id` and namespace.
+    pub fn grants(&self) -> Vec<Grant> {
+        self.state().grants.all().cloned().collect()
     }
 
-    /// The row as it stands, or the doubt.
-    fn row(&self, id: &str) -> Result<Option<Session>, Refused> {
-        match self.store.session(id) {
-            Ok(None) => Ok(None),
-            Ok(Some(row)) => Session::read(id, &row).map(Some).ok_or(Refused::Unverifiable),
-            Err(error) => {
-                tracing::error!(%error, "a token could not be checked against the store; it is refused");
-                Err(Refused::Unverifiable)
-            }
-        }
+    /// Apps that wait for a decision, by number.
+    pub fn pending(&self) -> Vec<Pending> {
+        self.state().pending.list()
     }
 
-    async fn touch(self: Arc<Self>, id: String, now: Millis) {
-        let _writing = self.writes.lock().await;
-        let Ok(Some(mut session)) = self.row(&id) else { return };
-        if session.last_used.is_some_and(|used| now.saturating_sub(used) < LAST_USED_STEP_MS) {
-            return;
-        }
-        session.last_used = Some(now);
-        let Ok(op) = session.write() else { return };
-        if let Err(error) = self.write("noting when a session was used", vec![op]).await {
-            tracing::debug!(%error, session = %id, "last use not noted");
-        }
-    }
-
-    async fn write(&self, what: &'static str, ops: Vec<Op>) -> Result<(), AccessError> {
-        self.commit.make_durable(ops).await.map_err(|reason| AccessError::Commit { what, reason })
+    /// The audit trail, the latest last.
+    pub fn audit(&self) -> Vec<Event> {
+        self.state().audit.list()
     }
 }

@@ -1,16 +1,19 @@
 //! A session: the row behind a sync token.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::AccessError;
+use super::{AccessError, App};
 use crate::config::TOKEN_LIFE;
-use crate::store::Op;
+use crate::store::{Op, RecordKind};
 use crate::types::{Millis, Namespace};
 
 /// Longest name of a session in bytes.
 pub const MAX_NAME_BYTES: usize = 64;
+/// Longest part of a user agent that is kept, in bytes.
+pub const MAX_USER_AGENT_BYTES: usize = 256;
 /// `client_id` of tokens made on the command line. No app can have it: theirs are URLs.
 pub const LOCAL_CLIENT: &str = "local:command-line";
 /// DID of command-line tokens while no owner DID is known: root on this machine acts for the owner.
@@ -30,14 +33,23 @@ pub struct Session {
     pub did: String,
     /// Which app, or [`LOCAL_CLIENT`].
     pub client_id: String,
-    /// Changes from it are ignored.
+    /// Changes from it are ignored. In the row: what it asked for; an app may besides be approved for reading only.
     pub read_only: bool,
     /// When it began; whole seconds.
     pub created: Millis,
     /// When it ends; whole seconds.
     pub expires: Millis,
-    /// When a socket was last opened with it, to the hour.
+    /// When a socket with it was last opened or closed; on disk to the hour.
     pub last_used: Option<Millis>,
+    /// From where it was authenticated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<IpAddr>,
+    /// What authenticated it calls itself, at most [`MAX_USER_AGENT_BYTES`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user_agent: Option<String>,
+    /// Thumbprint of the key it proved to hold (RFC 7638).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jkt: Option<String>,
 }
 
 /// What a new session is to be.
@@ -81,11 +93,29 @@ impl NewSession {
             created,
             expires: created.saturating_add(life.as_secs().saturating_mul(1000)),
             last_used: None,
+            address: None,
+            user_agent: None,
+            jkt: None,
         })
     }
 }
 
 impl Session {
+    /// What the session belongs to.
+    pub(super) fn app(&self) -> App {
+        App { client_id: self.client_id.clone(), namespace: self.namespace.clone() }
+    }
+
+    /// A token made on the command line, not an app's.
+    pub fn is_local(&self) -> bool {
+        self.client_id == LOCAL_CLIENT
+    }
+
+    /// Since when it is not in use, as far as is known.
+    pub(super) fn idle_since(&self) -> Millis {
+        self.last_used.unwrap_or(self.created)
+    }
+
     /// Reads a row; `None` if it is not one of that id.
     pub(super) fn read(id: &str, row: &[u8]) -> Option<Self> {
         serde_json::from_slice::<Self>(row).ok().filter(|session| session.id == id)
@@ -93,12 +123,14 @@ impl Session {
 
     /// The operation that stores it.
     pub(super) fn write(&self) -> Result<Op, AccessError> {
-        let row = serde_json::to_vec(self).map_err(|error| AccessError::Crypto {
-            what: "writing the session as JSON",
-            reason: error.to_string(),
-        })?;
-        Ok(Op::Session { id: self.id.clone(), row: Some(row) })
+        let row = serde_json::to_vec(self).map_err(AccessError::json)?;
+        Ok(Op::Record { kind: RecordKind::Session, key: self.id.clone().into_bytes(), row: Some(row) })
     }
+}
+
+/// The operation that deletes a session's row.
+pub(super) fn deletion(id: &str) -> Op {
+    Op::Record { kind: RecordKind::Session, key: id.as_bytes().to_vec(), row: None }
 }
 
 /// 96 random bits: unique without looking, short enough to type.
@@ -111,16 +143,16 @@ fn new_id() -> Result<String, AccessError> {
     Ok(bs58::encode(bytes).into_string())
 }
 
-mod namespace_text {
+pub(super) mod namespace_text {
     use serde::{Deserialize, Deserializer, Serializer, de::Error};
 
     use crate::types::Namespace;
 
-    pub(super) fn serialize<S: Serializer>(namespace: &Namespace, to: S) -> Result<S::Ok, S::Error> {
+    pub fn serialize<S: Serializer>(namespace: &Namespace, to: S) -> Result<S::Ok, S::Error> {
         to.serialize_str(namespace.as_str())
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Namespace, D::Error> {
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Namespace, D::Error> {
         String::deserialize(from)?.parse().map_err(D::Error::custom)
     }
 }

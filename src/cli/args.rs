@@ -38,6 +38,16 @@ pub(super) enum Command {
         #[command(subcommand)]
         command: TokenCommand,
     },
+    /// Decide which apps get in, and see which have asked (needs the running server)
+    Apps {
+        #[command(subcommand)]
+        command: AppsCommand,
+    },
+    /// See who is connected as what, and end it (needs the running server)
+    Sessions {
+        #[command(subcommand)]
+        command: SessionsCommand,
+    },
     /// Say how the running server is
     Status,
     /// Look at the configuration
@@ -68,7 +78,7 @@ pub(super) struct Serve {
 pub(super) enum TokenCommand {
     /// Make a sync token and print it; it cannot be shown again
     Create(CreateToken),
-    /// List sync tokens and sessions, those that expired lately included
+    /// List sync tokens, those that expired lately included
     List,
     /// Revoke a sync token and close its connections
     Revoke {
@@ -92,6 +102,59 @@ pub(super) struct CreateToken {
     /// How long it is good for, such as 12h or 30d [default: access.token_life, 30d]
     #[arg(long, value_name = "TIME")]
     pub(super) expires: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum AppsCommand {
+    /// List the apps you decided about
+    List,
+    /// List the apps that asked and wait for your decision
+    Pending,
+    /// Let an app in
+    Approve {
+        #[command(flatten)]
+        app: WhichApp,
+        /// It may only read
+        #[arg(long)]
+        read_only: bool,
+    },
+    /// Refuse an app from now on, and end its sessions
+    Deny {
+        #[command(flatten)]
+        app: WhichApp,
+    },
+    /// Take an approval back and end the app's sessions; if it asks again it waits for you again
+    Revoke {
+        #[command(flatten)]
+        app: WhichApp,
+    },
+    /// Show what was decided, who entered and who was refused
+    Log,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct WhichApp {
+    /// Its number in `apps pending`, or its client_id
+    #[arg(value_name = "NUMBER|CLIENT_ID")]
+    pub(super) app: String,
+    /// Where, if the app asked for several or has not asked
+    #[arg(long, value_name = "DOMAIN")]
+    pub(super) namespace: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum SessionsCommand {
+    /// List all sessions, of apps and of tokens, those that expired lately included
+    List,
+    /// End a session and close its connections
+    Revoke {
+        /// The id, or the name if only one has it
+        #[arg(value_name = "ID|NAME", required_unless_present = "all", conflicts_with = "all")]
+        id_or_name: Option<String>,
+        /// End every session and token; every device has to authenticate again
+        #[arg(long)]
+        all: bool,
+    },
 }
 
 #[derive(Debug, Subcommand)]

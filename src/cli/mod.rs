@@ -9,12 +9,14 @@ use clap::Parser as _;
 use serde::Serialize;
 
 use crate::config::{Config, ConfigError, Flags, Loaded, Sources};
-use args::{Args, Command, ConfigCommand, TokenCommand};
+use args::{Args, Command, ConfigCommand, SessionsCommand, TokenCommand};
 
 mod admin_client;
+mod apps;
 mod args;
 mod config_check;
 mod serve;
+mod sessions;
 mod status;
 mod text;
 mod token;
@@ -104,6 +106,17 @@ fn run(args: &Args) -> Result<Exit, CliError> {
                 TokenCommand::Create(wanted) => token::create(&config, wanted, args.json),
                 TokenCommand::List => token::list(&config, args.json),
                 TokenCommand::Revoke { id_or_name } => token::revoke(&config, id_or_name, args.json),
+            }
+        }
+        Command::Apps { command } => apps::run(&load(args, None)?.config, command, args.json),
+        Command::Sessions { command } => {
+            let config = load(args, None)?.config;
+            match command {
+                SessionsCommand::List => sessions::list(&config, args.json),
+                SessionsCommand::Revoke { id_or_name: Some(which), .. } => {
+                    sessions::revoke(&config, which, args.json)
+                }
+                SessionsCommand::Revoke { id_or_name: None, .. } => sessions::revoke_all(&config, args.json),
             }
         }
         Command::Status => status::run(&load(args, None)?.config, args.json),

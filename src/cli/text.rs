@@ -1,5 +1,8 @@
 //! Numbers, dates and tables for people.
 
+use std::fmt::Write as _;
+
+use crate::access::is_misleading;
 use crate::types::Millis;
 
 /// `2026-01-31 08:05 UTC`.
@@ -62,6 +65,30 @@ pub(super) fn grouped(number: u64) -> String {
     text
 }
 
+/// For a path.
+pub(super) fn percent_encode(text: &str) -> String {
+    text.bytes().fold(String::new(), |mut encoded, byte| {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            encoded.push(char::from(byte));
+        } else {
+            let _ = write!(encoded, "%{byte:02X}");
+        }
+        encoded
+    })
+}
+
+/// A stranger's text, made safe for a terminal: what would move the cursor, or show as something else, is escaped.
+pub(super) fn safe(text: &str) -> String {
+    text.chars().fold(String::with_capacity(text.len()), |mut shown, c| {
+        if is_misleading(c) {
+            shown.extend(c.escape_unicode());
+        } else {
+            shown.push(c);
+        }
+        shown
+    })
+}
+
 /// Columns as wide as their widest cell, two blanks between.
 pub(super) fn table<const N: usize>(rows: &[[String; N]]) -> String {
     let mut widths = [0; N];
@@ -108,6 +135,11 @@ mod tests {
             ["59 s", "1 min", "1 h 1 min", "2 d 3 h"].map(String::from),
             [59, 60, 3660, 183_600].map(span)
         );
+    }
+
+    #[test]
+    fn a_terminal_is_not_fooled() {
+        assert_eq!(safe("a\u{1b}[2J\r\u{202e}b é"), "a\\u{1b}[2J\\u{d}\\u{202e}b é");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::io::Write as _;
 use hyper::Method;
 
 use super::admin_client::call;
-use super::text::{date, table};
+use super::text::{date, percent_encode, table};
 use super::{CliError, Exit, args, print, print_json};
 use crate::access::now;
 use crate::config::{Config, parse_duration};
@@ -86,15 +86,4 @@ pub(super) fn revoke(config: &Config, id_or_name: &str, json: bool) -> Result<Ex
         print(&format!("Revoked {}. Its connections are closed.\n", revoked.revoked));
     }
     Ok(Exit::Success)
-}
-
-fn percent_encode(text: &str) -> String {
-    text.bytes().fold(String::new(), |mut encoded, byte| {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            encoded.push(char::from(byte));
-        } else {
-            let _ = write!(encoded, "%{byte:02X}");
-        }
-        encoded
-    })
 }

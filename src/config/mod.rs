@@ -26,7 +26,7 @@ pub use reader::Effective;
 pub use settings::Loaded;
 pub use sources::{Flags, Sources};
 pub use units::{parse_duration, show_duration};
-pub use values::{LogFormat, LogLevel, MIN_SECRET_BYTES, Owner, Secret};
+pub use values::{Approve, LogFormat, LogLevel, MIN_SECRET_BYTES, Owner, Secret};
 
 /// Where the configuration file is unless `--config` says otherwise.
 pub const DEFAULT_FILE: &str = "/etc/groundmist-sync/config.toml";
@@ -148,6 +148,13 @@ pub struct Identity {
 pub struct Access {
     /// How long a new sync token is good for. Default 30d, within [`TOKEN_LIFE`].
     pub token_life: Duration,
+    /// Whether an app that proves the owner's DID waits for her approval. Default ask.
+    pub approve: Approve,
+    /// Apps on localhost may be approved, though any program on that machine can claim to be one. Default false.
+    pub allow_loopback_clients: bool,
+    /// Access tokens that nothing else vouches for may be tried at the owner's PDS, which tells genuine ones from
+    /// forged ones as a side effect. Default true: today's apps need it.
+    pub probe: bool,
 }
 
 /// Section `log`.

@@ -11,8 +11,8 @@ use super::error::ConfigError;
 use super::reader::{Effective, Reader};
 use super::sources::{Merged, Sources};
 use super::{
-    ADMIN_SOCKET, Access, Config, Identity, Limits, Listen, Log, LogFormat, LogLevel, MIN_SECRET_BYTES,
-    Memory, Owner, Secret, Storage, Sync, TOKEN_LIFE,
+    ADMIN_SOCKET, Access, Approve, Config, Identity, Limits, Listen, Log, LogFormat, LogLevel,
+    MIN_SECRET_BYTES, Memory, Owner, Secret, Storage, Sync, TOKEN_LIFE,
 };
 use crate::atproto::document::origin;
 use crate::atproto::resolve::public_plc_directory;
@@ -90,7 +90,12 @@ fn read(r: &mut Reader, dev: bool) -> Config {
             compact_grace: r.time("storage.compact_grace", 3600 * SECOND, Duration::ZERO..=365 * DAY),
         },
         identity: identity(r, dev),
-        access: Access { token_life: r.time("access.token_life", 30 * DAY, TOKEN_LIFE) },
+        access: Access {
+            token_life: r.time("access.token_life", 30 * DAY, TOKEN_LIFE),
+            approve: choice(r, "access.approve", Approve::Ask, Approve::as_str, Approve::CHOICES),
+            allow_loopback_clients: r.flag("access.allow_loopback_clients", false),
+            probe: r.flag("access.probe", true),
+        },
         log: Log {
             level: choice(r, "log.level", LogLevel::Info, LogLevel::as_str, LogLevel::CHOICES),
             format: choice(r, "log.format", LogFormat::Auto, LogFormat::as_str, LogFormat::CHOICES),

@@ -96,6 +96,15 @@ macro_rules! choice {
 }
 
 choice!(
+    /// What happens to an app that proves the owner's DID and that she has not decided about.
+    Approve {
+        /// It waits for her approval.
+        Ask = "ask",
+        /// It is approved; not one on localhost, nor one whose approval was taken back.
+        FirstUse = "first-use",
+    }
+);
+choice!(
     /// Least important level of a log line that is shown.
     LogLevel {
         /// Only what failed.

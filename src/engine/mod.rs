@@ -185,13 +185,14 @@ impl Engine {
         connection::pair(connection::Membership { core: core.clone(), id, name }, inbox, outbox)
     }
 
-    /// Write to the store through the journal (durable when it returns).
+    /// Write to the store through the journal: handed over when this is called, in the order of calls; durable when
+    /// the future is done, which need not be polled for it.
     /// # Errors
     /// Why it is not durable.
-    pub async fn commit(&self, ops: Vec<Op>) -> Result<(), String> {
+    pub fn commit(&self, ops: Vec<Op>) -> impl Future<Output = Result<(), String>> + Send + use<> {
         let (sender, receiver) = oneshot::channel();
         self.core.journal.commit(ops, Reply::Waiter(sender));
-        receiver.await.unwrap_or_else(|_| Err("the journal has stopped".into()))
+        async { receiver.await.unwrap_or_else(|_| Err("the journal has stopped".into())) }
     }
 
     /// True while shards and journal answer in time: each call asks them again.

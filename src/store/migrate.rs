@@ -2,8 +2,8 @@
 
 use redb::{ReadableTable, WriteTransaction};
 
-use super::StoreError;
 use super::schema::{self, SCHEMA};
+use super::{RecordKind, StoreError};
 
 /// Takes a store from schema `from` to `from + 1`.
 #[derive(Clone, Copy)]
@@ -71,9 +71,11 @@ fn count(transaction: &WriteTransaction) -> Result<u64, redb::Error> {
         let (key, value) = row?;
         bytes += key.value().len() + value.value().len();
     }
-    for row in transaction.open_table(schema::SESSIONS)?.iter()? {
-        let (key, value) = row?;
-        bytes += key.value().len() + value.value().len();
+    for kind in RecordKind::ALL {
+        for row in transaction.open_table(schema::records(kind))?.iter()? {
+            let (key, value) = row?;
+            bytes += key.value().len() + value.value().len();
+        }
     }
     Ok(bytes as u64)
 }

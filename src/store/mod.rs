@@ -26,7 +26,7 @@ mod schema;
 mod write;
 
 pub use error::StoreError;
-pub use model::{Head, Op, Row, SnapshotInfo, StoreOptions, StoreStats};
+pub use model::{Head, Op, Record, RecordKind, Row, SnapshotInfo, StoreOptions, StoreStats};
 pub use read::Whole;
 
 use database::Database;
@@ -200,18 +200,18 @@ impl Store {
         self.of_document(key, |reader, prefix| reader.sync_state(key, prefix, storage))
     }
 
-    /// A session row.
+    /// One record's row.
     /// # Errors
     /// As [`Store::head`].
-    pub fn session(&self, id: &str) -> Result<Option<Vec<u8>>, StoreError> {
-        self.read(|reader| reader.session(id))
+    pub fn record(&self, kind: RecordKind, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        self.read(|reader| reader.record(kind, key))
     }
 
-    /// All session rows by id.
+    /// All records of a kind, key and row, by key. Who writes them bounds their number.
     /// # Errors
     /// As [`Store::head`].
-    pub fn sessions(&self) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
-        self.read(|reader| reader.sessions())
+    pub fn records(&self, kind: RecordKind) -> Result<Vec<Record>, StoreError> {
+        self.read(|reader| reader.records(kind))
     }
 
     /// Sizes; cheap at any number of documents.

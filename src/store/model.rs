@@ -104,13 +104,50 @@ pub enum Op {
         /// Why, in words.
         reason: String,
     },
-    /// Write (`Some`) or delete (`None`) a session row.
-    Session {
-        /// Session id.
-        id: String,
-        /// JSON of the row; the shape belongs to `access`.
+    /// Write (`Some`) or delete (`None`) a record that is not about a document.
+    Record {
+        /// Which table.
+        kind: RecordKind,
+        /// Unique within its kind.
+        key: Vec<u8>,
+        /// What the record says; the shape belongs to who writes it.
         row: Option<Vec<u8>>,
     },
+}
+
+/// Key and row of a record.
+pub type Record = (Vec<u8>, Vec<u8>);
+
+/// Records that are not about documents, a table each. Keys and rows are opaque here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum RecordKind {
+    /// Sessions, by id.
+    Session,
+    /// What the owner decided about apps.
+    Grant,
+    /// Apps that wait for a decision.
+    Pending,
+    /// Which document an app's devices start from.
+    RootDocument,
+    /// The audit trail.
+    Audit,
+    /// Tokens that were used and may not be used again.
+    UsedToken,
+    /// Single facts by name, such as the owner's DID.
+    Pin,
+}
+
+impl RecordKind {
+    /// All kinds.
+    pub const ALL: [Self; 7] = [
+        Self::Session,
+        Self::Grant,
+        Self::Pending,
+        Self::RootDocument,
+        Self::Audit,
+        Self::UsedToken,
+        Self::Pin,
+    ];
 }
 
 /// Size of the store, for `status`.

@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use redb::backends::FileBackend;
 use redb::{ReadTransaction, ReadableTable, StorageBackend, TableHandle, WriteTransaction};
 
-use super::StoreError;
 use super::database::{Database, Factory};
 use super::migrate::{self, Migration};
 use super::schema::{self, SCHEMA};
+use super::{RecordKind, StoreError};
 use crate::types::StorageId;
 
 /// Owner only: the file holds session rows and what the owner writes.
@@ -198,7 +198,9 @@ fn create_tables(transaction: &WriteTransaction) -> Result<(), redb::TableError>
     transaction.open_table(schema::SNAPSHOTS)?;
     transaction.open_table(schema::INDEXES)?;
     transaction.open_table(schema::SYNC_STATES)?;
-    transaction.open_table(schema::SESSIONS)?;
+    for kind in RecordKind::ALL {
+        transaction.open_table(schema::records(kind))?;
+    }
     Ok(())
 }
 

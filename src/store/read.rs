@@ -8,7 +8,7 @@ use redb::{
 };
 
 use super::schema::{self, DocPrefix, PartKey, doc_prefix, row_key, row_of};
-use super::{Head, Row, StoreError, blob, codec};
+use super::{Head, Record, RecordKind, Row, StoreError, blob, codec};
 use crate::types::{ChangeHash, DocKey, DocumentId, Namespace, StorageId};
 
 const READ: &str = "reading";
@@ -156,22 +156,26 @@ impl Reader<'_> {
             .map_err(|error| corrupt(key, "sync_states", error.0))
     }
 
-    pub(super) fn session(&self, id: &str) -> Result<Option<Vec<u8>>, StoreError> {
-        let table = self.open(schema::SESSIONS)?;
-        let row = ReadableTable::get(&table, id)
-            .map_err(|source| StoreError::from_redb(READ, "a session", source))?;
+    pub(super) fn record(&self, kind: RecordKind, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        let definition = schema::records(kind);
+        let table = self.open(definition)?;
+        let row = ReadableTable::get(&table, key)
+            .map_err(|source| StoreError::from_redb(READ, format!("table {}", definition.name()), source))?;
         Ok(row.map(|row| row.value().to_vec()))
     }
 
-    pub(super) fn sessions(&self) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
-        let failed = |source: redb::StorageError| StoreError::from_redb(READ, "table sessions", source);
-        let table = self.open(schema::SESSIONS)?;
-        let mut sessions = Vec::new();
+    pub(super) fn records(&self, kind: RecordKind) -> Result<Vec<Record>, StoreError> {
+        let definition = schema::records(kind);
+        let failed = |source: redb::StorageError| {
+            StoreError::from_redb(READ, format!("table {}", definition.name()), source)
+        };
+        let table = self.open(definition)?;
+        let mut records = Vec::new();
         for item in ReadableTable::iter(&table).map_err(failed)? {
-            let (id, row) = item.map_err(failed)?;
-            sessions.push((id.value().to_owned(), row.value().to_vec()));
+            let (key, row) = item.map_err(failed)?;
+            records.push((key.value().to_vec(), row.value().to_vec()));
         }
-        Ok(sessions)
+        Ok(records)
     }
 
     pub(super) fn namespaces(&self) -> Result<Vec<(Namespace, u32)>, StoreError> {

@@ -5,6 +5,7 @@
 
 use redb::TableDefinition;
 
+use super::RecordKind;
 use crate::types::DocumentId;
 
 /// The schema this program writes and the highest it reads.
@@ -33,8 +34,18 @@ pub(super) const SNAPSHOTS: TableDefinition<&PartKey, Bytes> = TableDefinition::
 pub(super) const INDEXES: TableDefinition<&PartKey, Bytes> = TableDefinition::new("snapshot_indexes");
 /// Document and storage id (text) to shared heads.
 pub(super) const SYNC_STATES: TableDefinition<Bytes, Bytes> = TableDefinition::new("sync_states");
-/// Session id to the row that `access` owns.
-pub(super) const SESSIONS: TableDefinition<&str, Bytes> = TableDefinition::new("sessions");
+/// Key to record.
+pub(super) fn records(kind: RecordKind) -> TableDefinition<'static, Bytes, Bytes> {
+    TableDefinition::new(match kind {
+        RecordKind::Session => "sessions",
+        RecordKind::Grant => "grants",
+        RecordKind::Pending => "pending",
+        RecordKind::RootDocument => "root_documents",
+        RecordKind::Audit => "audit",
+        RecordKind::UsedToken => "used_tokens",
+        RecordKind::Pin => "pins",
+    })
+}
 
 /// `META`: schema version the file has (u32, big endian).
 pub(super) const META_SCHEMA: &str = "schema";
@@ -42,7 +53,7 @@ pub(super) const META_SCHEMA: &str = "schema";
 pub(super) const META_NEEDS: &str = "needs_schema";
 /// `META`: the storage id, text.
 pub(super) const META_STORAGE_ID: &str = "storage_id";
-/// `META`: bytes of all keys and values of documents and sessions (u64, big endian). Since schema 1.
+/// `META`: bytes of all keys and values of documents and records (u64, big endian). Since schema 1.
 pub(super) const META_LIVE_BYTES: &str = "live_bytes";
 
 /// Bytes of one part: with key and redb's leaf header it fills a page of 16 KiB, and a page is what redb gives to a

@@ -6,7 +6,7 @@ use std::collections::btree_map::Entry;
 use redb::{ReadableTable, Table, WriteTransaction};
 
 use super::schema::{self, DocPrefix, RowKey, doc_prefix, row_key};
-use super::{Head, Op, Row, SnapshotInfo, StoreError, blob, codec};
+use super::{Head, Op, RecordKind, Row, SnapshotInfo, StoreError, blob, codec};
 use crate::types::{ChangeHash, DocKey, Millis, Namespace};
 
 const COMMIT: &str = "writing a commit";
@@ -92,7 +92,7 @@ impl Batch<'_> {
                 }
                 Ok(())
             }
-            Op::Session { id, row } => self.session(id, row.as_deref()),
+            Op::Record { kind, key, row } => self.record(*kind, key, row.as_deref()),
         }
     }
 
@@ -221,15 +221,19 @@ impl Batch<'_> {
         }
     }
 
-    fn session(&mut self, id: &str, row: Option<&[u8]>) -> Result<(), StoreError> {
-        // The id may be a secret of `access`, so no error names it.
-        let failed = |source: redb::StorageError| StoreError::from_redb(COMMIT, "a session", source);
-        let mut table = open(self.transaction, schema::SESSIONS)?;
-        let (old, new) = match row {
-            Some(row) => (table.insert(id, row).map_err(failed)?, Some(row)),
-            None => (table.remove(id).map_err(failed)?, None),
+    fn record(&mut self, kind: RecordKind, key: &[u8], row: Option<&[u8]>) -> Result<(), StoreError> {
+        // A key may be a secret of who writes it, so errors name the table only.
+        let definition = schema::records(kind);
+        let failed = |source: redb::StorageError| {
+            let name = redb::TableHandle::name(&definition);
+            StoreError::from_redb(COMMIT, format!("table {name}"), source)
         };
-        let size = |row: &[u8]| (id.len() + row.len()) as i64;
+        let mut table = open(self.transaction, definition)?;
+        let (old, new) = match row {
+            Some(row) => (table.insert(key, row).map_err(failed)?, Some(row)),
+            None => (table.remove(key).map_err(failed)?, None),
+        };
+        let size = |row: &[u8]| (key.len() + row.len()) as i64;
         self.grown += new.map_or(0, size) - old.map_or(0, |old| size(old.value()));
         Ok(())
     }

@@ -1,9 +1,6 @@
 //! What holds while a socket is open.
 
-use groundmist_sync::access::{Commit, CommitFuture};
-use groundmist_sync::store::Op;
-use tokio::sync::Notify;
-
+use crate::journal::held_place;
 use crate::*;
 
 #[tokio::test]
@@ -37,65 +34,60 @@ async fn a_lease_ends_when_its_token_expires() {
 }
 
 #[tokio::test]
-async fn last_use_is_noted_once_an_hour_at_most() {
+async fn last_use_is_exact_in_memory_and_noted_once_an_hour_on_disk() {
     let place = Place::new();
     let (token, session) = place.token("laptop").await;
-    let row = || place.store.session(&session.id).unwrap();
-    let used = || row().and_then(|row| serde_json::from_slice::<Session>(&row).unwrap().last_used);
+    let row = |place: &Place| place.store.record(RecordKind::Session, session.id.as_bytes()).unwrap();
+    let noted =
+        |place: &Place| row(place).and_then(|row| serde_json::from_slice::<Session>(&row).unwrap().last_used);
     let first = {
         let _lease = place.access.admit(&token).unwrap();
-        until(used).await
+        until(|| noted(&place)).await
     };
-    // A second socket within the hour writes nothing, one after it does.
-    let written = row();
+    let in_use = |place: &Place| place.access.sessions()[0].0.last_used;
+    tokio::time::sleep(Duration::from_millis(5)).await;
+    let written = row(&place);
     drop(place.access.admit(&token).unwrap());
-    settle(&place.access).await;
-    assert_eq!(row(), written);
+    assert!(in_use(&place).unwrap() > first, "exact in memory");
+    place.access.flush().await.unwrap();
+    assert_eq!(row(&place), written, "a second socket within the hour writes nothing");
     let old = Session { last_used: Some(first - 3_600_000), ..session.clone() };
-    let bytes = serde_json::to_vec(&old).unwrap();
-    place.store.commit(&[Op::Session { id: session.id.clone(), row: Some(bytes.clone()) }]).unwrap();
+    write_row(&place.store, &session.id, Some(serde_json::to_vec(&old).unwrap()));
+    let place = place.restart();
     drop(place.access.admit(&token).unwrap());
-    until(|| used().filter(|used| *used >= first)).await;
+    until(|| noted(&place).filter(|used| *used >= first)).await;
 }
 
-/// A journal that holds rows back until it is told to go on, and lets deletions pass.
-struct Held {
-    store: Arc<Store>,
-    reached: Notify,
-    go_on: Notify,
-}
-
-impl Commit for Held {
-    fn make_durable(&self, ops: Vec<Op>) -> CommitFuture<'_> {
-        Box::pin(async move {
-            if ops.iter().any(|op| matches!(op, Op::Session { row: Some(_), .. })) {
-                self.reached.notify_one();
-                self.go_on.notified().await;
-            }
-            self.store.commit(&ops).map_err(|error| error.to_string())
-        })
-    }
+#[tokio::test]
+async fn open_sockets_are_counted() {
+    let place = Place::new();
+    let (token, _) = place.token("laptop").await;
+    let live = || place.access.sessions()[0].1;
+    assert_eq!(live(), 0);
+    let (one, two) = (place.access.admit(&token).unwrap(), place.access.admit(&token).unwrap());
+    assert_eq!(live(), 2);
+    drop(one);
+    assert_eq!(live(), 1);
+    drop(two);
+    assert_eq!(live(), 0);
 }
 
 #[tokio::test]
 async fn a_late_note_of_use_does_not_bring_a_revoked_session_back() {
-    let place = Place::new();
+    let (place, journal) = held_place().await;
     let (token, session) = place.token("laptop").await;
-    let journal = Arc::new(Held { store: place.store.clone(), reached: Notify::new(), go_on: Notify::new() });
-    let access = Access::new(place.store.clone(), journal.clone(), &secret_of(SECRET), LIFE);
-    let _lease = access.admit(&token).unwrap();
-    tokio::time::timeout(PATIENCE, journal.reached.notified()).await.expect("the note is on its way");
+    journal.hold();
+    let _lease = place.access.admit(&token).unwrap();
+    journal.until_waiting(1).await;
     let revoking = tokio::spawn({
-        let (access, id) = (access.clone(), session.id.clone());
+        let (access, id) = (place.access.clone(), session.id.clone());
         async move { access.revoke(&id).await }
     });
-    // All the time it wants to overtake the note.
-    for _ in 0..50 {
-        tokio::task::yield_now().await;
-    }
-    journal.go_on.notify_one();
+    journal.until_waiting(2).await;
+    assert!(place.access.verify(&token, now()).is_ok(), "not revoked durably, so not revoked");
+    journal.go_on();
     tokio::time::timeout(PATIENCE, revoking).await.unwrap().unwrap().unwrap();
-    settle(&access).await;
-    assert_eq!(place.store.session(&session.id).unwrap(), None);
-    assert_eq!(access.verify(&token, now()), Err(Refused::Revoked));
+    place.access.flush().await.unwrap();
+    assert_eq!(place.store.record(RecordKind::Session, session.id.as_bytes()).unwrap(), None);
+    assert_eq!(place.refused(&token), Refused::Revoked);
 }

@@ -5,14 +5,22 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use groundmist_sync::access::{Access, LOCAL_CLIENT, LOCAL_DID, NewSession, Refused, Session, now, secret};
-use groundmist_sync::config::{Config, Flags, Secret, Sources};
-use groundmist_sync::store::{Store, StoreOptions};
+use groundmist_sync::access::{
+    Access, Commit, LOCAL_CLIENT, LOCAL_DID, NewSession, Refused, Session, now, secret,
+};
+use groundmist_sync::config::{Access as Settings, Approve, Config, Flags, Secret, Sources};
+use groundmist_sync::store::{Op, RecordKind, Store, StoreOptions};
 use jsonwebtoken::Algorithm;
 use serde_json::Value;
 use tempfile::TempDir;
 
+mod apps;
+mod audit;
+mod entering;
+mod journal;
 mod leases;
+mod limits;
+mod races;
 mod secrecy;
 mod sessions;
 mod tokens;
@@ -46,7 +54,20 @@ pub(crate) fn open(dir: &TempDir) -> Arc<Store> {
 }
 
 pub(crate) fn access_on(store: &Arc<Store>) -> Arc<Access> {
-    Access::new(store.clone(), Arc::new(store.clone()), &secret_of(SECRET), LIFE)
+    access_with(store, Arc::new(store.clone()), settings())
+}
+
+pub(crate) fn access_with(store: &Arc<Store>, commit: Arc<dyn Commit>, settings: Settings) -> Arc<Access> {
+    Access::open(store.clone(), commit, &secret_of(SECRET), settings).unwrap()
+}
+
+pub(crate) fn settings() -> Settings {
+    Settings { token_life: LIFE, approve: Approve::Ask, allow_loopback_clients: false, probe: true }
+}
+
+/// A session's row, written past `Access`: what it finds at the next start.
+pub(crate) fn write_row(store: &Arc<Store>, id: &str, row: Option<Vec<u8>>) {
+    store.commit(&[Op::Record { kind: RecordKind::Session, key: id.into(), row }]).unwrap();
 }
 
 pub(crate) struct Place {
@@ -62,12 +83,28 @@ impl Place {
         Self { access: access_on(&store), store, dir }
     }
 
+    /// As after a restart: everything that is only in memory is forgotten.
+    pub(crate) fn restart(self) -> Self {
+        self.restart_with(settings())
+    }
+
+    pub(crate) fn restart_with(self, settings: Settings) -> Self {
+        let Self { store, access, dir } = self;
+        drop((store, access));
+        let store = open(&dir);
+        Self { access: access_with(&store, Arc::new(store.clone()), settings), store, dir }
+    }
+
     pub(crate) async fn token(&self, name: &str) -> (String, Session) {
         self.access.create(wanted(name)).await.unwrap()
     }
 
     pub(crate) fn refused(&self, token: &str) -> Refused {
         self.access.verify(token, now()).expect_err("must be refused")
+    }
+
+    pub(crate) fn refused_or_not(&self, token: &str) -> bool {
+        self.access.verify(token, now()).is_err()
     }
 
     /// `token` with claims changed, signed with the right secret.

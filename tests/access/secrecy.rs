@@ -4,7 +4,6 @@ use std::io;
 use std::sync::Mutex;
 
 use groundmist_sync::config::LogLevel;
-use groundmist_sync::store::Op;
 use groundmist_sync::telemetry;
 use serde_json::json;
 use tracing_subscriber::layer::SubscriberExt as _;
@@ -46,9 +45,11 @@ fn nothing_that_is_logged_or_shown_holds_a_token_or_secret() {
                 let refused = place.refused(&bad);
                 shown += &format!("{refused} {refused:?} {} {}", refused.code(), refused.close_reason());
             }
-            place.store.commit(&[Op::Session { id: session.id.clone(), row: Some(b"{".to_vec()) }]).unwrap();
+            drop(lease);
+            write_row(&place.store, &session.id, Some(b"{".to_vec()));
+            let place = place.restart();
             shown += &format!("{:?}", place.access.verify(&token, now()));
-            shown += &format!("{:?}", place.access.list());
+            shown += &format!("{:?}", place.access.sessions());
             shown += &format!("{:?}", config(place.dir.path(), Some(SECRET)));
             place.access.revoke(&session.id).await.unwrap();
             token

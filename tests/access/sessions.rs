@@ -1,7 +1,6 @@
 //! The rows behind tokens: revoked, damaged, named, cleared away.
 
 use groundmist_sync::access::{AccessError, MAX_NAME_BYTES};
-use groundmist_sync::store::Op;
 
 use crate::*;
 
@@ -13,12 +12,9 @@ async fn revoked_is_out_and_stays_out_after_a_restart() {
     assert_eq!(place.access.revoke("laptop").await.unwrap(), session.id);
     assert_eq!(place.refused(&token), Refused::Revoked);
     assert!(matches!(place.access.revoke("laptop").await, Err(AccessError::NotFound(_))));
-    let Place { store, access, dir } = place;
-    drop((store, access));
-    let store = open(&dir);
-    let access = access_on(&store);
-    assert_eq!(access.verify(&token, now()), Err(Refused::Revoked));
-    assert!(access.verify(&kept, now()).is_ok(), "the other token survives the restart");
+    let place = place.restart();
+    assert_eq!(place.refused(&token), Refused::Revoked);
+    assert!(place.access.verify(&kept, now()).is_ok(), "the other token survives the restart");
 }
 
 #[tokio::test]
@@ -30,16 +26,16 @@ async fn rows_that_are_gone_or_damaged_refuse() {
         (Some(b"{"), Refused::Unverifiable),
         (Some(b"{\"id\":\"other\"}"), Refused::Unverifiable),
     ];
+    let mut place = place;
     for (row, refusal) in rows {
-        place.store.commit(&[Op::Session { id: session.id.clone(), row: row.map(<[u8]>::to_vec) }]).unwrap();
+        write_row(&place.store, &session.id, row.map(<[u8]>::to_vec));
+        place = place.restart();
         assert_eq!(place.refused(&token), refusal);
     }
-    assert!(place.access.list().unwrap().is_empty());
-    assert_eq!(
-        place.access.revoke(&session.id).await.unwrap(),
-        session.id,
-        "a damaged row can be removed by id"
-    );
+    assert!(place.access.sessions().is_empty());
+    let revoked = place.access.revoke(&session.id).await.unwrap();
+    assert_eq!(revoked, session.id, "a damaged row can be removed by id");
+    assert_eq!(place.refused(&token), Refused::Revoked);
 }
 
 #[tokio::test]
@@ -68,10 +64,27 @@ async fn sessions_long_expired_are_cleared_away() {
     let mut ids = Vec::new();
     for (id, ago) in [("lately", day), ("long-ago", 8 * day)] {
         let old = Session { id: id.into(), expires: now() - ago, created: 0, ..session.clone() };
-        let row = serde_json::to_vec(&old).unwrap();
-        place.store.commit(&[Op::Session { id: id.into(), row: Some(row) }]).unwrap();
+        write_row(&place.store, id, Some(serde_json::to_vec(&old).unwrap()));
     }
+    let place = place.restart();
     place.token("new").await;
-    ids.extend(place.access.list().unwrap().into_iter().map(|s| s.id));
+    ids.extend(place.access.sessions().into_iter().map(|(s, _)| s.id));
+    assert_eq!(place.store.records(RecordKind::Session).unwrap().len(), 3);
     assert!(ids.contains(&"lately".into()) && !ids.contains(&"long-ago".into()) && ids.len() == 3, "{ids:?}");
+}
+
+#[tokio::test]
+async fn all_sessions_go_at_once() {
+    let place = Place::new();
+    let (one, _) = place.token("laptop").await;
+    let (two, _) = place.token("phone").await;
+    let mut lease = place.access.admit(&one).unwrap();
+    assert_eq!(place.access.revoke_all().await.unwrap(), 2);
+    assert_eq!(tokio::time::timeout(PATIENCE, lease.ended()).await.unwrap(), Refused::Revoked);
+    drop(lease);
+    let place = place.restart();
+    for token in [one, two] {
+        assert_eq!(place.refused(&token), Refused::Revoked);
+    }
+    assert_eq!(place.access.revoke_all().await.unwrap(), 0);
 }

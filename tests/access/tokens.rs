@@ -126,11 +126,7 @@ async fn another_server_or_another_secret_does_not_accept_it() {
     let (token, _) = one.token("laptop").await;
     let refused = two.refused(&token);
     assert!(refused.to_string().contains("another server"), "same secret, other store: {refused}");
-    let access = Access::new(
-        one.store.clone(),
-        Arc::new(one.store.clone()),
-        &secret_of("a quite different secret"),
-        LIFE,
-    );
+    let secret = secret_of("a quite different secret");
+    let access = Access::open(one.store.clone(), Arc::new(one.store.clone()), &secret, settings()).unwrap();
     assert!(matches!(access.verify(&token, now()), Err(Refused::Invalid(_))));
 }

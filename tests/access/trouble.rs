@@ -3,45 +3,27 @@
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use groundmist_sync::access::{AccessError, Commit, CommitFuture};
-use groundmist_sync::store::Op;
+use groundmist_sync::access::AccessError;
 
+use crate::journal::held_place;
 use crate::*;
-
-/// A journal that can be told to fail.
-struct Failing {
-    store: Arc<Store>,
-    broken: AtomicBool,
-}
-
-impl Commit for Failing {
-    fn make_durable(&self, ops: Vec<Op>) -> CommitFuture<'_> {
-        if self.broken.load(Ordering::SeqCst) {
-            return Box::pin(async { Err("the disk is full".to_owned()) });
-        }
-        Box::pin(async move { self.store.commit(&ops).map_err(|error| error.to_string()) })
-    }
-}
 
 #[tokio::test]
 async fn what_is_not_durable_is_not_promised() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = open(&dir);
-    let journal = Arc::new(Failing { store: store.clone(), broken: AtomicBool::new(false) });
-    let access = Access::new(store.clone(), journal.clone(), &secret_of(SECRET), LIFE);
-    let (token, session) = access.create(wanted("laptop")).await.unwrap();
-    let mut lease = access.admit(&token).unwrap();
-    settle(&access).await;
-    journal.broken.store(true, Ordering::SeqCst);
-    let error = access.create(wanted("phone")).await.unwrap_err();
+    let (place, journal) = held_place().await;
+    let (token, session) = place.token("laptop").await;
+    let mut lease = place.access.admit(&token).unwrap();
+    settle(&place.access).await;
+    journal.set_broken(true);
+    let error = place.access.create(wanted("phone")).await.unwrap_err();
     assert!(matches!(&error, AccessError::Commit { reason, .. } if reason == "the disk is full"), "{error}");
-    assert_eq!(access.list().unwrap().len(), 1);
-    assert!(access.revoke(&session.id).await.is_err());
-    assert!(access.verify(&token, now()).is_ok(), "not revoked durably, so not revoked");
+    assert_eq!(place.access.sessions().len(), 1);
+    assert!(place.access.revoke(&session.id).await.is_err());
+    assert!(place.access.verify(&token, now()).is_ok(), "not revoked durably, so not revoked");
     let still = tokio::time::timeout(Duration::from_millis(200), lease.ended()).await;
     assert!(still.is_err(), "and its socket stays: {still:?}");
-    journal.broken.store(false, Ordering::SeqCst);
-    access.revoke(&session.id).await.unwrap();
+    journal.set_broken(false);
+    place.access.revoke(&session.id).await.unwrap();
     assert_eq!(tokio::time::timeout(PATIENCE, lease.ended()).await.unwrap(), Refused::Revoked);
 }
 
@@ -82,7 +64,7 @@ impl redb::StorageBackend for Disk {
 }
 
 #[tokio::test]
-async fn a_store_that_cannot_be_read_lets_nobody_in() {
+async fn a_revocation_of_unknown_outcome_lets_nobody_in() {
     let broken = Arc::new(AtomicBool::new(false));
     let disk = Disk { bytes: Arc::new(redb::backends::InMemoryBackend::new()), broken: broken.clone() };
     // No cache, so that every look-up meets the disk.
@@ -94,15 +76,28 @@ async fn a_store_that_cannot_be_read_lets_nobody_in() {
     let mut lease = access.admit(&token).unwrap();
     settle(&access).await;
     broken.store(true, Ordering::SeqCst);
-    let refused = access.verify(&token, now()).unwrap_err();
+    assert!(matches!(access.create(wanted("phone")).await, Err(AccessError::Commit { .. })));
+    assert!(access.revoke("laptop").await.is_err());
+    // Whether it is revoked cannot be read: no socket stays open on a guess.
+    let refused = tokio::time::timeout(PATIENCE, lease.ended()).await.unwrap();
     assert_eq!(refused, Refused::Unverifiable);
     assert!(!refused.to_string().contains("broken"), "clients are not told about the disk: {refused}");
+    assert_eq!(access.verify(&token, now()), Err(Refused::Unverifiable));
     assert!(access.admit(&token).is_err());
-    assert!(matches!(access.create(wanted("phone")).await, Err(AccessError::Read { .. })));
-    // A revocation that cannot be read from the disk leaves no socket open on a guess.
-    assert!(access.revoke("laptop").await.is_err());
     broken.store(false, Ordering::SeqCst);
-    assert!(access.verify(&token, now()).is_ok(), "the store recovers without a restart");
+    assert!(access.verify(&token, now()).is_ok(), "it recovers without a restart");
     access.revoke("laptop").await.unwrap();
-    assert_eq!(tokio::time::timeout(PATIENCE, lease.ended()).await.unwrap(), Refused::Revoked);
+    assert_eq!(access.verify(&token, now()), Err(Refused::Revoked));
+}
+
+#[tokio::test]
+async fn a_store_that_cannot_be_read_starts_nothing() {
+    let broken = Arc::new(AtomicBool::new(false));
+    let disk = Disk { bytes: Arc::new(redb::backends::InMemoryBackend::new()), broken: broken.clone() };
+    let store =
+        Store::open_backend(move || Ok(Box::new(disk.clone())), &StoreOptions { cache_bytes: 0 }).unwrap();
+    let store = Arc::new(store);
+    broken.store(true, Ordering::SeqCst);
+    let opened = Access::open(store.clone(), Arc::new(store), &secret_of(SECRET), settings());
+    assert!(matches!(opened, Err(AccessError::Read { .. })));
 }

@@ -49,7 +49,7 @@ impl MemoryStorage {
                 Op::Quarantine { key, reason } => {
                     panic!("document {key:?} was quarantined: {reason}");
                 }
-                Op::Session { .. } => {}
+                Op::Record { .. } => {}
             }
         }
     }

@@ -1,0 +1,143 @@
+//! Lets an app in, or remembers that it asked.
+
+use std::sync::Arc;
+
+use super::audit::{Event, What};
+use super::client_id::Origin;
+use super::entering::Checked;
+use super::state::{State, Underway};
+use super::{
+    Access, AccessError, Decision, EnterError, Entered, Entering, MAX_TOKEN_BYTES, NewSession, Session, now,
+};
+use crate::config::Approve;
+use crate::types::Millis;
+
+/// Most namespaces of one app that `access.approve = "first-use"` lets it into.
+pub const MAX_FIRST_USES: usize = 20;
+
+impl Access {
+    /// Gives a verified app its session and token, if the owner approved it. Everything that has to hold is looked at
+    /// and written in one go: a revocation comes before it or after it, and of two entries with the same token one wins.
+    ///
+    /// # Errors
+    /// Why not; an app that is not approved is pending from then on. Nothing of it counts then, except that its used
+    /// tokens stay used if the store failed.
+    pub async fn enter(self: &Arc<Self>, entering: Entering) -> Result<Entered, EnterError> {
+        let now = now();
+        let asked = entering.checked(now)?;
+        if self.is_first_use(&asked) {
+            match self.approve_first_use(&asked.app).await {
+                // Then it waits for the owner like any other.
+                Err(AccessError::TooManyApps) | Ok(()) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let session = self.session_for(&asked, now)?;
+        let token = self.signer.sign(&session)?;
+        if token.len() > MAX_TOKEN_BYTES {
+            return Err(EnterError::Invalid("the app's client_id and the DID are too long for a token"));
+        }
+        let (root_doc_url, sent) = {
+            let mut state = self.state();
+            let admitted = self.admit_app(&mut state, &asked, session.clone(), now);
+            self.schedule_flush(&mut state);
+            let (root_doc_url, ops, underway) = admitted?;
+            (root_doc_url, self.send(ops, underway, "creating the session"))
+        };
+        sent.await?;
+        let state = self.state();
+        let held = state.sessions.staying(&session.id).and_then(|row| state.read_only(row));
+        // Revoked while it was on its way: the owner's word was later.
+        let Some(read_only) = held else { return Err(EnterError::NotApproved(asked.app.namespace)) };
+        Ok(Entered { token, session: Session { read_only, ..session }, root_doc_url })
+    }
+
+    fn is_first_use(&self, asked: &Checked) -> bool {
+        if self.settings.approve != Approve::FirstUse || asked.origin == Origin::Loopback {
+            return false;
+        }
+        let state = self.state();
+        state.grants.get(&asked.app).is_none()
+            && state.grants.of_client(&asked.app.client_id) < MAX_FIRST_USES
+            && !state.used.is_replay(&asked.used)
+    }
+
+    fn session_for(&self, asked: &Checked, now: Millis) -> Result<Session, AccessError> {
+        let new = NewSession {
+            namespace: asked.app.namespace.clone(),
+            name: asked.name.clone(),
+            did: asked.did.clone(),
+            client_id: asked.app.client_id.clone(),
+            read_only: asked.read_only_wanted,
+            life: None,
+        };
+        let session = new.into_session(now, self.settings.token_life)?;
+        let (user_agent, jkt) = (asked.user_agent.clone(), asked.jkt.clone());
+        Ok(Session { address: asked.address, user_agent, jkt, ..session })
+    }
+
+    /// Decides, and changes nothing unless it says yes.
+    fn admit_app(
+        &self,
+        state: &mut State,
+        asked: &Checked,
+        session: Session,
+        now: Millis,
+    ) -> Result<(Option<String>, Vec<crate::store::Op>, Underway), EnterError> {
+        let app = &asked.app;
+        let (mut ops, mut underway) = (Vec::new(), Underway::default());
+        let refusal = |what| Event::about(what, app, now).from(asked.address);
+        if state.used.is_replay(&asked.used) {
+            state.audit.note(refusal(What::RefusedReplay));
+            return Err(EnterError::Replayed);
+        }
+        if asked.origin == Origin::Loopback && !self.settings.allow_loopback_clients {
+            state.audit.note(refusal(What::RefusedLoopback));
+            return Err(EnterError::Loopback);
+        }
+        match state.grants.get(app) {
+            Some(Decision::ReadWrite | Decision::ReadOnly) => {}
+            Some(Decision::Denied) => {
+                state.audit.note(refusal(What::RefusedDenied));
+                return Err(EnterError::Denied(app.namespace.clone()));
+            }
+            Some(Decision::Revoked) | None => {
+                if state.pending.ask(asked, now) {
+                    tracing::info!(client_id = app.client_id, namespace = %app.namespace, "an app asks to be approved: see `groundmist-sync apps pending`");
+                }
+                state.audit.note(refusal(What::NotApproved));
+                return Err(EnterError::NotApproved(app.namespace.clone()));
+            }
+        }
+        let root = State::root_key(asked);
+        if asked.root_doc_url.is_some() && !state.roots.has_room_for(&root) {
+            return Err(EnterError::TooMany("the server keeps as many root documents as it may"));
+        }
+        state.used.clear_expired(now);
+        if !state.used.has_room_for(asked.used.len()) {
+            return Err(EnterError::TooMany("too many tokens were used lately: try again in a minute"));
+        }
+        let Ok(gives_way) = state.sessions.gives_way(app) else {
+            return Err(EnterError::TooMany(
+                "this app has as many sessions as it may, and all are connected",
+            ));
+        };
+        if gives_way.is_none() {
+            state.make_room(now, &mut ops, &mut underway)?;
+        }
+        let (place, event) = state
+            .audit
+            .write(Event::about(What::Entered, app, now).from(asked.address).session(&session.id))?;
+        underway.event = Some(place);
+        ops.push(event);
+        if let Some(id) = gives_way {
+            state.end(&id, &mut ops, &mut underway);
+        }
+        ops.extend(state.used.claim(&asked.used));
+        let (url, op) = state.roots.enter(&root, asked.root_doc_url.as_deref());
+        underway.root = op.is_some().then_some(root);
+        ops.extend(op);
+        state.begin(&session, &mut ops, &mut underway)?;
+        Ok((url, ops, underway))
+    }
+}

@@ -1,0 +1,198 @@
+//! What access knows, all of it in memory, and what a commit on its way does to it.
+
+use std::time::Instant;
+
+use super::audit::{Audit, Place};
+use super::entering::Checked;
+use super::grant::{Decision, Grant, Grants};
+use super::pending::PendingApps;
+use super::root_document::{RootDocuments, RootKey};
+use super::session::{Session, deletion};
+use super::sessions::Sessions;
+use super::token::Claims;
+use super::used::UsedTokens;
+use super::{AccessError, App, KEEP_EXPIRED_MS, MAX_SESSIONS, Refused};
+use crate::store::{Op, RecordKind, Store, StoreError};
+use crate::types::Millis;
+
+/// Sessions long expired that one new session clears away.
+const CLEARED_AT_ONCE: usize = 16;
+
+#[derive(Default)]
+pub(super) struct State {
+    pub(super) sessions: Sessions,
+    pub(super) grants: Grants,
+    pub(super) pending: PendingApps,
+    pub(super) roots: RootDocuments,
+    pub(super) used: UsedTokens,
+    pub(super) audit: Audit,
+    pub(super) flush: FlushClock,
+}
+
+/// When what is not worth a commit of its own is written.
+#[derive(Debug, Default)]
+pub(super) struct FlushClock {
+    pub(super) scheduled: bool,
+    pub(super) last: Option<Instant>,
+}
+
+/// What a commit on its way means.
+#[derive(Debug, Default)]
+pub(super) struct Underway {
+    /// A session that begins.
+    pub(super) made: Option<String>,
+    /// Sessions that end.
+    pub(super) gone: Vec<String>,
+    /// A root document that is stored.
+    pub(super) root: Option<RootKey>,
+    /// A decision.
+    pub(super) grant: Option<Grant>,
+    /// The event that tells of it.
+    pub(super) event: Option<Place>,
+}
+
+impl State {
+    pub(super) fn load(store: &Store) -> Result<Self, StoreError> {
+        let mut state = Self {
+            sessions: Sessions::load(&store.records(RecordKind::Session)?),
+            roots: RootDocuments::load(store.records(RecordKind::RootDocument)?),
+            used: UsedTokens::load(&store.records(RecordKind::UsedToken)?),
+            audit: Audit::load(&store.records(RecordKind::Audit)?),
+            ..Self::default()
+        };
+        for (key, row) in store.records(RecordKind::Grant)? {
+            match Grant::read(&key, &row).or_else(|| Grant::unreadable(&key)) {
+                Some(grant) => {
+                    state.grants.set(grant);
+                }
+                None => tracing::warn!("a decision about an app cannot be read, not even which app"),
+            }
+        }
+        let next_number = store.record(RecordKind::Pin, PendingApps::next_number_key())?;
+        state.pending = PendingApps::load(&store.records(RecordKind::Pending)?, next_number.as_deref());
+        // A decision and the end of the wait are not written together.
+        let decided: Vec<App> =
+            state.grants.all().filter(|g| g.decision != Decision::Revoked).map(Grant::app).collect();
+        decided.iter().for_each(|app| state.pending.forget(app));
+        Ok(state)
+    }
+
+    /// Whether a session may only read; `None` if its app may not even do that.
+    pub(super) fn read_only(&self, session: &Session) -> Option<bool> {
+        if session.is_local() {
+            return Some(session.read_only);
+        }
+        match self.grants.get(&session.app())? {
+            Decision::ReadWrite => Some(session.read_only),
+            Decision::ReadOnly => Some(true),
+            Decision::Denied | Decision::Revoked => None,
+        }
+    }
+
+    /// The session that a token speaks for, as it holds now.
+    pub(super) fn session(&mut self, store: &Store, claims: &Claims) -> Result<Session, Refused> {
+        let id = &claims.session_id;
+        if self.sessions.is_doubtful(id) {
+            self.sessions.reload(id, store);
+            if self.sessions.is_doubtful(id) {
+                return Err(Refused::Unverifiable);
+            }
+        }
+        let row = self.sessions.get(id).ok_or(Refused::Revoked)?;
+        if !claims.speaks_for(row) {
+            return Err(Refused::Invalid("it does not match the session it names"));
+        }
+        let read_only = self.read_only(row).ok_or(Refused::Revoked)?;
+        Ok(Session { read_only, ..row.clone() })
+    }
+
+    /// Clears away what expired long ago.
+    ///
+    /// # Errors
+    /// There are as many sessions as may be.
+    pub(super) fn make_room(
+        &mut self,
+        now: Millis,
+        ops: &mut Vec<Op>,
+        underway: &mut Underway,
+    ) -> Result<(), AccessError> {
+        let expired = self.sessions.expired(now.saturating_sub(KEEP_EXPIRED_MS), CLEARED_AT_ONCE);
+        if self.sessions.len() >= MAX_SESSIONS && expired.is_empty() {
+            return Err(AccessError::TooMany);
+        }
+        expired.iter().for_each(|id| self.end(id, ops, underway));
+        Ok(())
+    }
+
+    /// A session is to end.
+    pub(super) fn end(&mut self, id: &str, ops: &mut Vec<Op>, underway: &mut Underway) {
+        self.sessions.going(id);
+        ops.push(deletion(id));
+        underway.gone.push(id.to_owned());
+    }
+
+    /// A session is to begin.
+    pub(super) fn begin(
+        &mut self,
+        session: &Session,
+        ops: &mut Vec<Op>,
+        underway: &mut Underway,
+    ) -> Result<(), AccessError> {
+        ops.push(session.write()?);
+        self.sessions.insert(session.clone(), false);
+        underway.made = Some(session.id.clone());
+        Ok(())
+    }
+
+    /// The key of an app's root document.
+    pub(super) fn root_key(asked: &Checked) -> RootKey {
+        RootKey { did: asked.did.clone(), app: asked.app.clone() }
+    }
+
+    /// A commit has come to its end.
+    pub(super) fn settle(&mut self, underway: Underway, durable: bool, store: &Store) {
+        let Underway { made, gone, root, grant, event } = underway;
+        if let Some(key) = root {
+            self.roots.written(&key, durable);
+        }
+        if durable {
+            made.iter().for_each(|id| self.sessions.durable(id));
+            gone.iter().for_each(|id| self.sessions.remove(id, Refused::Revoked));
+            if let Some(grant) = grant {
+                self.decided(grant);
+            }
+            return;
+        }
+        // Whether it is in the store after all is for the store to say.
+        made.iter().chain(&gone).for_each(|id| self.sessions.reload(id, store));
+        if let Some(grant) = grant {
+            self.reload_grant(grant, store);
+        }
+        if let Some(place) = event {
+            self.audit.reload(place, store);
+        }
+    }
+
+    fn decided(&mut self, grant: Grant) {
+        let (app, decision) = (grant.app(), grant.decision);
+        let before = self.grants.set(grant);
+        if decision != Decision::Revoked {
+            self.pending.forget(&app);
+        }
+        if decision.lets_in() && before.is_some_and(|before| before.lets_in() && before != decision) {
+            self.sessions.interrupt(&app, Refused::Changed);
+        }
+    }
+
+    fn reload_grant(&mut self, grant: Grant, store: &Store) {
+        let app = grant.app();
+        let grant = match store.record(RecordKind::Grant, &app.key()) {
+            Ok(None) => return self.grants.forget(&app),
+            Ok(Some(row)) => Grant::read(&app.key(), &row),
+            Err(_) => None,
+        }
+        // In doubt nobody gets in by it.
+        .unwrap_or(Grant { decision: Decision::Revoked, ..grant });
+        self.grants.set(grant);
+    }
+}

@@ -1,0 +1,150 @@
+//! Reading requests and writing answers of the admin API.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::Body;
+use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use hyper::{Response, StatusCode};
+use serde::Serialize;
+
+use crate::access::AccessError;
+use crate::types::{NameError, Namespace};
+
+/// Largest request body in bytes.
+const MAX_BODY_BYTES: usize = 64 * 1024;
+/// Longest that a body may take to arrive.
+const BODY_TIME: Duration = Duration::from_secs(10);
+
+/// A refusal on its way out.
+pub(super) struct Failure {
+    status: StatusCode,
+    code: &'static str,
+    message: String,
+    allow: Option<&'static str>,
+}
+
+pub(super) type Answer = Result<Response<Full<Bytes>>, Failure>;
+
+impl Failure {
+    pub(super) fn new(status: StatusCode, code: &'static str, message: impl ToString) -> Self {
+        Self { status, code, message: message.to_string(), allow: None }
+    }
+
+    pub(super) fn method(allow: &'static str) -> Self {
+        let message = format!("this path takes {allow}");
+        Self {
+            status: StatusCode::METHOD_NOT_ALLOWED,
+            code: "method_not_allowed",
+            message,
+            allow: Some(allow),
+        }
+    }
+
+    pub(super) fn store(reason: impl ToString) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "store_failed", reason)
+    }
+
+    pub(super) fn into_response(self) -> Response<Full<Bytes>> {
+        let body = serde_json::json!({ "error": self.code, "message": self.message });
+        let mut response = json(self.status, &body);
+        if let Some(methods) = self.allow {
+            response.headers_mut().insert(ALLOW, HeaderValue::from_static(methods));
+        }
+        response
+    }
+}
+
+impl From<AccessError> for Failure {
+    fn from(error: AccessError) -> Self {
+        let status = match error {
+            AccessError::Name(_) | AccessError::Life(_) | AccessError::ClientId(_) => StatusCode::BAD_REQUEST,
+            AccessError::NotFound(_) | AccessError::NoApp { .. } => StatusCode::NOT_FOUND,
+            AccessError::TooMany
+            | AccessError::TooManyApps
+            | AccessError::RevokedMeanwhile
+            | AccessError::Ambiguous { .. } => StatusCode::CONFLICT,
+            AccessError::Read { .. } | AccessError::Commit { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            AccessError::Crypto { .. } => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        Self::new(status, error.code(), error)
+    }
+}
+
+/// The request's body, bounded in size and time.
+pub(super) async fn read<T: serde::de::DeserializeOwned, B>(body: B) -> Result<T, Failure>
+where
+    B: Body<Data = Bytes>,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let bytes = match tokio::time::timeout(BODY_TIME, Limited::new(body, MAX_BODY_BYTES).collect()).await {
+        Ok(Ok(body)) => body.to_bytes(),
+        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
+            let message = format!("the body is larger than {MAX_BODY_BYTES} bytes");
+            return Err(Failure::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", message));
+        }
+        Ok(Err(_)) | Err(_) => {
+            return Err(Failure::new(
+                StatusCode::REQUEST_TIMEOUT,
+                "no_body",
+                "the body did not arrive: send it again",
+            ));
+        }
+    };
+    serde_json::from_slice(&bytes).map_err(|error| {
+        Failure::new(StatusCode::BAD_REQUEST, "bad_body", format!("the body cannot be used: {error}"))
+    })
+}
+
+pub(super) fn json(status: StatusCode, body: &impl Serialize) -> Response<Full<Bytes>> {
+    // Our own plain structs: numbers, texts and lists of them always have a JSON form.
+    let mut text = serde_json::to_vec(body).unwrap_or_default();
+    text.push(b'\n');
+    let mut response = Response::new(Full::new(text.into()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// What stands in a path after its last slash.
+pub(super) fn percent_decoded(text: &str) -> Result<String, Failure> {
+    percent_decode(text).ok_or_else(|| {
+        Failure::new(StatusCode::BAD_REQUEST, "bad_path", "the id or name is not percent-encoded UTF-8")
+    })
+}
+
+/// A namespace as a request names it.
+pub(super) fn namespace(text: &str) -> Result<Namespace, Failure> {
+    text.parse().map_err(|error: NameError| Failure::new(StatusCode::BAD_REQUEST, "bad_namespace", error))
+}
+
+fn percent_decode(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        bytes.push(match byte {
+            b'%' => {
+                let high = char::from(rest.next()?).to_digit(16)?;
+                let low = char::from(rest.next()?).to_digit(16)?;
+                u8::try_from(high * 16 + low).ok()?
+            }
+            other => other,
+        });
+    }
+    String::from_utf8(bytes).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percent_encoding_is_undone() {
+        assert_eq!(percent_decode("my%20lap%2Ftop%c3%A9"), Some("my lap/topé".into()));
+        for bad in ["%", "%2", "%zz", "%ff", "%+1"] {
+            assert_eq!(percent_decode(bad), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! The admin API on the Unix socket, for the commands and for curl. Who may open the socket is root or the owner.
+//!
+//! | request | answer |
+//! |---|---|
+//! | `GET /api/status` | [`Status`] |
+//! | `GET /api/tokens` | [`Tokens`] |
+//! | `POST /api/tokens` with [`CreateToken`] | 201, [`CreatedToken`] |
+//! | `DELETE /api/tokens/{id or name, percent-encoded}` | [`RevokedToken`] |
+//! | `GET /api/sessions` | [`Sessions`] |
+//! | `DELETE /api/sessions/{id or name, percent-encoded}` | [`RevokedSession`] |
+//! | `DELETE /api/sessions` | [`RevokedSessions`] |
+//! | `GET /api/apps` | [`Apps`] |
+//! | `POST /api/apps/approve`, `/deny`, `/revoke` with [`Decide`] | [`DecidedNow`] |
+//! | `GET /api/audit` | [`AuditTrail`] |
+//! | `GET /healthz` | 200 `ok`, or 503 |
+//!
+//! Errors are `{"error": code, "message": what to do}`.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::Body;
+use hyper::{Method, Request, Response, StatusCode};
+
+use crate::access::Access;
+use crate::engine::Engine;
+use crate::store::Store;
+use answer::{Answer, Failure, json};
+
+mod answer;
+mod apps;
+mod sessions;
+mod status;
+mod tokens;
+
+pub use apps::{Apps, AuditTrail, Decide, DecidedApp, DecidedNow};
+pub use sessions::{OpenSession, RevokedSession, RevokedSessions, Sessions};
+pub use status::Status;
+pub use tokens::{CreateToken, CreatedToken, RevokedToken, Tokens};
+
+/// What the admin API speaks for.
+pub struct Admin {
+    /// Apps, sessions and tokens.
+    pub access: Arc<Access>,
+    /// For its counters.
+    pub engine: Engine,
+    /// For its size.
+    pub store: Arc<Store>,
+    /// The owner's DID, on whose behalf new tokens speak.
+    pub owner_did: Option<String>,
+    /// Where the server listens.
+    pub listen: SocketAddr,
+    /// `memory.budget` in bytes.
+    pub memory_budget: usize,
+    /// When the server started.
+    pub started: Instant,
+}
+
+/// Answers one request.
+pub async fn handle<B>(admin: &Admin, request: Request<B>) -> Response<Full<Bytes>>
+where
+    B: Body<Data = Bytes>,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let (head, body) = request.into_parts();
+    let path = head.uri.path();
+    let answer = match (path, &head.method) {
+        ("/api/status", &Method::GET) => status::status(admin).await,
+        ("/api/tokens", &Method::GET) => tokens::list(admin),
+        ("/api/tokens", &Method::POST) => tokens::create(admin, body).await,
+        ("/api/sessions", &Method::GET) => sessions::list(admin),
+        ("/api/sessions", &Method::DELETE) => sessions::revoke_all(admin).await,
+        ("/api/apps", &Method::GET) => apps::list(admin),
+        ("/api/audit", &Method::GET) => apps::audit(admin),
+        ("/healthz", &Method::GET) => health(admin),
+        ("/api/tokens", _) => Err(Failure::method("GET, POST")),
+        ("/api/sessions", _) => Err(Failure::method("GET, DELETE")),
+        ("/api/status" | "/api/apps" | "/api/audit", _) => Err(Failure::method("GET")),
+        _ => match (path.rsplit_once('/'), &head.method) {
+            (Some(("/api/tokens", target)), &Method::DELETE) => tokens::revoke(admin, target).await,
+            (Some(("/api/sessions", target)), &Method::DELETE) => sessions::revoke(admin, target).await,
+            (Some(("/api/tokens" | "/api/sessions", _)), _) => Err(Failure::method("DELETE")),
+            (Some(("/api/apps", verb @ ("approve" | "deny" | "revoke"))), &Method::POST) => {
+                apps::decide(admin, verb, body).await
+            }
+            (Some(("/api/apps", "approve" | "deny" | "revoke")), _) => Err(Failure::method("POST")),
+            _ => Err(Failure::new(
+                StatusCode::NOT_FOUND,
+                "not_found",
+                "there is no such path: the admin API has /api/status, /api/tokens, /api/sessions, /api/apps and /api/audit",
+            )),
+        },
+    };
+    answer.unwrap_or_else(Failure::into_response)
+}
+
+fn health(admin: &Admin) -> Answer {
+    if admin.engine.is_alive() {
+        return Ok(json(StatusCode::OK, &"ok"));
+    }
+    let message = "the engine does not answer in time; the log says more";
+    Err(Failure::new(StatusCode::SERVICE_UNAVAILABLE, "not_alive", message))
+}

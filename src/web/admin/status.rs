@@ -1,0 +1,77 @@
+//! `GET /api/status`: how the server is.
+
+use std::sync::Arc;
+
+use hyper::StatusCode;
+use serde::{Deserialize, Serialize};
+
+use super::Admin;
+use super::answer::{Answer, Failure, json};
+use crate::engine::EngineStatus;
+use crate::store::StoreStats;
+
+/// Answer to `GET /api/status`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// Of the running server.
+    pub version: String,
+    /// Its process.
+    pub pid: u32,
+    /// Seconds since it started.
+    pub uptime_seconds: u64,
+    /// Where it listens.
+    pub listen: String,
+    /// Its stable storage id.
+    pub storage_id: String,
+    /// Shards and journal answer in time.
+    pub alive: bool,
+    /// Memory of the process in bytes, as the system counts it; 0 where it does not say.
+    pub rss_bytes: u64,
+    /// `memory.budget` in bytes.
+    pub memory_budget_bytes: u64,
+    /// The engine's counters; `journal_error` among them.
+    pub engine: EngineStatus,
+    /// The store's size.
+    pub storage: StoreStats,
+}
+
+pub(super) async fn status(admin: &Admin) -> Answer {
+    let store = Arc::clone(&admin.store);
+    // Counting pages reads the disk.
+    let stats = tokio::task::spawn_blocking(move || store.stats()).await;
+    let storage = match stats {
+        Ok(Ok(stats)) => stats,
+        Ok(Err(error)) => return Err(Failure::store(error)),
+        Err(_) => return Err(Failure::store("the server is stopping")),
+    };
+    let status = Status {
+        version: env!("CARGO_PKG_VERSION").into(),
+        pid: std::process::id(),
+        uptime_seconds: admin.started.elapsed().as_secs(),
+        listen: admin.listen.to_string(),
+        storage_id: admin.store.storage_id().to_string(),
+        alive: admin.engine.is_alive(),
+        rss_bytes: rss_bytes().unwrap_or_default(),
+        memory_budget_bytes: admin.memory_budget as u64,
+        engine: admin.engine.status(),
+        storage,
+    };
+    Ok(json(StatusCode::OK, &status))
+}
+
+/// Resident memory of this process, from Linux's `/proc`.
+fn rss_bytes() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    line.split_whitespace().next()?.parse::<u64>().ok()?.checked_mul(1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_process_uses_memory() {
+        assert!(rss_bytes().unwrap() > 100_000);
+    }
+}
