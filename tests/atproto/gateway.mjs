@@ -24,6 +24,11 @@ export class Gateway {
     this.#routes.set(host, target)
   }
 
+  /** All names that it answers for. */
+  get hosts() {
+    return [...this.#routes.keys()]
+  }
+
   /** Serve one JSON value at `path` of `host`, and 404 elsewhere; called again for the same host it adds. */
   serve(host, path, value) {
     const files = this.#routes.get(host)?.files ?? new Map()
