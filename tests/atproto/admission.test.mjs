@@ -187,7 +187,7 @@ describe("apps that the owner approves", () => {
 
   test("with first-use whatever app proves the owner's DID gets in, and nobody else's", async t => {
     const scene = await begin(t, lab, { settings: { GROUNDMIST_SYNC_ACCESS__APPROVE: "first-use" } })
-    refused(await (await notes.signIn(lab.stranger)).post(SYNC, asked()), 403, /./)
+    refused(await (await notes.signIn(lab.stranger)).post(SYNC, asked()), [401, 403], /./)
     admitted(scene, await (await notes.signIn(lab.owner)).post(SYNC, asked()))
   })
 })

@@ -32,7 +32,6 @@ export class App {
       token_endpoint_auth_method: "none",
       dpop_bound_access_tokens: true,
     }
-    let keyset
     if (confidential) {
       app.key = signingKey("ES256")
       app.kid = `${name}-1`
@@ -42,27 +41,28 @@ export class App {
         jwks_uri: `${origin}/jwks.json`,
       })
       lab.gateway.serve(new URL(origin).host, "/jwks.json", { keys: [{ ...app.key.jwk, kid: app.kid, use: "sig", alg: "ES256" }] })
-      keyset = [await JoseKey.fromJWK({ ...app.key.privateJwk, kid: app.kid, alg: "ES256", key_ops: ["sign"] })]
+      app.keyset = [await JoseKey.fromJWK({ ...app.key.privateJwk, kid: app.kid, alg: "ES256", key_ops: ["sign"] })]
     }
     lab.gateway.serve(new URL(origin).host, "/client-metadata.json", metadata)
-    app.sessions = memory()
-    app.oauth = new NodeOAuthClient({
-      clientMetadata: metadata,
-      keyset,
-      stateStore: memory(),
-      sessionStore: app.sessions,
-      plcDirectoryUrl: lab.plc,
-      handleResolver: lab.pds,
-      requestLock: requestLocalLock,
-    })
+    app.metadata = metadata
     return app
   }
 
-  /** The owner of `account` signs in to this app and consents. */
+  /** The owner of `account` signs in to this app on a device of its own, and consents. */
   async signIn(account) {
-    const page = await this.oauth.authorize(account.did, { scope: SCOPE })
-    const { session } = await this.oauth.callback(await signIn(page, account))
-    return new Session(this, session)
+    const store = memory()
+    const client = new NodeOAuthClient({
+      clientMetadata: this.metadata,
+      keyset: this.keyset,
+      stateStore: memory(),
+      sessionStore: store,
+      plcDirectoryUrl: this.lab.plc,
+      handleResolver: this.lab.pds,
+      requestLock: requestLocalLock,
+    })
+    const page = await client.authorize(account.did, { scope: SCOPE })
+    const { session } = await client.callback(await signIn(page, account))
+    return new Session(this, session, store)
   }
 
   /** The app's own word that a request is from it: a signed JWT for `aud`. */
@@ -75,27 +75,30 @@ export class App {
   }
 }
 
-/** One account signed in to one app. */
+/** One account signed in to one app on one device. */
 export class Session {
-  constructor(app, oauth) {
+  #store
+
+  constructor(app, oauth, store) {
     this.app = app
+    this.#store = store
     this.oauth = oauth
     this.did = oauth.did
   }
 
   /** The access token as it is now. */
   get token() {
-    return this.app.sessions.get(this.did).tokenSet.access_token
+    return this.#store.get(this.did).tokenSet.access_token
   }
 
   /** The key that the token is bound to, to make proofs by hand. */
   get key() {
-    return signingKey(this.app.sessions.get(this.did).dpopJwk)
+    return signingKey(this.#store.get(this.did).dpopJwk)
   }
 
   /** Whether the client library still holds the session; it drops it when a server cries `invalid_token`. */
   get kept() {
-    return this.app.sessions.get(this.did) !== undefined
+    return this.#store.get(this.did) !== undefined
   }
 
   async refresh() {
