@@ -58,7 +58,7 @@ export class Gateway {
     const fault = this.#faults.get(host)
     if (fault === "down") return request.socket.destroy()
     if (typeof fault === "function" && fault(request, response) !== false) return
-    if (fault?.delayMs) await new Promise(done => setTimeout(done, fault.delayMs))
+    if (fault?.delayMs) await new Promise(done => setTimeout(done, fault.delayMs).unref())
     const target = this.#routes.get(host)
     if (typeof target === "function") return target(request, response)
     if (!target) return response.writeHead(404).end()

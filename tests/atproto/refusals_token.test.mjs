@@ -121,6 +121,20 @@ describe("an access token that is not the owner's, for this app, by her PDS", ()
       refused(await enter(liar.disown(await liar.mint(change))), 401, REFUSED, what)
   })
 
+  test("is refused to a local program, which any other can pose as, unless the owner allowed and approved it", async t => {
+    const liar = lying(t)
+    const local = { clientId: "http://localhost?redirect_uri=http%3A%2F%2F127.0.0.1%2F&scope=atproto" }
+    const ask = async () => enter(await liar.mint({ claims: { client_id: local.clientId } }))
+    await begin(t, lab, { settings: { GROUNDMIST_SYNC_ACCESS__APPROVE: "first-use" } })
+    refused(await ask(), 403, /^loopback_client$/)
+    const allowing = await begin(t, lab, {
+      settings: { GROUNDMIST_SYNC_ACCESS__APPROVE: "first-use", GROUNDMIST_SYNC_ACCESS__ALLOW_LOOPBACK_CLIENTS: "true" },
+    })
+    refused(await ask(), 403, /^(loopback_client|app_not_approved)$/)
+    await approve(allowing, local)
+    admitted(allowing, await ask())
+  })
+
   test("is not let in by a grant for another namespace", async t => {
     const scene = await approved(t)
     admitted(scene, await enter(owner))
