@@ -52,8 +52,10 @@ export class Server {
   #tokens = []
   port = 0
 
-  constructor(dataDir) {
+  /** With `settings`, environment variables, it is run as an owner runs it; without, as for trying it out (`--dev`). */
+  constructor(dataDir, settings) {
     this.dataDir = dataDir
+    this.settings = settings
   }
 
   async start() {
@@ -66,6 +68,13 @@ export class Server {
       return
     }
     if (!existsSync(BINARY)) throw new Error(`no server at ${BINARY}: run 'cargo build' first`)
+    if (this.settings) {
+      this.port ||= await freePort()
+      const args = ["serve", "--port", String(this.port), "--data-dir", this.dataDir]
+      this.#spawn(BINARY, args, { env: { ...process.env, ...this.settings } })
+      await this.#answers()
+      return
+    }
     this.#spawn(BINARY, ["serve", "--dev", "--port", String(this.port), "--data-dir", this.dataDir])
     const [, port, token] = await this.#line(/ws:\/\/127\.0\.0\.1:(\d+)\/\?token=(\S+)/)
     this.port = Number(port)
@@ -95,19 +104,39 @@ export class Server {
     })
   }
 
+  async #answers() {
+    const child = this.#child
+    const end = Date.now() + START_MS
+    while (!(await fetch(`http://127.0.0.1:${this.port}/healthz`).then(answer => answer.ok, () => false))) {
+      if (child.exitCode !== null) throw new Error(`server exited ${child.exitCode}: ${this.#log}`)
+      if (Date.now() > end) throw new Error(`server not up in ${START_MS} ms: ${this.#log}`)
+      await new Promise(done => setTimeout(done, 20))
+    }
+  }
+
+  /** Run a command against it: `command("apps", "list", "--json")`; what it printed. */
+  command(...args) {
+    return run(BINARY, [...args, "--data-dir", this.dataDir])
+  }
+
+  /** Have the log searched for one more secret at the end. */
+  keepSecret(secret) {
+    this.#tokens.push(secret)
+  }
+
   /** A sync token from the command line, as for a headless device. */
   async token({ name, namespace = NAMESPACE, readOnly = false, expires }) {
     if (REFERENCE) return ""
-    const args = ["token", "create", "--name", name, "--namespace", namespace, "--data-dir", this.dataDir]
+    const args = ["token", "create", "--name", name, "--namespace", namespace]
     if (readOnly) args.push("--read-only")
     if (expires) args.push("--expires", expires)
-    const token = await run(BINARY, args)
+    const token = await this.command(...args)
     this.#tokens.push(token)
     return token
   }
 
   async revoke(name) {
-    await run(BINARY, ["token", "revoke", name, "--data-dir", this.dataDir])
+    await this.command("token", "revoke", name)
   }
 
   url(token) {
@@ -183,11 +212,11 @@ export class Scene {
   #root = mkdtempSync(join(tmpdir(), "groundmist-clients-"))
   #count = 0
 
-  /** Start a server and have everything cleaned up after `test`. */
-  static async begin(test) {
+  /** Start a server, with `settings` if any, and have everything cleaned up after `test`. */
+  static async begin(test, settings) {
     const scene = new Scene()
     test.after(() => scene.#end())
-    scene.server = new Server(join(scene.#root, "server"))
+    scene.server = new Server(join(scene.#root, "server"), settings)
     await scene.server.start()
     return scene
   }
