@@ -11,6 +11,8 @@
 //! - [`http`]: the rules for every request; [`cache`]: what is remembered of the answers.
 //! - [`resolve`]: DIDs and handles; [`auth_server`]: who issues a PDS's tokens; [`client`]: what an app says of itself.
 //! - [`pds`], [`repo`]: calls to the owner's PDS.
+//!
+//! [`verifier`] puts all of it together: who asks is proved, or refused. [`limiter`] counts how often.
 
 pub mod access_token;
 mod address;
@@ -31,15 +33,20 @@ mod json;
 pub mod jwks;
 pub mod jwt;
 pub mod key;
+pub mod limiter;
 mod names;
 pub mod nonce;
 pub mod pds;
+mod prove_dpop;
+mod prove_service;
+mod refusal;
 pub mod replay;
 pub mod repo;
 pub mod resolve;
 pub mod service_auth;
 #[cfg(test)]
 mod testing;
+pub mod verifier;
 pub mod xrpc;
 
 pub use crate::types::{Did, DidMethod, Handle};
@@ -58,7 +65,9 @@ pub use jwks::Jwks;
 pub use key::PublicKey;
 pub use nonce::Nonces;
 pub use pds::{Probe, Relay};
+pub use refusal::Refusal;
 pub use replay::Replay;
 pub use repo::{Hidden, PdsSession, RecordKey};
 pub use resolve::{IdentityOptions, ResolveError, Resolver};
+pub use verifier::{How, Proven, Us, Verifier};
 pub use xrpc::PdsError;
