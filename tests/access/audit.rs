@@ -1,8 +1,10 @@
 //! The trail tells what happened, and survives.
 
 use groundmist_sync::access::{Decision, MAX_AUDIT, UsedToken, What};
+use groundmist_sync::types::DocumentId;
 
 use crate::entering::{CLIENT, app, asks, enter, enters};
+use crate::journal::held_place;
 use crate::*;
 
 #[tokio::test]
@@ -37,13 +39,26 @@ async fn it_tells_what_happened_in_order_also_after_a_restart() {
 }
 
 #[tokio::test]
-async fn what_was_decided_and_its_trail_are_one_commit() {
-    // A power cut right after the answer: everything but the files is lost.
-    let place = Place::new();
+async fn what_happened_and_its_trail_are_one_commit() {
+    let (place, journal) = held_place().await;
+    place.access.decide(&app(CLIENT), Decision::ReadWrite).await.unwrap();
+    assert_eq!(journal.commits(), 1);
+    let mut entering = asks(CLIENT);
+    entering.used = vec![UsedToken { id: "once".into(), expires: now() + 60_000 }];
+    entering.root_doc_url = Some("automerge:".to_owned() + &DocumentId([1; 16]).to_string());
+    enters(&place, entering).await;
+    assert_eq!(journal.commits(), 2, "session, used token, root document and trail");
     place.access.decide(&app(CLIENT), Decision::Denied).await.unwrap();
-    let place = place.restart();
-    assert_eq!(place.access.audit()[0].what, What::Denied);
-    assert_eq!(place.access.grants()[0].decision, Decision::Denied);
+    assert_eq!(journal.commits(), 3, "decision, end of the session and trail");
+    for (kind, rows) in [
+        (RecordKind::Grant, 1),
+        (RecordKind::Session, 0),
+        (RecordKind::UsedToken, 1),
+        (RecordKind::RootDocument, 1),
+        (RecordKind::Audit, 3),
+    ] {
+        assert_eq!(place.store.records(kind).unwrap().len(), rows, "{kind:?}");
+    }
 }
 
 #[tokio::test]
