@@ -14,8 +14,9 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use crate::access::secret::{self, SecretError};
-use crate::access::{Access, AccessError, LOCAL_CLIENT, LOCAL_DID, NewSession};
-use crate::config::{Config, Owner, Secret};
+use crate::access::{Access, AccessError, LOCAL_CLIENT, LOCAL_DID, NewSession, Ownership};
+use crate::atproto::{Http, HttpError, Resolver};
+use crate::config::{Config, Secret};
 use crate::engine::Engine;
 use crate::listen::{self, AdminSocket, ListenError, Plain};
 use crate::store::{Store, StoreError};
@@ -50,6 +51,8 @@ pub enum Error {
     Listen(#[from] ListenError),
     #[error("starting access control failed: {0}")]
     Access(#[from] AccessError),
+    #[error("starting to ask other servers failed: {0}")]
+    Http(#[from] HttpError),
     #[error(transparent)]
     DevNamespace(#[from] NameError),
     #[error("{operation} failed: {source}")]
@@ -97,6 +100,11 @@ async fn serve(
     signals: &mut Signals,
 ) -> Result<(), Error> {
     let access = Access::open(store.clone(), Arc::new(engine.clone()), secret, config.access.clone())?;
+    let identity = config.identity_options();
+    let http = Http::new(&identity.http)?;
+    let resolver = Arc::new(Resolver::new(http, identity.plc_directory));
+    let commit = Arc::new(engine.clone());
+    let ownership = Ownership::open(config.owner.as_ref(), store.clone(), commit, resolver)?;
     let plain = Plain::bind(config.listen.address)?;
     let admin = AdminSocket::bind(&config.admin_socket())?;
     let address = plain.address();
@@ -115,7 +123,7 @@ async fn serve(
         access: access.clone(),
         engine: engine.clone(),
         store,
-        owner_did: config.owner.as_ref().and_then(Owner::did).map(ToString::to_string),
+        ownership,
         listen: address,
         memory_budget: config.memory.budget,
         started: Instant::now(),

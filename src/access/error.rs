@@ -44,6 +44,11 @@ pub enum AccessError {
         /// Ids and namespaces.
         ids: String,
     },
+    /// What the owner's handle led to is not readable any more.
+    #[error(
+        "what the owner's handle led to when it was first asked is damaged in the store: set `owner` to your DID instead of your handle"
+    )]
+    Pin,
     /// The store could not be read.
     #[error("{what} failed: {source}")]
     Read {
@@ -95,7 +100,7 @@ impl AccessError {
             Self::NoApp { .. } | Self::NotFound(_) => "not_found",
             Self::RevokedMeanwhile => "revoked_meanwhile",
             Self::Ambiguous { .. } => "ambiguous_name",
-            Self::Read { .. } | Self::Commit { .. } => "store_failed",
+            Self::Pin | Self::Read { .. } | Self::Commit { .. } => "store_failed",
             Self::Crypto { .. } => "internal",
         }
     }

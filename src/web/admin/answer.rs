@@ -65,7 +65,9 @@ impl From<AccessError> for Failure {
             | AccessError::TooManyApps
             | AccessError::RevokedMeanwhile
             | AccessError::Ambiguous { .. } => StatusCode::CONFLICT,
-            AccessError::Read { .. } | AccessError::Commit { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            AccessError::Pin | AccessError::Read { .. } | AccessError::Commit { .. } => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             AccessError::Crypto { .. } => StatusCode::INTERNAL_SERVER_ERROR,
         };
         Self::new(status, error.code(), error)

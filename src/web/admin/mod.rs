@@ -25,7 +25,7 @@ use http_body_util::Full;
 use hyper::body::Body;
 use hyper::{Method, Request, Response, StatusCode};
 
-use crate::access::Access;
+use crate::access::{Access, Ownership};
 use crate::engine::Engine;
 use crate::store::Store;
 use answer::{Answer, Failure, json};
@@ -49,8 +49,8 @@ pub struct Admin {
     pub engine: Engine,
     /// For its size.
     pub store: Arc<Store>,
-    /// The owner's DID, on whose behalf new tokens speak.
-    pub owner_did: Option<String>,
+    /// Who the owner is, on whose behalf new tokens speak.
+    pub ownership: Arc<Ownership>,
     /// Where the server listens.
     pub listen: SocketAddr,
     /// `memory.budget` in bytes.

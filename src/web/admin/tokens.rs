@@ -64,7 +64,7 @@ where
     let new = NewSession {
         namespace,
         name: wanted.name,
-        did: admin.owner_did.clone().unwrap_or_else(|| LOCAL_DID.into()),
+        did: admin.ownership.did().map_or_else(|_| LOCAL_DID.into(), |did| did.to_string()),
         client_id: LOCAL_CLIENT.into(),
         read_only: wanted.read_only,
         life: wanted.expires_in.map(Duration::from_secs),
