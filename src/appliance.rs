@@ -15,14 +15,14 @@ use tokio::time::timeout;
 
 use crate::access::secret::{self, SecretError};
 use crate::access::{Access, AccessError, LOCAL_CLIENT, LOCAL_DID, NewSession, Ownership};
-use crate::atproto::{Http, HttpError, Resolver};
+use crate::atproto::{Http, HttpError, Resolver, Us, Verifier};
 use crate::config::{Config, Secret};
 use crate::engine::Engine;
 use crate::listen::{self, AdminSocket, ListenError, Plain};
 use crate::store::{Store, StoreError};
 use crate::types::NameError;
 use crate::web::admin::Admin;
-use crate::web::{AdminHttp, Web};
+use crate::web::{AdminHttp, Door, Web};
 
 /// Name of the store inside the data directory.
 pub const STORE_FILE: &str = "groundmist.redb";
@@ -100,11 +100,6 @@ async fn serve(
     signals: &mut Signals,
 ) -> Result<(), Error> {
     let access = Access::open(store.clone(), Arc::new(engine.clone()), secret, config.access.clone())?;
-    let identity = config.identity_options();
-    let http = Http::new(&identity.http)?;
-    let resolver = Arc::new(Resolver::new(http, identity.plc_directory));
-    let commit = Arc::new(engine.clone());
-    let ownership = Ownership::open(config.owner.as_ref(), store.clone(), commit, resolver)?;
     let plain = Plain::bind(config.listen.address)?;
     let admin = AdminSocket::bind(&config.admin_socket())?;
     let address = plain.address();
@@ -117,7 +112,10 @@ async fn serve(
             "fewer connections than limits.connections are served: the limit on open files is too low for them (LimitNOFILE in the systemd unit)"
         );
     }
-    let web = Web::new(engine.clone(), access.clone(), limits, stopping.subscribe());
+    let door = door(config, address.port(), &store, engine)?;
+    let ownership = Arc::clone(&door.owner);
+    let web =
+        Web::new(engine.clone(), access.clone(), door, config.domain.clone(), limits, stopping.subscribe());
     tokio::spawn(listen::accept(plain, web, stopping.subscribe()));
     let api = Admin {
         access: access.clone(),
@@ -154,6 +152,28 @@ async fn serve(
         }
     }
     Ok(())
+}
+
+/// What lets apps in: everything that asks other servers shares one HTTP client and its limits.
+fn door(config: &Config, port: u16, store: &Arc<Store>, engine: &Engine) -> Result<Door, Error> {
+    let us = match &config.domain {
+        Some(domain) => Us::at_domain(domain),
+        None => Us::at_loopback(port),
+    };
+    let us =
+        us.map_err(|source| Error::System { operation: "reading domain", source: io::Error::other(source) })?;
+    let mut nonce_secret = [0; 32];
+    getrandom::fill(&mut nonce_secret).map_err(|source| Error::System {
+        operation: "drawing a secret from the system's random source",
+        source: io::Error::other(source),
+    })?;
+    let identity = config.identity_options();
+    let http = Http::new(&identity.http)?;
+    let resolver = Arc::new(Resolver::new(http.clone(), identity.plc_directory));
+    let commit = Arc::new(engine.clone());
+    let owner = Ownership::open(config.owner.as_ref(), store.clone(), commit, resolver.clone())?;
+    let verifier = Verifier::new(us, http, resolver, config.access.probe, &nonce_secret);
+    Ok(Door::new(verifier, owner, &config.limits))
 }
 
 /// Accepting ends, what waits is committed, sockets close, and the last connection is gone.

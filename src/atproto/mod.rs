@@ -37,7 +37,7 @@ pub mod limiter;
 mod names;
 pub mod nonce;
 pub mod pds;
-mod prove_dpop;
+pub mod prove_dpop;
 mod prove_service;
 mod refusal;
 pub mod replay;

@@ -103,7 +103,9 @@ impl Verifier {
             };
             match token.check(&expected) {
                 Ok(()) => return Ok((pds, server)),
-                Err(AccessTokenError::Issuer | AccessTokenError::Audience) if freshness == Freshness::Cached => {
+                Err(AccessTokenError::Issuer | AccessTokenError::Audience)
+                    if freshness == Freshness::Cached =>
+                {
                     freshness = Freshness::Fresh;
                 }
                 Err(error) => return Err(error.into()),
@@ -182,7 +184,9 @@ impl Verifier {
         for answer in [signature?, payload?] {
             match answer {
                 Probe::Forged => {}
-                Probe::Genuine => return Err(Refusal::Odd("it takes an altered token for a genuine one".into())),
+                Probe::Genuine => {
+                    return Err(Refusal::Odd("it takes an altered token for a genuine one".into()));
+                }
                 Probe::Odd(reason) => return Err(Refusal::Odd(reason)),
             }
         }

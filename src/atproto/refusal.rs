@@ -34,10 +34,14 @@ pub enum Refusal {
     #[error(transparent)]
     Token(#[from] AccessTokenError),
     /// Another account is proved, or claimed.
-    #[error("this is the sync server of another account: an app finds its user's own by her record xyz.groundmist.sync")]
+    #[error(
+        "this is the sync server of another account: an app finds its user's own by her record xyz.groundmist.sync"
+    )]
     NotOwner,
     /// Nothing vouches for the access token. Holds the URL that a `pdsProof` must be for.
-    #[error("nothing here can tell whether this access token is genuine: send \"pdsProof\", a DPoP proof for GET {0}")]
+    #[error(
+        "nothing here can tell whether this access token is genuine: send \"pdsProof\", a DPoP proof for GET {0}"
+    )]
     Unverifiable(String),
     /// The PDS does not know the token.
     #[error("the owner's PDS does not know this access token: refresh the session and try again")]
@@ -103,9 +107,9 @@ impl Refusal {
             Self::Replay(ReplayError::Seen) => "proof_replayed",
             Self::Replay(ReplayError::Full) | Self::TooManyUnproven => "too_many_requests",
             Self::Token(AccessTokenError::Opaque) | Self::Unverifiable(_) => "unverifiable_token",
-            Self::Token(AccessTokenError::Owner) | Self::Service(ServiceAuthError::Owner) | Self::NotOwner => {
-                "not_owner"
-            }
+            Self::Token(AccessTokenError::Owner)
+            | Self::Service(ServiceAuthError::Owner)
+            | Self::NotOwner => "not_owner",
             Self::Token(_) | Self::NotGenuine | Self::PdsRefused(_) => "invalid_access_token",
             Self::UsePdsNonce(_) => "use_pds_nonce",
             Self::Service(_) => "invalid_service_token",
@@ -114,9 +118,12 @@ impl Refusal {
                 "invalid_client_attestation"
             }
             Self::Client(_) => "invalid_client_metadata",
-            Self::Resolve(_) | Self::Document(_) | Self::NoPds | Self::AuthServer(_) | Self::Pds(_) | Self::Odd(_) => {
-                "pds_unreachable"
-            }
+            Self::Resolve(_)
+            | Self::Document(_)
+            | Self::NoPds
+            | Self::AuthServer(_)
+            | Self::Pds(_)
+            | Self::Odd(_) => "pds_unreachable",
         }
     }
 

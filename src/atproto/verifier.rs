@@ -154,13 +154,23 @@ impl Verifier {
     }
 
     /// The owner's document, and where her PDS is.
-    pub(super) async fn pds(&self, owner: &Did, freshness: Freshness) -> Result<(Arc<DidDocument>, Url), Refusal> {
+    pub(super) async fn pds(
+        &self,
+        owner: &Did,
+        freshness: Freshness,
+    ) -> Result<(Arc<DidDocument>, Url), Refusal> {
         let document = self.resolver.document(owner, freshness).await?;
         let pds = document.pds().cloned().ok_or(Refusal::NoPds)?;
         Ok((document, pds))
     }
 
-    pub(super) fn remember(&self, holder: &str, jti: &str, until: Seconds, now: Seconds) -> Result<(), Refusal> {
+    pub(super) fn remember(
+        &self,
+        holder: &str,
+        jti: &str,
+        until: Seconds,
+        now: Seconds,
+    ) -> Result<(), Refusal> {
         let mut proofs = self.proofs.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(proofs.remember(holder, jti, until, now)?)
     }
@@ -168,7 +178,8 @@ impl Verifier {
     /// Asking elsewhere about a token that proves nothing by itself; [`Asking::was_worth_it`] if it did in the end.
     pub(super) fn ask(&self, from: Option<IpAddr>) -> Result<Asking<'_>, Refusal> {
         let place = from.map(place_of);
-        let now = u64::try_from(self.started.elapsed().max(Duration::from_micros(1)).as_micros()).unwrap_or(u64::MAX);
+        let now = u64::try_from(self.started.elapsed().max(Duration::from_micros(1)).as_micros())
+            .unwrap_or(u64::MAX);
         let mut limits = self.unproven();
         if let Some(place) = place {
             limits.0.take(place, now).map_err(|_| Refusal::TooManyUnproven)?;

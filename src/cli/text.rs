@@ -3,25 +3,12 @@
 use std::fmt::Write as _;
 
 use crate::access::is_misleading;
-use crate::types::Millis;
+use crate::types::{Millis, civil};
 
 /// `2026-01-31 08:05 UTC`.
 pub(super) fn date(at: Millis) -> String {
-    let (days, minutes) = (at / 86_400_000, at / 60_000 % 1440);
-    let (year, month, day) = civil(days);
-    format!("{year:04}-{month:02}-{day:02} {:02}:{:02} UTC", minutes / 60, minutes % 60)
-}
-
-/// Days since 1970-01-01 as year, month, day (Gregorian; Hinnant's `civil_from_days`).
-fn civil(days: u64) -> (u64, u64, u64) {
-    let z = days + 719_468;
-    let (era, day_of_era) = (z / 146_097, z % 146_097);
-    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted = (5 * day_of_year + 2) / 153;
-    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
-    let year = era * 400 + year_of_era + u64::from(month <= 2);
-    (year, month, day_of_year - (153 * shifted + 2) / 5 + 1)
+    let (year, month, day, hour, minute, _) = civil(at);
+    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02} UTC")
 }
 
 /// `3 d 4 h`, `5 min`, `12 s`: the two largest units.

@@ -44,6 +44,8 @@ pub struct Config {
     pub data_dir_is_temporary: bool,
     /// Whose server this is; nobody can authenticate as the owner while it is missing.
     pub owner: Option<Owner>,
+    /// Host name that apps reach the server at, by HTTPS. Without it only this machine can.
+    pub domain: Option<String>,
     /// Signs sync tokens; from `secret` or the file named by `secret_file`, at least 16 bytes. Generated when missing.
     pub secret: Option<Secret>,
     /// Sockets.
@@ -113,6 +115,10 @@ pub struct Limits {
     /// Bytes queued for one connection before its documents are only marked as behind.
     /// Default 1 MiB, from 64 KiB to 1 GiB.
     pub outbox_bytes: usize,
+    /// Requests to `/authenticate` a second, from everywhere. Default 1,000, from 1 to 1,000,000.
+    pub authenticate: u64,
+    /// The same a minute from one address (of IPv6: one /64). Default 120, from 1 to 60,000,000.
+    pub authenticate_per_address: u64,
     /// Bytes received from one connection and not yet worked off before its reading pauses; not below
     /// `message_bytes`. Default 64 MiB, from 64 KiB to 2 GiB.
     pub inbox_bytes: usize,

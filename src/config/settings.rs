@@ -17,6 +17,7 @@ use super::{
 use crate::atproto::document::origin;
 use crate::atproto::resolve::public_plc_directory;
 use crate::atproto::{Hosts, HttpError, http};
+use crate::types::{Did, DidMethod};
 
 /// Key of the port that `PORT` and `--port` put in place of the one in `listen.address`.
 pub(super) const PORT: &str = "listen.port";
@@ -64,6 +65,7 @@ fn read(r: &mut Reader, dev: bool) -> Config {
             Ok(owner) => Ok((owner.clone(), owner.as_str().to_owned())),
             Err(fix) => Err(format!("is neither a DID nor a handle: {fix}")),
         }),
+        domain: r.parsed("domain", None, domain),
         secret: secret(r),
         listen: Listen { address: address(r) },
         sync: Sync {
@@ -83,6 +85,8 @@ fn read(r: &mut Reader, dev: bool) -> Config {
             handshake_timeout: r.time("limits.handshake_timeout", 10 * SECOND, SECOND / 10..=300 * SECOND),
             ping_interval: r.time("limits.ping_interval", 30 * SECOND, SECOND / 10..=3600 * SECOND),
             outbox_bytes: r.bytes("limits.outbox_bytes", MIB, 64 * KIB..=GIB),
+            authenticate: r.count("limits.authenticate", 1_000, 1..=1_000_000) as u64,
+            authenticate_per_address: r.count("limits.authenticate_per_address", 120, 1..=60_000_000) as u64,
             inbox_bytes: r.bytes("limits.inbox_bytes", 64 * MIB, 64 * KIB..=2 * GIB),
         },
         storage: Storage {
@@ -174,6 +178,23 @@ fn address(r: &mut Reader) -> SocketAddr {
         r.replace("listen.address", address.to_string(), origin);
     }
     address
+}
+
+/// A host name that certificates and did:web can have: no address, no port.
+fn domain(text: &str) -> Result<(String, String), String> {
+    let name = text.to_ascii_lowercase();
+    let usable = matches!(
+        format!("did:web:{name}").parse::<Did>().map(|did| match did.method() {
+            DidMethod::Web { port, .. } => port.is_none(),
+            DidMethod::Plc => false,
+        }),
+        Ok(true)
+    ) && name.contains('.');
+    if usable {
+        return Ok((name.clone(), name));
+    }
+    Err("is not a host name: write the name alone, such as \"sync.example.org\", without https:// and port"
+        .into())
 }
 
 fn identity(r: &mut Reader, dev: bool) -> Identity {

@@ -2,6 +2,7 @@
 
 use std::fs::{self, Permissions};
 use std::io;
+use std::net::IpAddr;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::os::unix::net::UnixStream as Probe;
 use std::path::{Path, PathBuf};
@@ -61,8 +62,8 @@ impl Drop for AdminSocket {
 impl Accept for AdminSocket {
     type Stream = UnixStream;
 
-    async fn accept(&self) -> io::Result<UnixStream> {
-        Ok(self.listener.accept().await?.0)
+    async fn accept(&self) -> io::Result<(UnixStream, Option<IpAddr>)> {
+        Ok((self.listener.accept().await?.0, None))
     }
 
     fn name(&self) -> String {

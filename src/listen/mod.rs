@@ -4,7 +4,7 @@
 
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -57,18 +57,18 @@ pub enum ListenError {
 
 /// Serves an accepted stream.
 pub trait Serve<S>: Clone + Send + Sync + 'static {
-    /// Until it ends.
-    fn serve(self, stream: S) -> impl Future<Output = ()> + Send + 'static;
+    /// Until it ends. `from` is the address at its other end, if it has one.
+    fn serve(self, stream: S, from: Option<IpAddr>) -> impl Future<Output = ()> + Send + 'static;
 }
 
 /// Something that accepts streams.
 pub trait Accept {
     /// What it accepts.
     type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
-    /// The next stream. Cancel safe.
+    /// The next stream, and from where. Cancel safe.
     /// # Errors
     /// A connection that is gone already, or no room for one.
-    fn accept(&self) -> impl Future<Output = io::Result<Self::Stream>> + Send;
+    fn accept(&self) -> impl Future<Output = io::Result<(Self::Stream, Option<IpAddr>)>> + Send;
     /// What it is, for the log.
     fn name(&self) -> String;
 }
@@ -88,8 +88,8 @@ pub async fn accept<A: Accept, S: Serve<A::Stream>>(
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok(stream) => {
-                tokio::spawn(serve.clone().serve(stream));
+            Ok((stream, from)) => {
+                tokio::spawn(serve.clone().serve(stream, from));
                 pause = *BACK_OFF.start();
                 full = false;
             }
@@ -134,7 +134,7 @@ mod tests {
     struct Count(Arc<AtomicUsize>);
 
     impl<S: Send + 'static> Serve<S> for Count {
-        async fn serve(self, _stream: S) {
+        async fn serve(self, _stream: S, _from: Option<IpAddr>) {
             self.0.fetch_add(1, Ordering::SeqCst);
         }
     }
@@ -148,11 +148,11 @@ mod tests {
     impl Accept for Failing {
         type Stream = tokio::io::DuplexStream;
 
-        async fn accept(&self) -> io::Result<Self::Stream> {
+        async fn accept(&self) -> io::Result<(Self::Stream, Option<IpAddr>)> {
             match self.calls.fetch_add(1, Ordering::SeqCst) {
                 0 => Err(io::ErrorKind::ConnectionAborted.into()),
                 1 | 2 => Err(io::Error::from_raw_os_error(24)), // EMFILE
-                3 => Ok(tokio::io::duplex(1).0),
+                3 => Ok((tokio::io::duplex(1).0, None)),
                 _ => {
                     self.stop.send_replace(true);
                     std::future::pending().await

@@ -1,7 +1,7 @@
 //! Plain TCP on loopback.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
@@ -50,11 +50,11 @@ impl Plain {
 impl Accept for Plain {
     type Stream = TcpStream;
 
-    async fn accept(&self) -> io::Result<TcpStream> {
-        let (stream, _) = self.listener.accept().await?;
+    async fn accept(&self) -> io::Result<(TcpStream, Option<IpAddr>)> {
+        let (stream, peer) = self.listener.accept().await?;
         // Messages are gathered before they are written; waiting for more only delays them.
         stream.set_nodelay(true).map_err(|_| io::Error::from(io::ErrorKind::ConnectionAborted))?;
-        Ok(stream)
+        Ok((stream, Some(peer.ip())))
     }
 
     fn name(&self) -> String {
@@ -77,6 +77,6 @@ mod tests {
         }
         let (connected, accepted) = tokio::join!(TcpStream::connect(first.address()), first.accept());
         connected.unwrap();
-        assert!(accepted.unwrap().nodelay().unwrap());
+        assert!(accepted.unwrap().0.nodelay().unwrap());
     }
 }

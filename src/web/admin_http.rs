@@ -1,6 +1,7 @@
 //! HTTP on the admin socket.
 
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,7 +32,7 @@ impl AdminHttp {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Serve<S> for AdminHttp {
-    async fn serve(self, stream: S) {
+    async fn serve(self, stream: S, _from: Option<IpAddr>) {
         let mut stopping = self.stopping.clone();
         let admin = &*self.admin;
         let service = service_fn(async |request| Ok::<_, Infallible>(admin::handle(admin, request).await));

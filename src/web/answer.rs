@@ -15,8 +15,19 @@ pub fn text(status: StatusCode, text: &'static str) -> Answer {
 
 /// `{"error": code, "message": what to do}`.
 pub fn error(status: StatusCode, code: &str, message: &str) -> Answer {
-    let body = serde_json::json!({ "error": code, "message": message }).to_string();
-    answer(status, "application/json", Bytes::from(body))
+    json(status, &serde_json::json!({ "error": code, "message": message }))
+}
+
+/// Any JSON.
+pub fn json(status: StatusCode, body: &serde_json::Value) -> Answer {
+    answer(status, "application/json", Bytes::from(body.to_string()))
+}
+
+/// No body.
+pub fn empty(status: StatusCode) -> Answer {
+    let mut answer = Response::new(Full::default());
+    *answer.status_mut() = status;
+    answer
 }
 
 /// The same answer with one more header.

@@ -4,6 +4,7 @@
 //! then lives in a task of its own (`socket`).
 
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use hyper::server::conn::http1;
@@ -19,10 +20,14 @@ use crate::listen::{Serve, stopped};
 use half_open::HalfOpen;
 
 pub use admin_http::AdminHttp;
+pub use authenticate::Door;
 
 pub mod admin;
 mod admin_http;
 mod answer;
+mod authenticate;
+mod body;
+mod cors;
 mod frame;
 mod half_open;
 pub mod handshake;
@@ -31,7 +36,9 @@ mod reader;
 mod routes;
 mod send;
 mod socket;
+mod throttle;
 mod token;
+mod well_known;
 
 /// Bytes of a request's head; more is answered with 431.
 const MAX_HEAD_BYTES: usize = 16 * 1024;
@@ -51,6 +58,9 @@ pub struct Web {
 struct Shared {
     engine: Engine,
     access: Arc<Access>,
+    door: Door,
+    /// Where apps reach this server, if the owner said.
+    domain: Option<String>,
     limits: Limits,
     connections: Arc<Semaphore>,
     half_open: Arc<HalfOpen>,
@@ -60,10 +70,19 @@ struct Shared {
 
 impl Web {
     /// `stopping` turns true when connections should come to an end.
-    pub fn new(engine: Engine, access: Arc<Access>, limits: Limits, stopping: watch::Receiver<bool>) -> Self {
+    pub fn new(
+        engine: Engine,
+        access: Arc<Access>,
+        door: Door,
+        domain: Option<String>,
+        limits: Limits,
+        stopping: watch::Receiver<bool>,
+    ) -> Self {
         let shared = Shared {
             engine,
             access,
+            door,
+            domain,
             connections: Arc::new(Semaphore::new(limits.connections)),
             half_open: HalfOpen::new(MAX_HALF_OPEN),
             // Two of the largest: one slow upload does not keep another from its turn.
@@ -76,11 +95,12 @@ impl Web {
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Serve<S> for Web {
     /// Over HTTP until the connection ends or becomes a WebSocket.
-    async fn serve(self, stream: S) {
+    async fn serve(self, stream: S, from: Option<IpAddr>) {
         let place = self.shared.half_open.enter();
         let mut stopping = self.stopping.clone();
         let web = &self;
-        let service = service_fn(async |request| Ok::<_, Infallible>(routes::route(request, web)));
+        let service =
+            service_fn(async |request| Ok::<_, Infallible>(routes::route(request, web, from).await));
         let mut connection = std::pin::pin!(
             http1::Builder::new()
                 .timer(TokioTimer::new())

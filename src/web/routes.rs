@@ -1,5 +1,7 @@
 //! Which path does what for whom.
 
+use std::net::IpAddr;
+
 use hyper::body::Incoming;
 use hyper::header::{
     ALLOW, RETRY_AFTER, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE, WWW_AUTHENTICATE,
@@ -8,17 +10,25 @@ use hyper::{Method, Request, StatusCode};
 use tokio::time::timeout;
 
 use super::answer::{Answer, error, text, with};
+use super::authenticate::{AUTHENTICATE, LXM, authenticate};
 use super::token::{self, SUBPROTOCOL, TokenError};
-use super::{Web, socket};
+use super::{Web, cors, socket, well_known};
 use crate::access::{Lease, Refused};
 
 const HOME: &str = "A groundmist-sync server runs here. Apps connect by WebSocket with a sync token.\n";
 
 /// Answers one request; an accepted upgrade goes on in a task of its own.
-pub fn route(mut request: Request<Incoming>, web: &Web) -> Answer {
+pub async fn route(mut request: Request<Incoming>, web: &Web, from: Option<IpAddr>) -> Answer {
     let path = request.uri().path();
     let upgrade = fastwebsockets::upgrade::is_upgrade_request(&request);
-    if !matches!(path, "/" | "/sync" | "/healthz") {
+    if path == AUTHENTICATE || path.strip_prefix("/xrpc/") == Some(LXM) {
+        return match *request.method() {
+            Method::POST => authenticate(request, web, from).await,
+            Method::OPTIONS => cors::preflight("POST"),
+            _ => cors::open(not_allowed("use POST", "POST, OPTIONS")),
+        };
+    }
+    if !matches!(path, "/" | "/sync" | "/healthz" | "/.well-known/did.json") {
         return error(
             StatusCode::NOT_FOUND,
             "not_found",
@@ -29,16 +39,20 @@ pub fn route(mut request: Request<Incoming>, web: &Web) -> Answer {
     let read = request.method() == Method::GET || (request.method() == Method::HEAD && !sync);
     if !read {
         let allowed = if sync { "GET" } else { "GET, HEAD" };
-        let answer = error(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "use GET");
-        return with(answer, ALLOW, allowed);
+        return not_allowed("use GET", allowed);
     }
     match path {
         _ if sync && upgrade => accept(&mut request, web),
         "/sync" => upgrade_required(),
+        "/.well-known/did.json" => well_known::did_document(web.shared.domain.as_deref()),
         "/healthz" if web.shared.engine.is_alive() => text(StatusCode::OK, "ok\n"),
         "/healthz" => text(StatusCode::SERVICE_UNAVAILABLE, "not ready\n"),
         _ => text(StatusCode::OK, HOME),
     }
+}
+
+fn not_allowed(message: &str, allowed: &'static str) -> Answer {
+    with(error(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message), ALLOW, allowed)
 }
 
 fn upgrade_required() -> Answer {

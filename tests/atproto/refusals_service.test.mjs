@@ -105,7 +105,7 @@ describe("service auth that is not quite right", () => {
     const own = signingKey("ES256")
     const metadata = host => JSON.stringify({
       client_id: `https://${host}/client-metadata.json`, jwks: { keys: [{ ...own.jwk, kid: "1" }] },
-      token_endpoint_auth_method: "private_key_jwt", redirect_uris: [`https://${host}/`],
+      token_endpoint_auth_method: "private_key_jwt", dpop_bound_access_tokens: true, redirect_uris: [`https://${host}/`],
     })
     serve("good", (_, response) => response.end(metadata("good.lab.internal")))
     serve("huge", (_, response) => response.end(`${" ".repeat(20_000_000)}${metadata("huge.lab.internal")}`))

@@ -18,7 +18,7 @@ export const asked = (namespace = NAMESPACE, root = ROOTS[0]) => ({ lexiconAutho
 export async function begin(test, lab, { owner = lab.owner.did, settings = {} } = {}) {
   const scene = await Scene.begin(test, {
     ATPROTO_DID: owner,
-    GROUNDMIST_SYNC_PUBLIC_URL: SYNC,
+    GROUNDMIST_SYNC_DOMAIN: HOST,
     GROUNDMIST_SYNC_IDENTITY__PLC_DIRECTORY: lab.plc,
     GROUNDMIST_SYNC_IDENTITY__CA_FILE: lab.certificate.caFile,
     GROUNDMIST_SYNC_IDENTITY__HOSTS: lab.gateway.hosts.map(host => `${host}=127.0.0.1:${lab.gateway.port}`).join(","),

@@ -1,9 +1,7 @@
 //! Reading requests and writing answers of the admin API.
 
-use std::time::Duration;
-
 use bytes::Bytes;
-use http_body_util::{BodyExt as _, Full, Limited};
+use http_body_util::Full;
 use hyper::body::Body;
 use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use hyper::{Response, StatusCode};
@@ -11,11 +9,7 @@ use serde::Serialize;
 
 use crate::access::AccessError;
 use crate::types::{NameError, Namespace};
-
-/// Largest request body in bytes.
-const MAX_BODY_BYTES: usize = 64 * 1024;
-/// Longest that a body may take to arrive.
-const BODY_TIME: Duration = Duration::from_secs(10);
+use crate::web::body::read_json;
 
 /// A refusal on its way out.
 pub(super) struct Failure {
@@ -74,28 +68,15 @@ impl From<AccessError> for Failure {
     }
 }
 
-/// The request's body, bounded in size and time.
+/// The request's body.
 pub(super) async fn read<T: serde::de::DeserializeOwned, B>(body: B) -> Result<T, Failure>
 where
     B: Body<Data = Bytes>,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let bytes = match tokio::time::timeout(BODY_TIME, Limited::new(body, MAX_BODY_BYTES).collect()).await {
-        Ok(Ok(body)) => body.to_bytes(),
-        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
-            let message = format!("the body is larger than {MAX_BODY_BYTES} bytes");
-            return Err(Failure::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", message));
-        }
-        Ok(Err(_)) | Err(_) => {
-            return Err(Failure::new(
-                StatusCode::REQUEST_TIMEOUT,
-                "no_body",
-                "the body did not arrive: send it again",
-            ));
-        }
-    };
-    serde_json::from_slice(&bytes).map_err(|error| {
-        Failure::new(StatusCode::BAD_REQUEST, "bad_body", format!("the body cannot be used: {error}"))
+    read_json(body).await.map_err(|error| {
+        let (status, code) = error.code();
+        Failure::new(status, code, error)
     })
 }
 

@@ -1,0 +1,38 @@
+//! Dates of the Gregorian calendar, in UTC.
+
+use super::Millis;
+
+/// Year, month, day, hour, minute, second.
+pub type Civil = (u64, u64, u64, u64, u64, u64);
+
+/// A time as the calendar has it (Hinnant's `civil_from_days`).
+pub fn civil(at: Millis) -> Civil {
+    let (days, seconds) = (at / 86_400_000, at / 1000 % 86_400);
+    let z = days + 719_468;
+    let (era, day_of_era) = (z / 146_097, z % 146_097);
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted = (5 * day_of_year + 2) / 153;
+    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
+    let year = era * 400 + year_of_era + u64::from(month <= 2);
+    (year, month, day_of_year - (153 * shifted + 2) / 5 + 1, seconds / 3600, seconds / 60 % 60, seconds % 60)
+}
+
+/// `2026-01-31T08:05:09Z` (RFC 3339).
+pub fn rfc3339(at: Millis) -> String {
+    let (year, month, day, hour, minute, second) = civil(at);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_are_right() {
+        assert_eq!(rfc3339(0), "1970-01-01T00:00:00Z");
+        assert_eq!(rfc3339(951_782_399_999), "2000-02-28T23:59:59Z");
+        assert_eq!(rfc3339(951_782_400_000), "2000-02-29T00:00:00Z");
+        assert_eq!(rfc3339(4_102_444_800_000), "2100-01-01T00:00:00Z");
+    }
+}

@@ -1,0 +1,273 @@
+//! `POST /authenticate` and `POST /xrpc/xyz.groundmist.sync.authenticate`: an app proves itself and gets a sync token.
+
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use hyper::body::Incoming;
+use hyper::header::{
+    AUTHORIZATION, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT, WWW_AUTHENTICATE,
+};
+use hyper::{Request, StatusCode};
+use serde::Deserialize;
+use serde_json::json;
+
+use super::answer::{Answer, error, json as answer, with};
+use super::body::read_json;
+use super::throttle::Throttle;
+use super::{Web, cors};
+use crate::access::Ownership;
+use crate::access::{EnterError, Entering, Proof, UsedToken, now};
+use crate::atproto::prove_dpop::DpopRequest;
+use crate::atproto::{How, Proven, Refusal, Verifier};
+use crate::config::Limits;
+use crate::types::{Millis, Namespace, rfc3339};
+
+/// The path that existing apps send to.
+pub const AUTHENTICATE: &str = "/authenticate";
+/// The lexicon of the same call by XRPC.
+pub const LXM: &str = "xyz.groundmist.sync.authenticate";
+const DPOP: HeaderName = HeaderName::from_static("dpop");
+const DPOP_NONCE: HeaderName = HeaderName::from_static("dpop-nonce");
+/// What a 401 for an access token asks for. Never with `error="invalid_token"`: client libraries take that for the end
+/// of the user's session with her PDS, and delete it.
+const CHALLENGE: &str = "DPoP algs=\"ES256 ES256K\"";
+const CHALLENGE_NONCE: &str = "DPoP algs=\"ES256 ES256K\", error=\"use_dpop_nonce\"";
+/// The log says at most this often that the owner's servers cannot be asked.
+const TROUBLE_EVERY_MS: Millis = 60_000;
+
+/// What lets apps in.
+pub struct Door {
+    /// Proves who asks.
+    pub verifier: Verifier,
+    /// Who the owner is.
+    pub owner: std::sync::Arc<Ownership>,
+    throttle: Throttle,
+    told_trouble: AtomicU64,
+}
+
+impl Door {
+    /// Bounded by `limits.authenticate` and `limits.authenticate_per_address`.
+    pub fn new(verifier: Verifier, owner: std::sync::Arc<Ownership>, limits: &Limits) -> Self {
+        Self { verifier, owner, throttle: Throttle::new(limits), told_trouble: AtomicU64::new(0) }
+    }
+}
+
+/// What an app sends. Unknown members are ignored: newer apps may know more than this server.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Asked {
+    lexicon_authority_domain: String,
+    root_doc_url: Option<String>,
+    #[serde(default)]
+    read_only: bool,
+    name: Option<String>,
+    pds_proof: Option<String>,
+    client_attestation: Option<String>,
+}
+
+/// Lets an app in, or says why not.
+pub async fn authenticate(request: Request<Incoming>, web: &Web, from: Option<IpAddr>) -> Answer {
+    let door = &web.shared.door;
+    if let Err(wait) = door.throttle.enter(from) {
+        let seconds = wait.as_secs() + 1;
+        let message = format!("too many requests: try again in {seconds} s");
+        let mut refusal = error(StatusCode::TOO_MANY_REQUESTS, "too_many_requests", &message);
+        refusal.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+        return cors::open(refusal);
+    }
+    let answer = enter(request, web, from).await.unwrap_or_else(|refusal| refuse(&refusal, door));
+    cors::open(answer)
+}
+
+/// Why there is no token.
+enum Failure {
+    Body(super::body::BodyError),
+    Request(StatusCode, &'static str, String),
+    Unproven(Refusal),
+    Enter(EnterError),
+}
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        Self::Unproven(refusal)
+    }
+}
+
+async fn enter(request: Request<Incoming>, web: &Web, from: Option<IpAddr>) -> Result<Answer, Failure> {
+    let door = &web.shared.door;
+    let (head, body) = request.into_parts();
+    let path = head.uri.path();
+    let credentials = Credentials::of(&head.headers, path == AUTHENTICATE)?;
+    let asked: Asked = read_json(body).await.map_err(Failure::Body)?;
+    let namespace: Namespace =
+        asked.lexicon_authority_domain.parse().map_err(|error: crate::types::NameError| {
+            Failure::Request(StatusCode::BAD_REQUEST, "bad_namespace", error.to_string())
+        })?;
+    let owner = door.owner.did().map_err(|unknown| {
+        tracing::debug!(%unknown, "an app was refused");
+        let message =
+            "this server does not know its owner yet: she finds the reason with `groundmist-sync doctor`";
+        Failure::Request(StatusCode::SERVICE_UNAVAILABLE, "owner_unknown", message.into())
+    })?;
+    let at = now();
+    let proven = match credentials {
+        Credentials::Dpop { token, proof } => {
+            let pds_proof = asked.pds_proof.as_deref();
+            let request = DpopRequest { path, token: &token, proof: &proof, pds_proof, from };
+            door.verifier.dpop(&owner, request, at / 1000).await?
+        }
+        Credentials::Service(token) => {
+            let attestation = asked.client_attestation.as_deref();
+            door.verifier.service(&owner, &token, attestation, LXM, at / 1000).await?
+        }
+    };
+    let Proven { did, client_id, jkt, how, used } = proven;
+    let used = used.into_iter().map(|(id, seconds)| UsedToken { id, expires: seconds.saturating_mul(1000) });
+    let entered = web
+        .shared
+        .access
+        .enter(Entering {
+            did: did.to_string(),
+            client_id,
+            namespace,
+            read_only_wanted: asked.read_only,
+            jkt,
+            name: asked.name,
+            root_doc_url: asked.root_doc_url,
+            address: from,
+            user_agent: head.headers.get(USER_AGENT).and_then(|agent| agent.to_str().ok()).map(str::to_owned),
+            used: used.collect(),
+            how: proof_of(how),
+        })
+        .await
+        .map_err(Failure::Enter)?;
+    tracing::info!(client_id = entered.session.client_id, namespace = %entered.session.namespace, session = %entered.session.id, "an app came in");
+    Ok(answer(
+        StatusCode::OK,
+        &json!({
+            "result": "OK",
+            "token": entered.token,
+            "rootDocUrl": entered.root_doc_url,
+            "expiresAt": rfc3339(entered.session.expires),
+        }),
+    ))
+}
+
+fn proof_of(how: How) -> Proof {
+    match how {
+        How::IssuerKey => Proof::IssuerKey,
+        How::Relay => Proof::Relay,
+        How::Probe => Proof::Probe,
+        How::ServiceAuth => Proof::ServiceAuth,
+    }
+}
+
+/// What a request proves itself with. Secrets: no `Debug`.
+enum Credentials {
+    Dpop { token: String, proof: String },
+    Service(String),
+}
+
+impl Credentials {
+    /// `dpop_too`: access tokens are taken here.
+    fn of(headers: &HeaderMap, dpop_too: bool) -> Result<Self, Failure> {
+        let missing = || {
+            let message = "send \"Authorization: DPoP\" with an access token and a DPoP proof, or \"Authorization: Bearer\" with a service-auth token";
+            Failure::Request(StatusCode::UNAUTHORIZED, "no_credentials", message.into())
+        };
+        let mut values = headers.get_all(AUTHORIZATION).into_iter();
+        let (Some(value), None) = (values.next(), values.next()) else { return Err(missing()) };
+        let (scheme, token) =
+            value.to_str().ok().and_then(|value| value.split_once(' ')).ok_or_else(missing)?;
+        let token = token.trim().to_owned();
+        if scheme.eq_ignore_ascii_case("bearer") {
+            return Ok(Self::Service(token));
+        }
+        if !(scheme.eq_ignore_ascii_case("dpop") && dpop_too) {
+            return Err(missing());
+        }
+        let mut proofs = headers.get_all(DPOP).into_iter();
+        let proof = match (proofs.next().map(HeaderValue::to_str), proofs.next()) {
+            (Some(Ok(proof)), None) => proof.to_owned(),
+            _ => return Err(Refusal::NoProof.into()),
+        };
+        Ok(Self::Dpop { token, proof })
+    }
+}
+
+fn refuse(failure: &Failure, door: &Door) -> Answer {
+    match failure {
+        Failure::Body(wrong) => {
+            let (status, code) = wrong.code();
+            error(status, code, &wrong.to_string())
+        }
+        Failure::Request(status @ StatusCode::UNAUTHORIZED, code, message) => {
+            with(error(*status, code, message), WWW_AUTHENTICATE, CHALLENGE)
+        }
+        Failure::Request(status, code, message) => error(*status, code, message),
+        Failure::Unproven(refusal) => unproven(refusal, door),
+        Failure::Enter(refusal) => not_let_in(refusal),
+    }
+}
+
+fn unproven(refusal: &Refusal, door: &Door) -> Answer {
+    let code = refusal.code();
+    let at = now();
+    if refusal.is_ours() {
+        let told = door.told_trouble.load(Ordering::Relaxed);
+        if at.saturating_sub(told) >= TROUBLE_EVERY_MS {
+            door.told_trouble.store(at, Ordering::Relaxed);
+            tracing::warn!(reason = %refusal, "an app could not be checked, and was refused");
+        }
+        let message =
+            "the servers that know this account cannot be asked now, or answer oddly: try again later";
+        return with(error(StatusCode::SERVICE_UNAVAILABLE, code, message), RETRY_AFTER, "10");
+    }
+    tracing::debug!(reason = code, "an app was refused");
+    let message = refusal.to_string();
+    let mut body = json!({ "error": code, "message": message });
+    match refusal {
+        Refusal::Unverifiable(url) => {
+            body["want"] = "pdsProof".into();
+            body["htm"] = "GET".into();
+            body["htu"] = url.as_str().into();
+        }
+        Refusal::UsePdsNonce(nonce) => body["nonce"] = nonce.as_str().into(),
+        _ => {}
+    }
+    let (status, challenge) = match code {
+        "use_dpop_nonce" => (StatusCode::UNAUTHORIZED, Some(CHALLENGE_NONCE)),
+        "not_owner" | "app_unproven" | "invalid_client_metadata" => (StatusCode::FORBIDDEN, None),
+        "too_many_requests" => (StatusCode::TOO_MANY_REQUESTS, None),
+        _ => (StatusCode::UNAUTHORIZED, Some(CHALLENGE)),
+    };
+    let mut answer = answer(status, &body);
+    if status == StatusCode::TOO_MANY_REQUESTS {
+        answer = with(answer, RETRY_AFTER, "60");
+    }
+    if let Some(challenge) = challenge {
+        answer = with(answer, WWW_AUTHENTICATE, challenge);
+        // Our own text: base64url. Clients keep the newest one, so each refusal brings it.
+        if let Ok(nonce) = HeaderValue::try_from(door.verifier.nonce(at / 1000)) {
+            answer.headers_mut().insert(DPOP_NONCE, nonce);
+        }
+    }
+    answer
+}
+
+fn not_let_in(refusal: &EnterError) -> Answer {
+    let status = match refusal {
+        EnterError::NotApproved(_) | EnterError::Denied(_) | EnterError::Loopback => StatusCode::FORBIDDEN,
+        EnterError::Replayed => StatusCode::UNAUTHORIZED,
+        EnterError::Invalid(_) => StatusCode::BAD_REQUEST,
+        EnterError::TooMany(_) => StatusCode::TOO_MANY_REQUESTS,
+        EnterError::Access(reason) => {
+            tracing::error!(%reason, "an app was proved and approved, but could not be given its token");
+            let message =
+                "the server cannot do this now: try again later; its owner finds the reason in its log";
+            return with(error(StatusCode::SERVICE_UNAVAILABLE, refusal.code(), message), RETRY_AFTER, "10");
+        }
+    };
+    let answer = error(status, refusal.code(), &refusal.to_string());
+    if status == StatusCode::UNAUTHORIZED { with(answer, WWW_AUTHENTICATE, CHALLENGE) } else { answer }
+}

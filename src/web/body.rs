@@ -1,0 +1,56 @@
+//! Takes in a request's body, bounded in size and time.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Limited};
+use hyper::StatusCode;
+use hyper::body::Body;
+use serde::de::DeserializeOwned;
+
+/// Largest body in bytes.
+pub const MAX_BODY_BYTES: usize = 64 * 1024;
+/// Longest that a body may take to arrive.
+const BODY_TIME: Duration = Duration::from_secs(10);
+
+/// Why a body is not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum BodyError {
+    /// Larger than [`MAX_BODY_BYTES`].
+    #[error("the body is larger than {MAX_BODY_BYTES} bytes")]
+    TooLarge,
+    /// Cut off, or too slow.
+    #[error("the body did not arrive: send it again")]
+    Missing,
+    /// Not the JSON that is wanted here.
+    #[error("the body cannot be used: {0}")]
+    Json(serde_json::Error),
+}
+
+impl BodyError {
+    /// Status and `error` code of the answer.
+    pub fn code(&self) -> (StatusCode, &'static str) {
+        match self {
+            Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "body_too_large"),
+            Self::Missing => (StatusCode::REQUEST_TIMEOUT, "no_body"),
+            Self::Json(_) => (StatusCode::BAD_REQUEST, "bad_body"),
+        }
+    }
+}
+
+/// The body as JSON.
+/// # Errors
+/// It is too large, did not come in time, or is something else.
+pub async fn read_json<T: DeserializeOwned, B>(body: B) -> Result<T, BodyError>
+where
+    B: Body<Data = Bytes>,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let whole = tokio::time::timeout(BODY_TIME, Limited::new(body, MAX_BODY_BYTES).collect()).await;
+    let bytes = match whole {
+        Ok(Ok(body)) => body.to_bytes(),
+        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => return Err(BodyError::TooLarge),
+        Ok(Err(_)) | Err(_) => return Err(BodyError::Missing),
+    };
+    serde_json::from_slice(&bytes).map_err(BodyError::Json)
+}
