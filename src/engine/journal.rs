@@ -1,15 +1,16 @@
 //! The journal thread: everything that waits goes into one commit with one fsync, then those who waited are told.
 //! Under load the group grows by itself; when idle one change is one commit.
 
+use std::collections::VecDeque;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
 
 use super::heart::Heart;
+use super::mailbox::{Empty, Receiver, Sender, mailbox};
 use super::shard::Input;
 use super::{lock, now};
 use crate::store::{Op, Store};
@@ -60,7 +61,7 @@ impl Journal {
     /// # Errors
     /// The system has no threads left.
     pub fn start(store: Arc<Store>) -> io::Result<Self> {
-        let (requests, receiver) = channel();
+        let (requests, receiver) = mailbox();
         let state = Arc::new(State::default());
         let journal = Self { requests, state: state.clone() };
         std::thread::Builder::new().name("journal".into()).spawn(move || run(&store, &receiver, &state))?;
@@ -70,7 +71,7 @@ impl Journal {
     /// Have steps committed; `reply` hears of it.
     pub fn commit(&self, ops: Vec<Op>, reply: Reply) {
         if let Err(unsent) = self.requests.send(Request::Commit(ops, reply))
-            && let Request::Commit(_, reply) = unsent.0
+            && let Request::Commit(_, reply) = unsent
         {
             reply.send(Err("the journal has stopped".into()));
         }
@@ -105,15 +106,11 @@ impl Journal {
 
 fn run(store: &Store, requests: &Receiver<Request>, state: &State) {
     let mut settled = false;
+    let mut waiting = VecDeque::new();
     loop {
-        let next = if settled {
-            requests.recv().map_err(|_| RecvTimeoutError::Disconnected)
-        } else {
-            requests.recv_timeout(IDLE)
-        };
-        let first = match next {
-            Ok(first) => first,
-            Err(RecvTimeoutError::Timeout) => {
+        match requests.take(&mut waiting, usize::MAX, (!settled).then_some(IDLE)) {
+            Ok(()) => {}
+            Err(Empty::Timeout) => {
                 // Failing costs only a slower start after a crash; the next commit tells if the disk is at fault.
                 let _ = store.settle();
                 match store.reclaim_if_quick() {
@@ -124,12 +121,12 @@ fn run(store: &Store, requests: &Receiver<Request>, state: &State) {
                 settled = true;
                 continue;
             }
-            Err(RecvTimeoutError::Disconnected) => return,
-        };
+            Err(Empty::Closed) => return,
+        }
         let mut ops = Vec::new();
         let mut parts: Vec<(usize, Reply)> = Vec::new();
         let mut stopping = false;
-        for request in std::iter::once(first).chain(requests.try_iter()) {
+        for request in waiting.drain(..) {
             match request {
                 Request::Commit(more, reply) => {
                     parts.push((more.len(), reply));

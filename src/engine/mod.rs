@@ -8,6 +8,7 @@
 mod connection;
 mod heart;
 mod journal;
+mod mailbox;
 mod outbox;
 mod shard;
 mod worker;
@@ -15,7 +16,6 @@ mod worker;
 use std::collections::HashMap;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -30,6 +30,7 @@ use crate::sync::hub::HubOptions;
 use crate::types::{ConnId, Millis, Namespace, PeerId, StorageId};
 use heart::Heart;
 use journal::{Journal, Reply};
+use mailbox::Sender;
 use outbox::Outbox;
 use shard::{Input, Shard, ShardStats};
 

@@ -1,16 +1,16 @@
 //! A shard's thread: feeds its [`Hub`] and carries out what it wants.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::heart::Heart;
 use super::journal::{Journal, Reply};
+use super::mailbox::{Empty, Receiver, Sender, mailbox};
 use super::now;
 use super::outbox::Outbox;
 use crate::store::Store;
@@ -89,7 +89,7 @@ impl Shard {
         journal: Journal,
         opener: Sender<(Job, Sender<Input>)>,
     ) -> io::Result<Self> {
-        let (input, inputs) = channel();
+        let (input, inputs) = mailbox();
         let (stats, heart) = (Arc::new(ShardStats::default()), Arc::new(Heart::default()));
         let name = format!("shard-{}", options.hub);
         let mut running = Running {
@@ -112,20 +112,13 @@ impl Shard {
 
 impl Running {
     fn run(&mut self, inputs: &Receiver<Input>) {
+        let mut batch = VecDeque::new();
         loop {
-            let first = if self.hub.needs_ticks() {
-                inputs.recv_timeout(TICK)
-            } else {
-                inputs.recv().map_err(|_| RecvTimeoutError::Disconnected)
-            };
-            match first {
-                Ok(first) => {
-                    self.take(first);
-                    inputs.try_iter().take(BATCH).for_each(|input| self.take(input));
-                }
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return,
+            match inputs.take(&mut batch, BATCH, self.hub.needs_ticks().then_some(TICK)) {
+                Ok(()) | Err(Empty::Timeout) => {}
+                Err(Empty::Closed) => return,
             }
+            batch.drain(..).for_each(|input| self.take(input));
             self.hub.tick(now());
             self.commit();
             for job in self.hub.take_jobs() {

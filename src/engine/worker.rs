@@ -1,10 +1,11 @@
 //! The opener's thread: one document at a time, aside from the hot path.
 
+use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
-use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
+use super::mailbox::{Empty, Sender, mailbox};
 use super::shard::Input;
 use crate::store::Store;
 use crate::sync::job::Job;
@@ -17,7 +18,7 @@ const KEEP_OPEN: Duration = Duration::from_secs(5);
 /// # Errors
 /// The system has no threads left.
 pub fn start(store: Arc<Store>) -> io::Result<Sender<(Job, Sender<Input>)>> {
-    let (sender, jobs) = channel::<(Job, Sender<Input>)>();
+    let (sender, jobs) = mailbox::<(Job, Sender<Input>)>();
     std::thread::Builder::new().name("opener".into()).spawn(move || {
         let mut opener = Opener::new(|| {
             let mut salt = [0; 16];
@@ -26,23 +27,19 @@ pub fn start(store: Arc<Store>) -> io::Result<Sender<(Job, Sender<Input>)>> {
             salt
         });
         let mut rested = true;
+        let mut next = VecDeque::new();
         loop {
-            let next = if rested {
-                jobs.recv().map_err(|_| RecvTimeoutError::Disconnected)
-            } else {
-                jobs.recv_timeout(KEEP_OPEN)
-            };
-            match next {
-                Ok((job, shard)) => {
-                    rested = false;
-                    let done = opener.run(job, &*store);
-                    let _ = shard.send(Input::JobDone(Box::new(done)));
-                }
-                Err(RecvTimeoutError::Timeout) => {
+            match jobs.take(&mut next, 1, (!rested).then_some(KEEP_OPEN)) {
+                Ok(()) => rested = false,
+                Err(Empty::Timeout) => {
                     opener.rest();
                     rested = true;
                 }
-                Err(RecvTimeoutError::Disconnected) => return,
+                Err(Empty::Closed) => return,
+            }
+            for (job, shard) in next.drain(..) {
+                let done = opener.run(job, &*store);
+                let _ = shard.send(Input::JobDone(Box::new(done)));
             }
         }
     })?;
