@@ -50,6 +50,12 @@ pub(super) enum Command {
     },
     /// Say how the running server is
     Status,
+    /// Tell apps where this server is, by a record in your own repository
+    ///
+    /// Shows what is there and what will be, asks, and writes the record xyz.groundmist.sync to your PDS. For that it
+    /// needs an app password, which you make in your account's settings: it asks for it, or without a terminal reads it
+    /// from standard input.
+    Publish(Publish),
     /// Look at the configuration
     Config {
         #[command(subcommand)]
@@ -155,6 +161,19 @@ pub(super) enum SessionsCommand {
         #[arg(long)]
         all: bool,
     },
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Publish {
+    /// Name by which apps find this server, such as sync.example.com
+    #[arg(long, value_name = "NAME")]
+    pub(super) host: Option<String>,
+    /// Remove the record instead
+    #[arg(long, conflicts_with = "host")]
+    pub(super) remove: bool,
+    /// Do not ask before writing
+    #[arg(long)]
+    pub(super) yes: bool,
 }
 
 #[derive(Debug, Subcommand)]

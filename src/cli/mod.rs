@@ -7,14 +7,17 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use serde::Serialize;
+use tokio::runtime::{Builder, Runtime};
 
 use crate::config::{Config, ConfigError, Flags, Loaded, Sources};
 use args::{Args, Command, ConfigCommand, SessionsCommand, TokenCommand};
 
+mod account;
 mod admin_client;
 mod apps;
 mod args;
 mod config_check;
+mod publish;
 mod serve;
 mod sessions;
 mod status;
@@ -120,6 +123,7 @@ fn run(args: &Args) -> Result<Exit, CliError> {
             }
         }
         Command::Status => status::run(&load(args, None)?.config, args.json),
+        Command::Publish(wanted) => publish::run(&load(args, None)?.config, wanted, args.json),
         Command::Config { command: ConfigCommand::Check } => config_check::run(load(args, None), args.json),
     }
 }
@@ -133,6 +137,11 @@ fn load(args: &Args, serve: Option<&args::Serve>) -> Result<Loaded, ConfigError>
     };
     let dev = serve.is_some_and(|serve| serve.dev);
     Config::load(&Sources::of_process(args.config.clone(), flags, dev))
+}
+
+/// What commands wait with for other servers, and for ours.
+fn runtime() -> Result<Runtime, CliError> {
+    Builder::new_current_thread().enable_all().build().map_err(|error| CliError::failed("internal", error))
 }
 
 /// Writes a result; a reader that has gone away is not an error.
