@@ -7,7 +7,7 @@ use clap::{Parser, Subcommand};
 const AFTER_HELP: &str = "\
 Exit codes:
   0   done
-  1   it failed, or status found the server in trouble
+  1   it failed, or status or doctor found something that does not work
   2   the command line is not understood
   69  the command needs the running server and there is none
   78  the configuration has to be put right";
@@ -56,6 +56,8 @@ pub(super) enum Command {
     /// needs an app password, which you make in your account's settings: it asks for it, or without a terminal reads it
     /// from standard input.
     Publish(Publish),
+    /// Look at everything that has to be right, and say how to mend what is not
+    Doctor(Doctor),
     /// Look at the configuration
     Config {
         #[command(subcommand)]
@@ -174,6 +176,13 @@ pub(super) struct Publish {
     /// Do not ask before writing
     #[arg(long)]
     pub(super) yes: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Doctor {
+    /// Name by which apps are to find this server, such as sync.example.com
+    #[arg(long, value_name = "NAME")]
+    pub(super) host: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]

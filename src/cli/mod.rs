@@ -17,6 +17,7 @@ mod admin_client;
 mod apps;
 mod args;
 mod config_check;
+mod doctor;
 mod publish;
 mod serve;
 mod sessions;
@@ -30,7 +31,7 @@ mod token;
 pub enum Exit {
     /// Done.
     Success = 0,
-    /// It failed; or `status` found the server in trouble.
+    /// It failed; or `status` found the server in trouble, or `doctor` anything that does not work.
     Failure = 1,
     /// The command line is not understood.
     Usage = 2,
@@ -124,6 +125,7 @@ fn run(args: &Args) -> Result<Exit, CliError> {
         }
         Command::Status => status::run(&load(args, None)?.config, args.json),
         Command::Publish(wanted) => publish::run(&load(args, None)?.config, wanted, args.json),
+        Command::Doctor(wanted) => doctor::run(load(args, None), wanted, args.json),
         Command::Config { command: ConfigCommand::Check } => config_check::run(load(args, None), args.json),
     }
 }
