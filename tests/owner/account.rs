@@ -126,8 +126,8 @@ impl Account {
         ]
     }
 
-    /// Runs a command with `owner` in its configuration and `input` on its standard input.
-    pub fn run(&self, owner: &str, arguments: &[&str], input: &str) -> Ran {
+    /// A command with `owner` in its configuration.
+    pub fn command(&self, owner: &str, arguments: &[&str]) -> Command {
         let mut command = Command::new(BINARY);
         command.args(arguments).arg("--data-dir").arg(self.dir.path()).env_clear();
         for (name, value) in self.settings() {
@@ -136,8 +136,18 @@ impl Account {
         if !owner.is_empty() {
             command.env("GROUNDMIST_SYNC_OWNER", owner);
         }
-        let mut child =
-            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        command
+    }
+
+    /// Runs such a command with `input` on its standard input.
+    pub fn run(&self, owner: &str, arguments: &[&str], input: &str) -> Ran {
+        let mut child = self
+            .command(owner, arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
         // A command that does not want it may have closed it.
         let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
         Ran(child.wait_with_output().unwrap())
@@ -148,6 +158,17 @@ impl Account {
         let end = format!(".{name}");
         self.world.lines().iter().filter(|line| line.split('?').next().unwrap().ends_with(&end)).count()
     }
+}
+
+/// The same command on a terminal of its own.
+pub fn on_terminal(command: &Command) -> Command {
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    let line: Vec<String> = words.map(|word| format!("'{}'", word.to_str().unwrap())).collect();
+    let mut script = Command::new("script");
+    script.args(["--quiet", "--return", "--command", &line.join(" "), "/dev/null"]).env_clear();
+    script.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    script.env("PATH", std::env::var_os("PATH").unwrap());
+    script
 }
 
 /// What a command did.
