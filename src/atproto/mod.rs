@@ -10,7 +10,7 @@
 //!
 //! - [`http`]: the rules for every request; [`cache`]: what is remembered of the answers.
 //! - [`resolve`]: DIDs and handles; [`auth_server`]: who issues a PDS's tokens; [`client`]: what an app says of itself.
-//! - [`pds`], [`repo`]: calls to the owner's PDS.
+//! - [`pds`], [`repo`]: calls to the owner's PDS; [`declaration`]: the record there that names her server.
 //!
 //! [`verifier`] puts all of it together: who asks is proved, or refused. [`limiter`] counts how often.
 
@@ -22,6 +22,7 @@ pub mod cache;
 pub mod client;
 pub mod client_id;
 pub mod client_metadata;
+pub mod declaration;
 mod dns;
 pub mod document;
 pub mod dpop;

@@ -2,8 +2,10 @@
 //!
 //! Both only ever ask `com.atproto.server.getSession` of the PDS that the owner's DID document names.
 
+use std::time::SystemTime;
+
 use reqwest::StatusCode;
-use reqwest::header::HeaderName;
+use reqwest::header::{DATE, HeaderName};
 use url::Url;
 
 use super::http::Http;
@@ -97,4 +99,14 @@ pub async fn describe_server(http: &Http, pds: &Url) -> Result<Did, PdsError> {
     let said =
         xrpc::send(http, xrpc::query(pds, "com.atproto.server.describeServer", &[])).await?.success()?;
     said.text("did")?.parse().map_err(|_| said.odd("its did is not a DID".into()))
+}
+
+/// What time it is at the PDS, by the `Date` header of an answer; `None` if it has none that is understood.
+///
+/// # Errors
+/// The PDS gave no whole answer.
+pub async fn server_time(http: &Http, pds: &Url) -> Result<Option<SystemTime>, PdsError> {
+    let said = xrpc::send(http, xrpc::query(pds, "com.atproto.server.describeServer", &[])).await?;
+    let date = said.headers.get(DATE).and_then(|date| date.to_str().ok());
+    Ok(date.and_then(|date| httpdate::parse_http_date(date).ok()))
 }

@@ -13,7 +13,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
-use super::CliError;
+use super::{CliError, runtime};
 use crate::config::Config;
 
 /// Longest wait for an answer: a commit on a slow disk, with room.
@@ -39,12 +39,9 @@ pub(super) fn call<T: DeserializeOwned>(
         .header(CONTENT_TYPE, "application/json")
         .body(Full::new(Bytes::from(body)))
         .map_err(|error| CliError::failed("internal", error))?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| CliError::failed("internal", error))?;
     let socket = config.admin_socket();
-    let answer = runtime.block_on(async { tokio::time::timeout(PATIENCE, exchange(&socket, request)).await });
+    let answer =
+        runtime()?.block_on(async { tokio::time::timeout(PATIENCE, exchange(&socket, request)).await });
     let (ok, bytes) = answer.unwrap_or_else(|_| {
         let waited = PATIENCE.as_secs();
         Err(CliError::failed(

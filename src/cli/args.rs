@@ -7,7 +7,7 @@ use clap::{Parser, Subcommand};
 const AFTER_HELP: &str = "\
 Exit codes:
   0   done
-  1   it failed, or status found the server in trouble
+  1   it failed, or status or doctor found something that does not work
   2   the command line is not understood
   69  the command needs the running server and there is none
   78  the configuration has to be put right";
@@ -50,6 +50,14 @@ pub(super) enum Command {
     },
     /// Say how the running server is
     Status,
+    /// Tell apps where this server is, by a record in your own repository
+    ///
+    /// Shows what is there and what will be, asks, and writes the record xyz.groundmist.sync to your PDS. For that it
+    /// needs an app password, which you make in your account's settings: it asks for it, or without a terminal reads it
+    /// from standard input.
+    Publish(Publish),
+    /// Look at everything that has to be right, and say how to mend what is not
+    Doctor(Doctor),
     /// Look at the configuration
     Config {
         #[command(subcommand)]
@@ -155,6 +163,26 @@ pub(super) enum SessionsCommand {
         #[arg(long)]
         all: bool,
     },
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Publish {
+    /// Name by which apps find this server, such as sync.example.com [default: domain]
+    #[arg(long, value_name = "NAME")]
+    pub(super) host: Option<String>,
+    /// Remove the record instead
+    #[arg(long, conflicts_with = "host")]
+    pub(super) remove: bool,
+    /// Do not ask before writing
+    #[arg(long)]
+    pub(super) yes: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Doctor {
+    /// Name by which apps are to find this server, such as sync.example.com [default: domain]
+    #[arg(long, value_name = "NAME")]
+    pub(super) host: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]

@@ -7,14 +7,18 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use serde::Serialize;
+use tokio::runtime::{Builder, Runtime};
 
 use crate::config::{Config, ConfigError, Flags, Loaded, Sources};
 use args::{Args, Command, ConfigCommand, SessionsCommand, TokenCommand};
 
+mod account;
 mod admin_client;
 mod apps;
 mod args;
 mod config_check;
+mod doctor;
+mod publish;
 mod serve;
 mod sessions;
 mod status;
@@ -27,7 +31,7 @@ mod token;
 pub enum Exit {
     /// Done.
     Success = 0,
-    /// It failed; or `status` found the server in trouble.
+    /// It failed; or `status` found the server in trouble, or `doctor` anything that does not work.
     Failure = 1,
     /// The command line is not understood.
     Usage = 2,
@@ -120,6 +124,8 @@ fn run(args: &Args) -> Result<Exit, CliError> {
             }
         }
         Command::Status => status::run(&load(args, None)?.config, args.json),
+        Command::Publish(wanted) => publish::run(&load(args, None)?.config, wanted, args.json),
+        Command::Doctor(wanted) => doctor::run(load(args, None), wanted, args.json),
         Command::Config { command: ConfigCommand::Check } => config_check::run(load(args, None), args.json),
     }
 }
@@ -133,6 +139,11 @@ fn load(args: &Args, serve: Option<&args::Serve>) -> Result<Loaded, ConfigError>
     };
     let dev = serve.is_some_and(|serve| serve.dev);
     Config::load(&Sources::of_process(args.config.clone(), flags, dev))
+}
+
+/// What commands wait with for other servers, and for ours.
+fn runtime() -> Result<Runtime, CliError> {
+    Builder::new_current_thread().enable_all().build().map_err(|error| CliError::failed("internal", error))
 }
 
 /// Writes a result; a reader that has gone away is not an error.

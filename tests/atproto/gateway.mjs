@@ -24,6 +24,10 @@ export class Gateway {
     this.#routes.set(host, target)
   }
 
+  routeOf(host) {
+    return this.#routes.get(host)
+  }
+
   /** All names that it answers for. */
   get hosts() {
     return [...this.#routes.keys()]

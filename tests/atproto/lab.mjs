@@ -71,6 +71,15 @@ export class Lab {
     this.webOwner = await createWebAccount(this.pds, this.gateway, "wanda")
   }
 
+  /** How a server is told, by its environment, to ask this PLC directory and to find all names here. */
+  get settings() {
+    return {
+      GROUNDMIST_SYNC_IDENTITY__PLC_DIRECTORY: this.plc,
+      GROUNDMIST_SYNC_IDENTITY__CA_FILE: this.certificate.caFile,
+      GROUNDMIST_SYNC_IDENTITY__HOSTS: this.gateway.hosts.map(host => `${host}=127.0.0.1:${this.gateway.port}`).join(","),
+    }
+  }
+
   /** Start one of our scripts under this Node; the port that it prints. */
   #run(script, env) {
     const child = spawn(process.execPath, ["--import", here("names.mjs").href, here(script).pathname], {

@@ -19,9 +19,7 @@ export async function begin(test, lab, { owner = lab.owner.did, settings = {} } 
   const scene = await Scene.begin(test, {
     ATPROTO_DID: owner,
     GROUNDMIST_SYNC_DOMAIN: HOST,
-    GROUNDMIST_SYNC_IDENTITY__PLC_DIRECTORY: lab.plc,
-    GROUNDMIST_SYNC_IDENTITY__CA_FILE: lab.certificate.caFile,
-    GROUNDMIST_SYNC_IDENTITY__HOSTS: lab.gateway.hosts.map(host => `${host}=127.0.0.1:${lab.gateway.port}`).join(","),
+    ...lab.settings,
     ...settings,
   })
   lab.gateway.route(HOST, scene.server.port)

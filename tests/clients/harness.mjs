@@ -9,7 +9,8 @@ import { fileURLToPath } from "node:url"
 
 const here = dirname(fileURLToPath(import.meta.url))
 const debug = resolve(here, "../../target/debug")
-const BINARY = process.env.GROUNDMIST_SYNC ?? join(debug, "groundmist-sync")
+/** The program under test. */
+export const BINARY = process.env.GROUNDMIST_SYNC ?? join(debug, "groundmist-sync")
 const SAMOD_PEER = process.env.SAMOD_PEER ?? join(debug, "samod_peer")
 /**
  * A directory where `@automerge/automerge-repo-sync-server` is installed: the scenarios that any

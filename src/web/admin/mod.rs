@@ -11,6 +11,7 @@
 //! | `DELETE /api/sessions` | [`RevokedSessions`] |
 //! | `GET /api/apps` | [`Apps`] |
 //! | `POST /api/apps/approve`, `/deny`, `/revoke` with [`Decide`] | [`DecidedNow`] |
+//! | `GET /api/owner` | [`OwnerNow`] |
 //! | `GET /api/audit` | [`AuditTrail`] |
 //! | `GET /healthz` | 200 `ok`, or 503 |
 //!
@@ -32,11 +33,13 @@ use answer::{Answer, Failure, json};
 
 mod answer;
 mod apps;
+mod owner;
 mod sessions;
 mod status;
 mod tokens;
 
 pub use apps::{Apps, AuditTrail, Decide, DecidedApp, DecidedNow};
+pub use owner::OwnerNow;
 pub use sessions::{OpenSession, RevokedSession, RevokedSessions, Sessions};
 pub use status::Status;
 pub use tokens::{CreateToken, CreatedToken, RevokedToken, Tokens};
@@ -74,11 +77,12 @@ where
         ("/api/sessions", &Method::GET) => sessions::list(admin),
         ("/api/sessions", &Method::DELETE) => sessions::revoke_all(admin).await,
         ("/api/apps", &Method::GET) => apps::list(admin),
+        ("/api/owner", &Method::GET) => owner::owner(admin),
         ("/api/audit", &Method::GET) => apps::audit(admin),
         ("/healthz", &Method::GET) => health(admin),
         ("/api/tokens", _) => Err(Failure::method("GET, POST")),
         ("/api/sessions", _) => Err(Failure::method("GET, DELETE")),
-        ("/api/status" | "/api/apps" | "/api/audit", _) => Err(Failure::method("GET")),
+        ("/api/status" | "/api/apps" | "/api/owner" | "/api/audit", _) => Err(Failure::method("GET")),
         _ => match (path.rsplit_once('/'), &head.method) {
             (Some(("/api/tokens", target)), &Method::DELETE) => tokens::revoke(admin, target).await,
             (Some(("/api/sessions", target)), &Method::DELETE) => sessions::revoke(admin, target).await,
@@ -90,7 +94,7 @@ where
             _ => Err(Failure::new(
                 StatusCode::NOT_FOUND,
                 "not_found",
-                "there is no such path: the admin API has /api/status, /api/tokens, /api/sessions, /api/apps and /api/audit",
+                "there is no such path: the admin API has /api/status, /api/tokens, /api/sessions, /api/apps, /api/owner and /api/audit",
             )),
         },
     };
