@@ -113,6 +113,11 @@ async fn serve(
         );
     }
     let door = door(config, address.port(), &store, engine)?;
+    access
+        .sessions()
+        .into_iter()
+        .filter_map(|(session, _)| session.jkt)
+        .for_each(|jkt| door.verifier.know(jkt));
     let ownership = Arc::clone(&door.owner);
     let web =
         Web::new(engine.clone(), access.clone(), door, config.domain.clone(), limits, stopping.subscribe());

@@ -17,11 +17,12 @@ use groundmist_sync::store::{Op, RecordKind, Store};
 use serde_json::Value;
 
 const CLIENT: &str = "https://app.example/with/a/rather/long/path/to/its/client-metadata.json?v=1";
+const OWNER: &str = "did:plc:ewvi7nxzyoun6zhxrhs64oiz";
 const OTHER: &str = "https://other.example/client-metadata.json";
 
 fn asks(client_id: &str, namespace: &str) -> Entering {
     Entering {
-        did: "did:plc:owner".into(),
+        did: OWNER.into(),
         client_id: client_id.into(),
         namespace: namespace.parse().unwrap(),
         read_only_wanted: false,
@@ -52,7 +53,7 @@ fn filled<T>(fill: impl AsyncFnOnce(&Arc<Access>, &Arc<Store>) -> T) -> (tempfil
         made
     });
     drop(runtime);
-    let server = Start::default().data_dir(&data).run();
+    let server = Start::default().data_dir(&data).set("OWNER", OWNER).run();
     (dir, server, made)
 }
 
@@ -161,7 +162,7 @@ fn strangers_cannot_write_on_the_owners_terminal() {
             number: 1,
             client_id: "https://evil.example/\u{1b}[2J\u{202e}moc.doog".into(),
             namespace: "xyz.example".parse().unwrap(),
-            did: "did:plc:owner".into(),
+            did: OWNER.into(),
             read_only: false,
             how: Proof::Probe,
             first_asked: 1,
@@ -245,4 +246,24 @@ fn all_sessions_are_revoked_and_approved_apps_stay_approved() {
     assert!(done(&server, &["sessions", "list"]).contains("Nobody has a session"));
     assert_eq!(answer(&server, &["apps", "list"])["apps"][0]["decision"], "read_write");
     assert_eq!(fails(&server, &["sessions", "revoke", "nobody"]), "not_found");
+}
+
+#[test]
+fn what_came_in_for_another_owner_is_out() {
+    let (_dir, mut server, token) = filled(async |access, _| {
+        approve(access, CLIENT, "xyz.example").await;
+        access.enter(asks(CLIENT, "xyz.example")).await.unwrap().token
+    });
+    drop(Peer::join_with(&server, &token, "app").unwrap());
+    let data = server.data_dir.clone();
+    server.terminate();
+    for owner in [Some("did:web:somebody.example"), None] {
+        let start = owner.map_or_else(Start::default, |owner| Start::default().set("OWNER", owner));
+        let server = start.data_dir(&data).run();
+        let refused = Peer::join_with(&server, &token, "app").err().unwrap();
+        assert_eq!(refused.status, 401, "{}", refused.answer);
+        assert!(refused.answer.contains("token_revoked"), "{}", refused.answer);
+        let device = server.new_token("device", "xyz.example", &[]);
+        drop(Peer::join_with(&server, &device, "device").unwrap());
+    }
 }

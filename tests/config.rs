@@ -76,6 +76,8 @@ fn defaults_alone_are_a_server_on_loopback() {
     assert!(config.limits.documents >= 10_000);
     assert_eq!(config.access.token_life, Duration::from_secs(30 * 86_400));
     assert_eq!(config.access.approve, Approve::Ask);
+    assert_eq!((config.limits.authenticate, config.limits.authenticate_per_address), (1_000, 120));
+    assert!(config.domain.is_none());
     assert!(config.access.probe && !config.access.allow_loopback_clients);
     assert!(loaded.settings.iter().all(|row| ["default", "not set"].contains(&row.origin.as_str())));
     let engine = config.engine_options();
@@ -83,6 +85,16 @@ fn defaults_alone_are_a_server_on_loopback() {
     assert_eq!((engine.request_timeout_ms, engine.compact_grace_ms), (10_000, 3_600_000));
     assert_eq!(engine.inbox_bytes, 2 * config.limits.message_bytes);
     assert_eq!(config.store_options().cache_bytes, 8 << 20);
+}
+
+#[test]
+fn where_apps_come_and_how_often() {
+    let place = Place::new()
+        .file("domain = \"Sync.Example.org\"\n[limits]\nauthenticate = 7\n")
+        .env(&[("GROUNDMIST_SYNC_LIMITS__AUTHENTICATE_PER_ADDRESS", "9")]);
+    let config = place.config();
+    assert_eq!(config.domain.as_deref(), Some("sync.example.org"));
+    assert_eq!((config.limits.authenticate, config.limits.authenticate_per_address), (7, 9));
 }
 
 #[test]
@@ -203,6 +215,13 @@ fn every_kind_of_wrong_value_is_refused() {
         ("[sync]\nannounce = \"maybe\"", "write true or false"),
         ("[limits]\ninbox_bytes = \"1 MiB\"", "less than limits.message_bytes"),
         ("limits = 5", "no such setting"),
+        ("[limits]\nauthenticate = 0", "must be from 1"),
+        ("[limits]\nauthenticate_per_address = 0", "must be from 1"),
+        ("domain = \"https://sync.example\"", "not a host name"),
+        ("domain = \"sync.example:8443\"", "not a host name"),
+        ("domain = \"sync.example/\"", "not a host name"),
+        ("domain = \"192.168.1.5\"", "not a host name"),
+        ("domain = \"localhost\"", "not a host name"),
         ("[identity]\nplc_directory = \"plc.example\"", "not an https: URL"),
         ("[identity]\nplc_directory = \"http://localhost:2582\"", "only with --dev"),
         ("[identity]\nplc_directory = \"https://plc.example/path\"", "without a path"),

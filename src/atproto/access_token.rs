@@ -24,7 +24,9 @@ const THUMBPRINT_CHARS: usize = 43;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum AccessTokenError {
     /// Only its issuer can read it.
-    #[error("the access token is opaque: it does not say whose it is, so only its issuer could")]
+    #[error(
+        "the access token is opaque: only its issuer can say whose it is. Send a service-auth token with \"clientAttestation\" instead, or send the user to /connect"
+    )]
     Opaque,
     /// It is a JWT, but no usable one.
     #[error("the access token cannot be used: {0}")]

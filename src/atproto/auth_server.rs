@@ -87,54 +87,54 @@ impl AuthServers {
     /// # Errors
     /// Something cannot be had now, contradicts itself, or is refused.
     pub async fn of_pds(&self, pds: &Url, freshness: Freshness) -> Result<Arc<AuthServer>, AuthServerError> {
-        self.known.get(pds, freshness, self.discover(pds)).await
+        self.known.get(pds, freshness, discover(self.http.clone(), pds.clone())).await
     }
+}
 
-    async fn discover(&self, pds: &Url) -> Result<Arc<AuthServer>, AuthServerError> {
-        let pds_did = describe_server(&self.http, pds).await?;
-        let resource = self.well_known(pds, "oauth-protected-resource").await?;
-        let issuer = issuer_of(pds, &resource)?;
-        let metadata = self.well_known(&issuer, "oauth-authorization-server").await?;
-        let issuer_text = issuer.origin().ascii_serialization();
-        if member(&metadata, "issuer") != Some(&issuer_text) {
-            return Err(refused(&issuer, "its issuer is not the address that it was asked at"));
+async fn discover(http: Http, pds: Url) -> Result<Arc<AuthServer>, AuthServerError> {
+    let pds_did = describe_server(&http, &pds).await?;
+    let resource = well_known(&http, &pds, "oauth-protected-resource").await?;
+    let issuer = issuer_of(&pds, &resource)?;
+    let metadata = well_known(&http, &issuer, "oauth-authorization-server").await?;
+    let issuer_text = issuer.origin().ascii_serialization();
+    if member(&metadata, "issuer") != Some(&issuer_text) {
+        return Err(refused(&issuer, "its issuer is not the address that it was asked at"));
+    }
+    let endpoint = |name: &str| match metadata.get(name) {
+        None => Ok(None),
+        Some(text) => {
+            let url = text.as_str().and_then(|text| Url::parse(text).ok());
+            url.map(Some).ok_or_else(|| refused(&issuer, &format!("its {name} is not a URL")))
         }
-        let endpoint = |name: &str| match metadata.get(name) {
-            None => Ok(None),
-            Some(text) => {
-                let url = text.as_str().and_then(|text| Url::parse(text).ok());
-                url.map(Some).ok_or_else(|| refused(&issuer, &format!("its {name} is not a URL")))
-            }
-        };
-        let jwks = match endpoint("jwks_uri")? {
-            None => Jwks::none(),
-            Some(url) => {
-                let bytes = self.http.get(Kind::Identity, &url, MAX_JWKS_BYTES).await;
-                let bytes = bytes.map_err(|source| fetch(&issuer, source))?;
-                Jwks::parse(&bytes)
-                    .map_err(|source| AuthServerError::Keys { issuer: issuer_text.clone(), source })?
-            }
-        };
-        Ok(Arc::new(AuthServer {
-            pds_did,
-            jwks,
-            authorization_endpoint: endpoint("authorization_endpoint")?,
-            token_endpoint: endpoint("token_endpoint")?,
-            pushed_authorization_request_endpoint: endpoint("pushed_authorization_request_endpoint")?,
-            revocation_endpoint: endpoint("revocation_endpoint")?,
-            issuer: issuer_text,
-        }))
-    }
+    };
+    let jwks = match endpoint("jwks_uri")? {
+        None => Jwks::none(),
+        Some(url) => {
+            let bytes = http.get(Kind::Identity, &url, MAX_JWKS_BYTES).await;
+            let bytes = bytes.map_err(|source| fetch(&issuer, source))?;
+            Jwks::parse(&bytes)
+                .map_err(|source| AuthServerError::Keys { issuer: issuer_text.clone(), source })?
+        }
+    };
+    Ok(Arc::new(AuthServer {
+        pds_did,
+        jwks,
+        authorization_endpoint: endpoint("authorization_endpoint")?,
+        token_endpoint: endpoint("token_endpoint")?,
+        pushed_authorization_request_endpoint: endpoint("pushed_authorization_request_endpoint")?,
+        revocation_endpoint: endpoint("revocation_endpoint")?,
+        issuer: issuer_text,
+    }))
+}
 
-    async fn well_known(&self, server: &Url, name: &str) -> Result<Map<String, Value>, AuthServerError> {
-        let mut url = server.clone();
-        url.set_path(&format!("/.well-known/{name}"));
-        let bytes = self.http.get(Kind::Identity, &url, MAX_METADATA_BYTES).await;
-        let bytes = bytes.map_err(|source| fetch(server, source))?;
-        json::object(&bytes).ok_or_else(|| {
-            refused(server, &format!("{name} is not a JSON object in which each name occurs once"))
-        })
-    }
+async fn well_known(http: &Http, server: &Url, name: &str) -> Result<Map<String, Value>, AuthServerError> {
+    let mut url = server.clone();
+    url.set_path(&format!("/.well-known/{name}"));
+    let bytes = http.get(Kind::Identity, &url, MAX_METADATA_BYTES).await;
+    let bytes = bytes.map_err(|source| fetch(server, source))?;
+    json::object(&bytes).ok_or_else(|| {
+        refused(server, &format!("{name} is not a JSON object in which each name occurs once"))
+    })
 }
 
 /// The one authorization server that the metadata of this very PDS names.

@@ -33,56 +33,59 @@ pub(super) struct Cache<K, V, E> {
 
 struct Slot<V, E> {
     known: Mutex<Known<V, E>>,
-    /// Held by who asks.
-    turn: tokio::sync::Mutex<()>,
+    /// Held while somebody is asked.
+    turn: Arc<tokio::sync::Mutex<()>>,
 }
 
 struct Known<V, E> {
     good: Option<(V, Instant)>,
     failure: Option<E>,
-    /// When it was last asked for, whatever came of it.
+    /// When the last request came to its end, with whatever came of it.
     asked: Option<Instant>,
-    /// The same, because a check had failed.
+    /// The same of one that was made because a check had failed.
     refreshed: Option<Instant>,
 }
 
-impl<K: Eq + Hash + Clone, V: Clone, E: Clone> Cache<K, V, E> {
+impl<K, V, E> Cache<K, V, E>
+where
+    K: Eq + Hash + Clone,
+    V: Clone + Send + 'static,
+    E: Clone + Send + 'static,
+{
     pub(super) fn new() -> Self {
         Self { slots: Mutex::new(HashMap::new()) }
     }
 
-    /// What is known of `key`, or what `ask` says.
+    /// What is known of `key`, or what `ask` says. Once begun, `ask` runs to its end even if the caller stops waiting:
+    /// otherwise who hangs up in time could have the same asked again and again.
     pub(super) async fn get(
         &self,
         key: &K,
         freshness: Freshness,
-        ask: impl Future<Output = Result<V, E>>,
+        ask: impl Future<Output = Result<V, E>> + Send + 'static,
     ) -> Result<V, E> {
         let slot = self.slot(key);
         if let Some(known) = slot.known(freshness) {
             return known;
         }
-        let _turn = slot.turn.lock().await;
+        let turn = Arc::clone(&slot.turn).lock_owned().await;
         // Somebody may have asked meanwhile.
         if let Some(known) = slot.known(freshness) {
             return known;
         }
-        let begun = Instant::now();
-        let outcome = ask.await;
-        let mut known = slot.lock();
-        known.asked = Some(begun);
-        if freshness == Freshness::Fresh {
-            known.refreshed = Some(begun);
+        let asking = tokio::spawn(async move {
+            let begun = Instant::now();
+            let outcome = ask.await;
+            slot.learn(freshness, begun, &outcome);
+            drop(turn);
+            outcome
+        });
+        match asking.await.map_err(tokio::task::JoinError::try_into_panic) {
+            Ok(outcome) => outcome,
+            Err(Ok(panic)) => std::panic::resume_unwind(panic),
+            // The runtime is ending, and this with it.
+            Err(Err(_)) => std::future::pending().await,
         }
-        match &outcome {
-            // An older good answer stays until its own time is over: one failed refresh proves nothing.
-            Err(failure) => known.failure = Some(failure.clone()),
-            Ok(good) => {
-                known.good = Some((good.clone(), begun));
-                known.failure = None;
-            }
-        }
-        outcome
     }
 
     fn slot(&self, key: &K) -> Arc<Slot<V, E>> {
@@ -99,7 +102,7 @@ impl<K: Eq + Hash + Clone, V: Clone, E: Clone> Cache<K, V, E> {
         }
         let slot = Arc::new(Slot {
             known: Mutex::new(Known { good: None, failure: None, asked: None, refreshed: None }),
-            turn: tokio::sync::Mutex::new(()),
+            turn: Arc::default(),
         });
         slots.insert(key.clone(), Arc::clone(&slot));
         slot
@@ -109,6 +112,23 @@ impl<K: Eq + Hash + Clone, V: Clone, E: Clone> Cache<K, V, E> {
 impl<V: Clone, E: Clone> Slot<V, E> {
     fn lock(&self) -> MutexGuard<'_, Known<V, E>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Failures count from when they are known, as they may have taken long; answers from when they were asked for.
+    fn learn(&self, freshness: Freshness, begun: Instant, outcome: &Result<V, E>) {
+        let mut known = self.lock();
+        known.asked = Some(Instant::now());
+        if freshness == Freshness::Fresh {
+            known.refreshed = known.asked;
+        }
+        match outcome {
+            // An older good answer stays until its own time is over: one failed refresh proves nothing.
+            Err(failure) => known.failure = Some(failure.clone()),
+            Ok(good) => {
+                known.good = Some((good.clone(), begun));
+                known.failure = None;
+            }
+        }
     }
 
     /// `None`: ask.
@@ -138,18 +158,20 @@ mod tests {
     /// A cache and a source that counts how often it is asked, and fails when told to.
     struct Source {
         cache: Cache<u32, usize, &'static str>,
-        asked: AtomicUsize,
+        asked: Arc<AtomicUsize>,
+        takes: Duration,
     }
 
     impl Source {
         fn new() -> Self {
-            Self { cache: Cache::new(), asked: AtomicUsize::new(0) }
+            Self { cache: Cache::new(), asked: Arc::default(), takes: Duration::from_secs(1) }
         }
 
         async fn get(&self, key: u32, freshness: Freshness, fails: bool) -> Result<usize, &'static str> {
-            let ask = async {
-                let number = self.asked.fetch_add(1, Ordering::SeqCst) + 1;
-                tokio::time::sleep(Duration::from_secs(1)).await;
+            let (asked, takes) = (Arc::clone(&self.asked), self.takes);
+            let ask = async move {
+                let number = asked.fetch_add(1, Ordering::SeqCst) + 1;
+                tokio::time::sleep(takes).await;
                 if fails { Err("down") } else { Ok(number) }
             };
             self.cache.get(&key, freshness, ask).await
@@ -231,11 +253,28 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_gives_up_leaves_the_turn_to_others() {
+    async fn what_fails_slowly_is_not_asked_by_all_who_waited_for_it() {
+        let source = Source { takes: REFRESH_INTERVAL, ..Source::new() };
+        for freshness in [Cached, Fresh] {
+            let asked = source.asked.load(Ordering::SeqCst);
+            assert_eq!(source.get(1, freshness, true).await, Err("down"));
+            assert_eq!(source.get(1, freshness, true).await, Err("down"));
+            assert_eq!(source.asked.load(Ordering::SeqCst), asked + 1, "{freshness:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_hangs_up_does_not_have_it_asked_again() {
         let source = Source::new();
-        let gone = tokio::time::timeout(Duration::from_millis(1), source.get(1, Cached, false)).await;
-        assert!(gone.is_err());
-        assert_eq!(source.get(1, Cached, false).await, Ok(2));
+        for freshness in [Cached, Fresh] {
+            let asked = source.asked.load(Ordering::SeqCst);
+            for _ in 0..10 {
+                let gone =
+                    tokio::time::timeout(Duration::from_millis(1), source.get(1, freshness, false)).await;
+                assert!(gone.is_err());
+            }
+            assert_eq!(source.get(1, freshness, false).await, Ok(asked + 1), "{freshness:?}");
+        }
     }
 
     #[tokio::test(start_paused = true)]
@@ -244,11 +283,9 @@ mod tests {
         let most = u32::try_from(MAX_ENTRIES).unwrap();
         for key in 0..=most {
             // Within the life of all of them.
-            source
-                .cache
-                .get(&key, Cached, async { Ok(source.asked.fetch_add(1, Ordering::SeqCst)) })
-                .await
-                .unwrap();
+            let asked = Arc::clone(&source.asked);
+            let ask = async move { Ok(asked.fetch_add(1, Ordering::SeqCst)) };
+            source.cache.get(&key, Cached, ask).await.unwrap();
             after(Duration::from_millis(1)).await;
         }
         assert_eq!(source.cache.slots.lock().unwrap().len(), MAX_ENTRIES);

@@ -9,7 +9,7 @@ use super::client_id::ClientId;
 use super::client_metadata::{ClientKeys, ClientMetadata, MAX_METADATA_BYTES, MetadataError};
 use super::http::{Http, Kind};
 use super::http_error::HttpError;
-use super::jwks::{Jwks, MAX_JWKS_BYTES};
+use super::jwks::{Jwks, JwksError, MAX_JWKS_BYTES};
 
 /// Why nothing is known of an app.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -35,17 +35,18 @@ pub enum ClientError {
     },
 }
 
-/// Looks up apps; remembers them for a short while ([`super::cache`]).
+/// Looks up apps; remembers them for a short while ([`super::cache`]). Clones share what they know.
+#[derive(Clone)]
 pub struct Clients {
     http: Http,
-    metadata: Cache<ClientId, Arc<ClientMetadata>, ClientError>,
-    keys: Cache<ClientId, Arc<Jwks>, ClientError>,
+    metadata: Arc<Cache<ClientId, Arc<ClientMetadata>, ClientError>>,
+    keys: Arc<Cache<ClientId, Arc<Jwks>, ClientError>>,
 }
 
 impl Clients {
     /// Knows none yet.
     pub fn new(http: Http) -> Self {
-        Self { http, metadata: Cache::new(), keys: Cache::new() }
+        Self { http, metadata: Arc::new(Cache::new()), keys: Arc::new(Cache::new()) }
     }
 
     /// What an app says of itself.
@@ -58,10 +59,11 @@ impl Clients {
         freshness: Freshness,
     ) -> Result<Arc<ClientMetadata>, ClientError> {
         let Some(url) = id.url() else { return Err(ClientError::Loopback(id.clone())) };
-        let ask = async {
-            let bytes = self.fetch(id, &url, MAX_METADATA_BYTES).await?;
-            let metadata = ClientMetadata::parse(id, &bytes);
-            Ok(Arc::new(metadata.map_err(|source| ClientError::Metadata { client_id: id.clone(), source })?))
+        let (this, app) = (self.clone(), id.clone());
+        let ask = async move {
+            let bytes = this.fetch(&app, &url, MAX_METADATA_BYTES).await?;
+            let metadata = ClientMetadata::parse(&app, &bytes);
+            Ok(Arc::new(metadata.map_err(|source| ClientError::Metadata { client_id: app, source })?))
         };
         self.metadata.get(id, freshness, ask).await
     }
@@ -71,14 +73,16 @@ impl Clients {
     /// # Errors
     /// As [`Clients::metadata`], and the keys cannot be had or are refused.
     pub async fn keys(&self, id: &ClientId, freshness: Freshness) -> Result<Arc<Jwks>, ClientError> {
-        let wrong = |source| ClientError::Metadata { client_id: id.clone(), source };
-        let ask = async {
-            match &self.metadata(id, freshness).await?.keys {
+        let (this, app) = (self.clone(), id.clone());
+        let ask = async move {
+            match &this.metadata(&app, freshness).await?.keys {
                 ClientKeys::None => Ok(Arc::new(Jwks::none())),
                 ClientKeys::Here(keys) => Ok(Arc::new(keys.clone())),
                 ClientKeys::At(url) => {
-                    let bytes = self.fetch(id, url, MAX_JWKS_BYTES).await?;
-                    Ok(Arc::new(Jwks::parse(&bytes).map_err(|error| wrong(error.into()))?))
+                    let bytes = this.fetch(&app, url, MAX_JWKS_BYTES).await?;
+                    let wrong =
+                        |error: JwksError| ClientError::Metadata { client_id: app, source: error.into() };
+                    Ok(Arc::new(Jwks::parse(&bytes).map_err(wrong)?))
                 }
             }
         };

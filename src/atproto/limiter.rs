@@ -52,11 +52,13 @@ impl<K: Eq + Hash> Limiter<K> {
     }
 }
 
-/// What counts as one place: an IPv6 user has at least a /64 to herself.
-pub fn place_of(address: IpAddr) -> IpAddr {
+/// What counts as one place: an IPv6 user has at least a /64 to herself. This machine is none: behind a proxy on it is
+/// everybody, and one of them must not use up what is the owner's.
+pub fn place_of(address: IpAddr) -> Option<IpAddr> {
     match address.to_canonical() {
-        IpAddr::V4(v4) => IpAddr::V4(v4),
-        IpAddr::V6(v6) => IpAddr::V6((u128::from(v6) & !u128::from(u64::MAX)).into()),
+        here if here.is_loopback() => None,
+        IpAddr::V4(v4) => Some(IpAddr::V4(v4)),
+        IpAddr::V6(v6) => Some(IpAddr::V6((u128::from(v6) & !u128::from(u64::MAX)).into())),
     }
 }
 
@@ -102,5 +104,8 @@ mod tests {
         assert_ne!(place("2001:db8::1"), place("2001:db8:0:1::1"));
         assert_eq!(place("::ffff:192.0.2.1"), place("192.0.2.1"));
         assert_ne!(place("192.0.2.1"), place("192.0.2.2"));
+        for here in ["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1"] {
+            assert_eq!(place(here), None, "{here}");
+        }
     }
 }

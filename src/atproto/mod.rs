@@ -12,10 +12,12 @@
 //! - [`resolve`]: DIDs and handles; [`auth_server`]: who issues a PDS's tokens; [`client`]: what an app says of itself.
 //! - [`pds`], [`repo`]: calls to the owner's PDS; [`declaration`]: the record there that names her server.
 //!
-//! [`verifier`] puts all of it together: who asks is proved, or refused. [`limiter`] counts how often.
+//! [`verifier`] puts all of it together: who asks is proved, or refused. `asking` limits what that may cost others;
+//! [`limiter`] counts.
 
 pub mod access_token;
 mod address;
+mod asking;
 pub mod attestation;
 pub mod auth_server;
 pub mod cache;

@@ -42,15 +42,12 @@ impl Verifier {
         if !proof.nonce.as_deref().is_some_and(|nonce| self.nonces.accepts(nonce, now)) {
             return Err(Refusal::UseNonce);
         }
-        let token = AccessToken::read(request.token).map_err(|error| match error {
-            // It does not name the PDS to prove it at, but the owner's own is known.
-            AccessTokenError::Opaque => Refusal::Token(AccessTokenError::Opaque),
-            other => other.into(),
-        })?;
+        let token = AccessToken::read(request.token)?;
         // Before anyone is asked anything: strangers' tokens cost nobody a request.
         if token.sub() != owner {
             return Err(Refusal::NotOwner);
         }
+        self.used(&proof.jkt, &proof.jti, now)?;
         let (pds, server) = self.issuer(owner, &token, &proof, now).await?;
         let how = self.authenticity(owner, &pds, &server, &token, &proof, &request, now).await?;
         self.remember(&proof.jkt, &proof.jti, proof.over_at(), now)?;
@@ -146,13 +143,13 @@ impl Verifier {
             if second.jkt != proof.jkt {
                 return Err(Refusal::PdsProofKey);
             }
-            let asking = self.ask(request.from)?;
+            let asking = self.asking.about(&proof.jkt, request.from)?;
             self.relay(owner, pds, request.token, pds_proof).await?;
             asking.was_worth_it();
             return Ok(How::Relay);
         }
         if self.probe {
-            let asking = self.ask(request.from)?;
+            let asking = self.asking.about(&proof.jkt, request.from)?;
             self.probe_three(pds, token).await?;
             asking.was_worth_it();
             return Ok(How::Probe);
@@ -191,5 +188,94 @@ impl Verifier {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::super::http::{Http, HttpOptions};
+    use super::super::key::Curve;
+    use super::super::replay::ReplayError;
+    use super::super::resolve::{Resolver, public_plc_directory};
+    use super::super::testing::{TestKey, with};
+    use super::super::verifier::Us;
+    use super::*;
+
+    const NOW: Seconds = 1_800_000_000;
+    /// Nobody answers there: whatever is let through to be asked about ends in a failure to ask.
+    const OWNER: &str = "did:web:localhost%3A1";
+
+    fn verifier() -> Verifier {
+        let http = Http::new(&HttpOptions::default()).unwrap();
+        let resolver = Arc::new(Resolver::new(http.clone(), public_plc_directory()));
+        Verifier::new(Us::at_loopback(3030).unwrap(), http, resolver, true, &[1; 32])
+    }
+
+    fn token(key: &TestKey, changes: &Value) -> String {
+        let claims = json!({
+            "sub": OWNER, "iss": "https://pds.example", "aud": "did:web:pds.example", "iat": NOW, "exp": NOW + 60,
+            "client_id": "https://app.example/c", "cnf": { "jkt": key.public().thumbprint() },
+        });
+        key.jws(&json!({ "typ": "at+jwt", "alg": key.curve.alg() }), &with(&claims, changes))
+    }
+
+    fn proof(key: &TestKey, token: &str, changes: &Value) -> String {
+        let header = json!({ "typ": "dpop+jwt", "alg": key.curve.alg(), "jwk": key.jwk() });
+        let claims = json!({
+            "htm": "POST", "htu": "http://localhost:3030/authenticate", "iat": NOW, "jti": "one",
+            "ath": dpop::token_hash(token),
+        });
+        key.jws(&header, &with(&claims, changes))
+    }
+
+    fn request<'a>(token: &'a str, proof: &'a str) -> DpopRequest<'a> {
+        DpopRequest { path: "/authenticate", token, proof, pds_proof: None, from: None }
+    }
+
+    #[test]
+    fn this_machine_has_three_names() {
+        let (verifier, key) = (verifier(), TestKey::new(Curve::P256));
+        let token = token(&key, &json!({}));
+        let check = |htu: &str| {
+            let proof = proof(&key, &token, &json!({ "htu": htu }));
+            verifier.own_proof(&request(&token, &proof), NOW).map(|_| ())
+        };
+        for host in ["localhost:3030", "127.0.0.1:3030", "[::1]:3030", "LOCALHOST:3030"] {
+            assert_eq!(check(&format!("http://{host}/authenticate?a=b#c")), Ok(()), "{host}");
+        }
+        for wrong in [
+            "https://localhost:3030/authenticate",
+            "http://localhost/authenticate",
+            "http://localhost:3031/authenticate",
+            "http://localhost.:3030/authenticate",
+            "http://127.0.0.2:3030/authenticate",
+            "http://a@localhost:3030/authenticate",
+            "http://localhost:3030/authenticate/",
+            "http://localhost:3030/%61uthenticate",
+            "/authenticate",
+        ] {
+            assert_eq!(check(wrong), Err(Refusal::Proof(DpopError::Url)), "{wrong}");
+        }
+    }
+
+    #[tokio::test]
+    async fn nobody_is_asked_about_strangers_or_copies() {
+        let (verifier, key) = (verifier(), TestKey::new(Curve::K256));
+        let owner = OWNER.parse().unwrap();
+        let nonce = json!({ "nonce": verifier.nonce(NOW) });
+        let stranger = token(&key, &json!({ "sub": "did:web:localhost%3A2" }));
+        let theirs = proof(&key, &stranger, &nonce);
+        assert_eq!(verifier.dpop(&owner, request(&stranger, &theirs), NOW).await, Err(Refusal::NotOwner));
+        let token = token(&key, &json!({}));
+        let bare = proof(&key, &token, &json!({}));
+        assert_eq!(verifier.dpop(&owner, request(&token, &bare), NOW).await, Err(Refusal::UseNonce));
+        let proof = proof(&key, &token, &nonce);
+        let asked = verifier.dpop(&owner, request(&token, &proof), NOW).await;
+        assert!(matches!(asked, Err(Refusal::Resolve(_))), "{asked:?}");
+        verifier.remember(&key.public().thumbprint(), "one", NOW + 121, NOW).unwrap();
+        let copied = verifier.dpop(&owner, request(&token, &proof), NOW).await;
+        assert_eq!(copied, Err(Refusal::Replay(ReplayError::Seen)));
     }
 }

@@ -3,7 +3,7 @@
 use super::attestation::{self, AttestationError};
 use super::cache::Freshness;
 use super::client_id::ClientId;
-use super::jwt::{CLOCK_SKEW, Seconds};
+use super::jwt::{CLOCK_SKEW, JwtError, Seconds};
 use super::refusal::Refusal;
 use super::service_auth::{self, ServiceAuthError, ServiceToken};
 use super::verifier::{How, Proven, Verifier};
@@ -26,7 +26,7 @@ impl Verifier {
             return Err(Refusal::NotOwner);
         }
         let service = self.service_token(owner, token, lxm, now).await?;
-        let app = self.attested(attestation.ok_or(Refusal::AppUnproven)?, now).await?;
+        let app = self.attested(owner, attestation.ok_or(Refusal::AppUnproven)?, now).await?;
         Ok(Proven {
             did: owner.clone(),
             used: vec![
@@ -53,7 +53,7 @@ impl Verifier {
         let known = known.signing_key()?;
         let refusal = match service_auth::verify(token, known, &expected) {
             Ok(token) => return Ok(token),
-            Err(error @ ServiceAuthError::Jwt(_)) => error,
+            Err(error @ ServiceAuthError::Jwt(JwtError::Signature | JwtError::Algorithm)) => error,
             Err(error) => return Err(error.into()),
         };
         let now_valid = self.resolver.document(owner, Freshness::Fresh).await?;
@@ -63,17 +63,26 @@ impl Verifier {
         }
     }
 
-    async fn attested(&self, attestation: &str, now: Seconds) -> Result<attestation::Attestation, Refusal> {
+    /// Asks servers that the app chose, so what is asked in vain is limited.
+    async fn attested(
+        &self,
+        owner: &Did,
+        attestation: &str,
+        now: Seconds,
+    ) -> Result<attestation::Attestation, Refusal> {
         let id: ClientId = attestation::claimed_client(attestation)?.parse()?;
         let audiences = self.us.audiences(true);
         let expected = attestation::Expected { client_id: id.as_str(), audiences: &audiences, now };
+        let ask = self.asking.of_known(owner.as_str())?;
         let keys = self.clients.keys(&id, Freshness::Cached).await?;
-        match attestation::verify(attestation, &keys, &expected) {
+        let verified = match attestation::verify(attestation, &keys, &expected) {
             Err(AttestationError::Keys(_)) => {
                 let keys = self.clients.keys(&id, Freshness::Fresh).await?;
-                Ok(attestation::verify(attestation, &keys, &expected)?)
+                attestation::verify(attestation, &keys, &expected)?
             }
-            other => Ok(other?),
-        }
+            other => other?,
+        };
+        ask.was_worth_it();
+        Ok(verified)
     }
 }

@@ -7,6 +7,7 @@ use super::client::ClientError;
 use super::client_id::ClientIdError;
 use super::document::DocumentError;
 use super::dpop::DpopError;
+use super::http_error::HttpError;
 use super::pds::GET_SESSION;
 use super::replay::ReplayError;
 use super::resolve::ResolveError;
@@ -75,8 +76,8 @@ pub enum Refusal {
     /// The app's metadata or keys are not to be had.
     #[error(transparent)]
     Client(#[from] ClientError),
-    /// Too many tokens could not be proved lately.
-    #[error("too many access tokens could not be proved lately: try again in a minute")]
+    /// Too many tokens or attestations could not be proved lately.
+    #[error("too many requests could not be proved lately: try again in a minute")]
     TooManyUnproven,
     /// The owner's DID document is not to be had.
     #[error("looking up the owner failed: {0}")]
@@ -127,8 +128,42 @@ impl Refusal {
         }
     }
 
+    /// What the app is told: its mistake and what to do, but not what a name leads to from here.
+    pub fn for_app(&self) -> String {
+        use HttpError::{Redirect, Status, TooLarge, Url};
+        match self {
+            Self::Client(ClientError::Fetch { client_id, source })
+                if !matches!(source, Redirect { .. } | Status { .. } | TooLarge { .. } | Url { .. }) =>
+            {
+                format!(
+                    "what the app {client_id} says of itself cannot be had: its server cannot be reached from here"
+                )
+            }
+            other => other.to_string(),
+        }
+    }
+
     /// Not the app's doing: its text is for the owner's log, and others get told to come later.
     pub fn is_ours(&self) -> bool {
         self.code() == "pds_unreachable"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_app_learns_its_mistake_and_nothing_of_our_network() {
+        let url = "https://app.example/c".to_owned();
+        let told = |source| {
+            let client_id = url.parse().unwrap();
+            Refusal::Client(ClientError::Fetch { client_id, source }).for_app()
+        };
+        let private = told(HttpError::Private { url: url.clone(), address: "10.1.2.3".parse().unwrap() });
+        assert!(private.contains(&url) && !private.contains("10.1.2.3"), "{private}");
+        let unreachable = told(HttpError::Unreachable { url: url.clone(), reason: "refused".into() });
+        assert_eq!(unreachable, private);
+        assert!(told(HttpError::Status { url: url.clone(), status: 404 }).contains("404"));
     }
 }

@@ -59,8 +59,7 @@ impl Replay {
         until: Seconds,
         now: Seconds,
     ) -> Result<(), ReplayError> {
-        let id = id(holder, jti);
-        if self.until.get(&id).is_some_and(|until| *until > now) {
+        if self.knows(holder, jti, now) {
             return Err(ReplayError::Seen);
         }
         if self.until.len() >= self.sweep_at {
@@ -70,8 +69,13 @@ impl Replay {
             return Err(ReplayError::Full);
         }
         self.earliest = self.earliest.min(until);
-        self.until.insert(id, until);
+        self.until.insert(id(holder, jti), until);
         Ok(())
+    }
+
+    /// Whether an id was taken note of, and its time is not over.
+    pub fn knows(&self, holder: &str, jti: &str, now: Seconds) -> bool {
+        self.until.get(&id(holder, jti)).is_some_and(|until| *until > now)
     }
 
     /// Forgets what has expired. When full, this runs at most once a second; else, once per doubling.
@@ -103,7 +107,9 @@ mod tests {
     #[test]
     fn an_id_is_good_once_per_holder() {
         let mut replay = Replay::default();
+        assert!(!replay.knows("key", "one", 100));
         assert_eq!(replay.remember("key", "one", 160, 100), Ok(()));
+        assert!(replay.knows("key", "one", 159) && !replay.knows("key", "one", 160));
         assert_eq!(replay.remember("key", "one", 160, 100), Err(ReplayError::Seen));
         assert_eq!(replay.remember("key", "one", 500, 159), Err(ReplayError::Seen));
         assert_eq!(replay.remember("other", "one", 160, 100), Ok(()));

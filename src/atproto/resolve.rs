@@ -96,14 +96,17 @@ impl Resolver {
         self.documents.get(did, freshness, self.fetch(did)).await
     }
 
-    async fn fetch(&self, did: &Did) -> Result<Arc<DidDocument>, ResolveError> {
-        let failed = |source| ResolveError::Fetch { did: did.clone(), source };
-        let url = self.location(did).map_err(failed)?;
-        match self.http.get(Kind::Identity, &url, MAX_DOCUMENT_BYTES).await {
-            Ok(bytes) => Ok(Arc::new(DidDocument::parse(did, &bytes)?)),
-            // 410: a did:plc that was given up.
-            Err(HttpError::Status { status: 404 | 410, .. }) => Err(ResolveError::NoSuchDid(did.clone())),
-            Err(source) => Err(failed(source)),
+    fn fetch(&self, did: &Did) -> impl Future<Output = Result<Arc<DidDocument>, ResolveError>> + use<> {
+        let (http, did, location) = (self.http.clone(), did.clone(), self.location(did));
+        async move {
+            let failed = |source| ResolveError::Fetch { did: did.clone(), source };
+            let url = location.map_err(failed)?;
+            match http.get(Kind::Identity, &url, MAX_DOCUMENT_BYTES).await {
+                Ok(bytes) => Ok(Arc::new(DidDocument::parse(&did, &bytes)?)),
+                // 410: a did:plc that was given up.
+                Err(HttpError::Status { status: 404 | 410, .. }) => Err(ResolveError::NoSuchDid(did.clone())),
+                Err(source) => Err(failed(source)),
+            }
         }
     }
 

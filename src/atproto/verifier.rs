@@ -3,30 +3,22 @@
 //! What the app says is checked first, which costs nothing; only what could be the owner's is asked about elsewhere,
 //! and how often that may be in vain is limited. Every doubt is a [`Refusal`].
 
-use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
 
 use url::Url;
 
+use super::asking::Asking;
 use super::auth_server::AuthServers;
 use super::cache::Freshness;
 use super::client::Clients;
 use super::document::DidDocument;
 use super::http::Http;
 use super::jwt::Seconds;
-use super::limiter::{Limiter, place_of};
 use super::nonce::Nonces;
 use super::refusal::Refusal;
-use super::replay::Replay;
+use super::replay::{Replay, ReplayError};
 use super::resolve::Resolver;
 use crate::types::Did;
-
-/// Tokens that the owner's PDS was asked about in vain, a minute, from one place.
-pub const UNPROVEN_PER_PLACE: u64 = 20;
-/// The same from everywhere. Each may cost the PDS three requests.
-pub const UNPROVEN: u64 = 120;
-const MINUTE_US: u64 = 60_000_000;
 
 /// How it was proved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -123,9 +115,8 @@ pub struct Verifier {
     pub(super) nonces: Nonces,
     /// `access.probe`.
     pub(super) probe: bool,
+    pub(super) asking: Asking,
     proofs: Mutex<Replay>,
-    unproven: Mutex<(Limiter<IpAddr>, Limiter<()>)>,
-    started: Instant,
 }
 
 impl Verifier {
@@ -139,13 +130,14 @@ impl Verifier {
             resolver,
             nonces: Nonces::new(nonce_secret),
             probe,
+            asking: Asking::new(),
             proofs: Mutex::default(),
-            unproven: Mutex::new((
-                Limiter::new(UNPROVEN_PER_PLACE, MINUTE_US),
-                Limiter::new(UNPROVEN, MINUTE_US),
-            )),
-            started: Instant::now(),
         }
+    }
+
+    /// A key, by its thumbprint, that was proved before this start: no flood of forged tokens keeps it out.
+    pub fn know(&self, jkt: String) {
+        self.asking.know(jkt);
     }
 
     /// The nonce that a proof has to have, as of now.
@@ -164,6 +156,12 @@ impl Verifier {
         Ok((document, pds))
     }
 
+    /// Whether a proof was used. Asked first, so that a copied request costs nobody anything.
+    pub(super) fn used(&self, holder: &str, jti: &str, now: Seconds) -> Result<(), Refusal> {
+        if self.proofs().knows(holder, jti, now) { Err(ReplayError::Seen.into()) } else { Ok(()) }
+    }
+
+    /// Takes note of a proof. Only of one that let somebody in, or strangers could fill the memory.
     pub(super) fn remember(
         &self,
         holder: &str,
@@ -171,42 +169,11 @@ impl Verifier {
         until: Seconds,
         now: Seconds,
     ) -> Result<(), Refusal> {
-        let mut proofs = self.proofs.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok(proofs.remember(holder, jti, until, now)?)
+        Ok(self.proofs().remember(holder, jti, until, now)?)
     }
 
-    /// Asking elsewhere about a token that proves nothing by itself; [`Asking::was_worth_it`] if it did in the end.
-    pub(super) fn ask(&self, from: Option<IpAddr>) -> Result<Asking<'_>, Refusal> {
-        let place = from.map(place_of);
-        let now = u64::try_from(self.started.elapsed().max(Duration::from_micros(1)).as_micros())
-            .unwrap_or(u64::MAX);
-        let mut limits = self.unproven();
-        if let Some(place) = place {
-            limits.0.take(place, now).map_err(|_| Refusal::TooManyUnproven)?;
-        }
-        limits.1.take((), now).map_err(|_| Refusal::TooManyUnproven)?;
-        drop(limits);
-        Ok(Asking { verifier: self, place })
-    }
-
-    fn unproven(&self) -> MutexGuard<'_, (Limiter<IpAddr>, Limiter<()>)> {
-        self.unproven.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Counts as in vain unless it says otherwise.
-pub(super) struct Asking<'a> {
-    verifier: &'a Verifier,
-    place: Option<IpAddr>,
-}
-
-impl Asking<'_> {
-    pub(super) fn was_worth_it(self) {
-        let mut limits = self.verifier.unproven();
-        if let Some(place) = self.place {
-            limits.0.give_back(&place);
-        }
-        limits.1.give_back(&());
+    fn proofs(&self) -> MutexGuard<'_, Replay> {
+        self.proofs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -222,27 +189,5 @@ mod tests {
         assert_eq!(us.audiences(false), ["did:web:sync.example", "did:web:sync.example#groundmist_sync"]);
         assert!(us.audiences(true).contains(&"https://sync.example"));
         assert!(Us::at_domain("sync example").is_err());
-    }
-
-    #[test]
-    fn asking_in_vain_is_limited_by_place_and_in_total() {
-        let http = Http::new(&super::super::HttpOptions::default()).unwrap();
-        let resolver = Arc::new(Resolver::new(http.clone(), super::super::resolve::public_plc_directory()));
-        let us = Us::at_loopback(1).unwrap();
-        let verifier = Verifier::new(us, http, resolver, true, &[1; 32]);
-        let place = |n: u8| Some(IpAddr::from([192, 0, 2, n]));
-        for _ in 0..1000 {
-            verifier.ask(place(1)).unwrap().was_worth_it();
-        }
-        for _ in 0..UNPROVEN_PER_PLACE {
-            assert!(verifier.ask(place(1)).is_ok());
-        }
-        assert!(matches!(verifier.ask(place(1)), Err(Refusal::TooManyUnproven)));
-        for n in 2..7 {
-            for _ in 0..UNPROVEN_PER_PLACE {
-                assert!(verifier.ask(place(n)).is_ok());
-            }
-        }
-        assert!(matches!(verifier.ask(place(8)), Err(Refusal::TooManyUnproven)), "all together");
     }
 }

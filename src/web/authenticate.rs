@@ -1,7 +1,8 @@
 //! `POST /authenticate` and `POST /xrpc/xyz.groundmist.sync.authenticate`: an app proves itself and gets a sync token.
 
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use hyper::body::Incoming;
 use hyper::header::{
@@ -20,7 +21,7 @@ use crate::access::{EnterError, Entering, Proof, UsedToken, now};
 use crate::atproto::prove_dpop::DpopRequest;
 use crate::atproto::{How, Proven, Refusal, Verifier};
 use crate::config::Limits;
-use crate::types::{Millis, Namespace, rfc3339};
+use crate::types::{Namespace, rfc3339};
 
 /// The path that existing apps send to.
 pub const AUTHENTICATE: &str = "/authenticate";
@@ -33,7 +34,7 @@ const DPOP_NONCE: HeaderName = HeaderName::from_static("dpop-nonce");
 const CHALLENGE: &str = "DPoP algs=\"ES256 ES256K\"";
 const CHALLENGE_NONCE: &str = "DPoP algs=\"ES256 ES256K\", error=\"use_dpop_nonce\"";
 /// The log says at most this often that the owner's servers cannot be asked.
-const TROUBLE_EVERY_MS: Millis = 60_000;
+const TROUBLE_EVERY: Duration = Duration::from_secs(60);
 
 /// What lets apps in.
 pub struct Door {
@@ -42,13 +43,22 @@ pub struct Door {
     /// Who the owner is.
     pub owner: std::sync::Arc<Ownership>,
     throttle: Throttle,
-    told_trouble: AtomicU64,
+    told_trouble: Mutex<Option<Instant>>,
 }
 
 impl Door {
     /// Bounded by `limits.authenticate` and `limits.authenticate_per_address`.
     pub fn new(verifier: Verifier, owner: std::sync::Arc<Ownership>, limits: &Limits) -> Self {
-        Self { verifier, owner, throttle: Throttle::new(limits), told_trouble: AtomicU64::new(0) }
+        Self { verifier, owner, throttle: Throttle::new(limits), told_trouble: Mutex::default() }
+    }
+
+    fn is_to_tell_trouble(&self) -> bool {
+        let mut told = self.told_trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        let due = told.is_none_or(|told| told.elapsed() >= TROUBLE_EVERY);
+        if due {
+            *told = Some(Instant::now());
+        }
+        due
     }
 }
 
@@ -212,11 +222,8 @@ fn refuse(failure: &Failure, door: &Door) -> Answer {
 
 fn unproven(refusal: &Refusal, door: &Door) -> Answer {
     let code = refusal.code();
-    let at = now();
     if refusal.is_ours() {
-        let told = door.told_trouble.load(Ordering::Relaxed);
-        if at.saturating_sub(told) >= TROUBLE_EVERY_MS {
-            door.told_trouble.store(at, Ordering::Relaxed);
+        if door.is_to_tell_trouble() {
             tracing::warn!(reason = %refusal, "an app could not be checked, and was refused");
         }
         let message =
@@ -224,7 +231,7 @@ fn unproven(refusal: &Refusal, door: &Door) -> Answer {
         return with(error(StatusCode::SERVICE_UNAVAILABLE, code, message), RETRY_AFTER, "10");
     }
     tracing::debug!(reason = code, "an app was refused");
-    let message = refusal.to_string();
+    let message = refusal.for_app();
     let mut body = json!({ "error": code, "message": message });
     match refusal {
         Refusal::Unverifiable(url) => {
@@ -248,7 +255,7 @@ fn unproven(refusal: &Refusal, door: &Door) -> Answer {
     if let Some(challenge) = challenge {
         answer = with(answer, WWW_AUTHENTICATE, challenge);
         // Our own text: base64url. Clients keep the newest one, so each refusal brings it.
-        if let Ok(nonce) = HeaderValue::try_from(door.verifier.nonce(at / 1000)) {
+        if let Ok(nonce) = HeaderValue::try_from(door.verifier.nonce(now() / 1000)) {
             answer.headers_mut().insert(DPOP_NONCE, nonce);
         }
     }

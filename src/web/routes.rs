@@ -106,7 +106,11 @@ enum Refusal {
 
 fn admit(request: &Request<Incoming>, web: &Web) -> Result<Lease, Refusal> {
     let token = token::find(request.uri(), request.headers()).map_err(Refusal::NoToken)?;
-    web.shared.access.admit(&token).map_err(Refusal::Token)
+    let lease = web.shared.access.admit(&token).map_err(Refusal::Token)?;
+    // Whoever was the owner when an app came in may not be any more; tokens made by command are the machine's.
+    let session = lease.session();
+    let is_owners = || web.shared.door.owner.did().is_ok_and(|owner| owner.as_str() == session.did);
+    if session.is_local() || is_owners() { Ok(lease) } else { Err(Refusal::Token(Refused::Revoked)) }
 }
 
 fn refuse(refusal: &Refusal) -> Answer {

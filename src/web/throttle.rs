@@ -31,7 +31,40 @@ impl Throttle {
     pub fn enter(&self, from: Option<IpAddr>) -> Result<(), Duration> {
         let now = u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX);
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        let own = from.map_or(Ok(()), |address| counts.0.take(place_of(address), now));
+        let own = from.and_then(place_of).map_or(Ok(()), |place| counts.0.take(place, now));
         own.and_then(|()| counts.1.take((), now)).map_err(Duration::from_micros)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, Flags, Sources};
+
+    /// So many at once, and then seconds until the next.
+    fn allowed(throttle: &Throttle, from: &str) -> (u64, u64) {
+        let from = Some(from.parse().unwrap());
+        for count in 0.. {
+            if let Err(wait) = throttle.enter(from) {
+                return (count, wait.as_secs());
+            }
+        }
+        unreachable!("it never ends")
+    }
+
+    #[test]
+    fn one_address_does_not_use_up_what_others_have_and_this_machine_is_none() {
+        let set = |name: &str, value: &str| (format!("GROUNDMIST_SYNC_LIMITS__{name}").into(), value.into());
+        let env = vec![set("AUTHENTICATE", "1000000"), set("AUTHENTICATE_PER_ADDRESS", "2")];
+        let default_file = "/nonexistent".into();
+        let sources = Sources { config: None, default_file, env, flags: Flags::default(), dev: false };
+        let throttle = Throttle::new(&Config::load(&sources).unwrap().config.limits);
+        for address in ["192.0.2.1", "192.0.2.2", "2001:db8::1"] {
+            assert_eq!(allowed(&throttle, address), (2, 29), "{address}");
+        }
+        assert_eq!(allowed(&throttle, "2001:db8::2"), (0, 29), "the same /64");
+        for _ in 0..1000 {
+            assert_eq!(throttle.enter(Some("127.0.0.1".parse().unwrap())), Ok(()));
+        }
     }
 }

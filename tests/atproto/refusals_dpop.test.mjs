@@ -95,7 +95,10 @@ describe("a DPoP proof that is not quite right", () => {
     const scene = await approved(t)
     const dpop = await dpopProof({ key: session.key, htm: "POST", htu: HTU, token: session.token, nonce: await nonce(session) })
     admitted(scene, await enter(session, { dpop }))
+    const sessionsAsked = () => lab.gateway.asked.filter(line => line.includes("getSession")).length
+    const before = sessionsAsked()
     refused(await enter(session, { dpop }), 401, /./, "replayed")
+    assert.equal(sessionsAsked(), before, "a copy costs the PDS nothing")
     const racing = await dpopProof({ key: session.key, htm: "POST", htu: HTU, token: session.token, nonce: await nonce(session) })
     const answers = await Promise.all(Array.from({ length: 5 }, () => enter(session, { dpop: racing })))
     assert.deepEqual(answers.map(answer => answer.status).sort(), [200, 401, 401, 401, 401])

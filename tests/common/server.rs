@@ -156,6 +156,11 @@ impl Server {
 
     /// One HTTP request; the whole answer as text.
     pub fn http(&self, method: &str, path: &str, headers: &[(&str, &str)]) -> String {
+        self.http_with_body(method, path, headers, "")
+    }
+
+    /// The same with a body.
+    pub fn http_with_body(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> String {
         let mut stream = TcpStream::connect(self.address).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         let mut request =
@@ -163,7 +168,10 @@ impl Server {
         for (name, value) in headers {
             request.push_str(&format!("{name}: {value}\r\n"));
         }
-        stream.write_all(format!("{request}\r\n").as_bytes()).unwrap();
+        if !body.is_empty() {
+            request.push_str(&format!("Content-Length: {}\r\n", body.len()));
+        }
+        stream.write_all(format!("{request}\r\n{body}").as_bytes()).unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
         answer

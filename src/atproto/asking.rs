@@ -1,0 +1,173 @@
+//! How often other servers are asked about tokens in vain: a token proves nothing by itself, and asking costs them too.
+//!
+//! Anyone can make tokens that only the owner's PDS can tell from hers. Their number is limited, and so that strangers
+//! who use up that limit do not keep her out, keys that were proved before have limits of their own.
+
+use std::collections::VecDeque;
+use std::net::IpAddr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use super::limiter::{Limiter, place_of};
+use super::refusal::Refusal;
+
+/// Tokens of unknown keys that were asked about in vain, a minute, from one place.
+pub const UNPROVEN_PER_PLACE: u64 = 20;
+/// The same from everywhere. Each may cost the PDS three requests.
+pub const UNPROVEN: u64 = 120;
+/// The same by one key that was proved before.
+pub const UNPROVEN_PER_HOLDER: u64 = 20;
+/// Most proved keys that are remembered; the one that was proved first gives way.
+pub const MAX_KNOWN: usize = 512;
+const MINUTE_US: u64 = 60_000_000;
+
+/// What was asked about lately.
+pub(super) struct Asking {
+    counts: Mutex<Counts>,
+    started: Instant,
+}
+
+struct Counts {
+    places: Limiter<IpAddr>,
+    all: Limiter<()>,
+    holders: Limiter<String>,
+    /// Thumbprints of keys.
+    known: VecDeque<String>,
+}
+
+impl Asking {
+    pub(super) fn new() -> Self {
+        let counts = Counts {
+            places: Limiter::new(UNPROVEN_PER_PLACE, MINUTE_US),
+            all: Limiter::new(UNPROVEN, MINUTE_US),
+            holders: Limiter::new(UNPROVEN_PER_HOLDER, MINUTE_US),
+            known: VecDeque::new(),
+        };
+        Self { counts: Mutex::new(counts), started: Instant::now() }
+    }
+
+    /// About a token that is bound to this key.
+    pub(super) fn about(&self, jkt: &str, from: Option<IpAddr>) -> Result<Ask<'_>, Refusal> {
+        if self.counts().known.iter().any(|known| known == jkt) {
+            return self.of_known(jkt);
+        }
+        let (place, now) = (from.and_then(place_of), self.now());
+        let mut counts = self.counts();
+        if let Some(place) = place {
+            counts.places.take(place, now).map_err(|_| Refusal::TooManyUnproven)?;
+        }
+        counts.all.take((), now).map_err(|_| Refusal::TooManyUnproven)?;
+        drop(counts);
+        Ok(Ask { asking: self, place, holder: jkt.to_owned(), known: false })
+    }
+
+    /// For somebody who proved something already: a key, an account.
+    pub(super) fn of_known(&self, holder: &str) -> Result<Ask<'_>, Refusal> {
+        let now = self.now();
+        self.counts().holders.take(holder.to_owned(), now).map_err(|_| Refusal::TooManyUnproven)?;
+        Ok(Ask { asking: self, place: None, holder: holder.to_owned(), known: true })
+    }
+
+    /// A key was proved.
+    pub(super) fn know(&self, jkt: String) {
+        let known = &mut self.counts().known;
+        if !known.contains(&jkt) {
+            known.push_back(jkt);
+        }
+        if known.len() > MAX_KNOWN {
+            known.pop_front();
+        }
+    }
+
+    /// Microseconds, by a clock that nobody sets.
+    fn now(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+
+    fn counts(&self) -> MutexGuard<'_, Counts> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Counts as in vain unless it says otherwise.
+#[must_use]
+pub(super) struct Ask<'a> {
+    asking: &'a Asking,
+    place: Option<IpAddr>,
+    holder: String,
+    known: bool,
+}
+
+impl Ask<'_> {
+    /// It was proved in the end.
+    pub(super) fn was_worth_it(self) {
+        let mut counts = self.asking.counts();
+        if self.known {
+            return counts.holders.give_back(&self.holder);
+        }
+        if let Some(place) = self.place {
+            counts.places.give_back(&place);
+        }
+        counts.all.give_back(&());
+        drop(counts);
+        self.asking.know(self.holder);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(n: u8) -> Option<IpAddr> {
+        Some(IpAddr::from([192, 0, 2, n]))
+    }
+
+    fn in_vain(asking: &Asking, jkt: &str, from: Option<IpAddr>, times: u64) {
+        for n in 0..times {
+            assert!(asking.about(jkt, from).is_ok(), "{n}");
+        }
+        assert!(matches!(asking.about(jkt, from), Err(Refusal::TooManyUnproven)));
+    }
+
+    #[test]
+    fn asking_in_vain_is_limited_by_place_and_in_total() {
+        let asking = Asking::new();
+        for n in 0..1000 {
+            asking.about(&n.to_string(), place(1)).unwrap().was_worth_it();
+        }
+        for n in 1..=6 {
+            in_vain(&asking, "forger", place(n), UNPROVEN_PER_PLACE);
+        }
+        assert!(asking.about("forger", place(8)).is_err(), "all together");
+    }
+
+    #[test]
+    fn strangers_do_not_use_up_what_a_proved_key_has() {
+        let asking = Asking::new();
+        asking.about("owner", place(1)).unwrap().was_worth_it();
+        in_vain(&asking, "forger", None, UNPROVEN);
+        assert!(asking.about("owner's new device", place(1)).is_err());
+        for _ in 0..1000 {
+            asking.about("owner", place(1)).unwrap().was_worth_it();
+        }
+        in_vain(&asking, "owner", place(1), UNPROVEN_PER_HOLDER);
+        in_vain(&asking, "owner", place(2), 0);
+    }
+
+    #[test]
+    fn who_shares_this_machine_is_nobody_in_particular() {
+        let asking = Asking::new();
+        in_vain(&asking, "forger", Some("127.0.0.1".parse().unwrap()), UNPROVEN);
+    }
+
+    #[test]
+    fn known_keys_are_bounded() {
+        let asking = Asking::new();
+        for n in 0..=MAX_KNOWN {
+            asking.know(n.to_string());
+        }
+        in_vain(&asking, "forger", None, UNPROVEN);
+        assert!(asking.about("1", None).is_ok() && asking.about("0", None).is_err());
+        assert_eq!(asking.counts().known.len(), MAX_KNOWN);
+    }
+}
