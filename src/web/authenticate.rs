@@ -33,6 +33,8 @@ const DPOP_NONCE: HeaderName = HeaderName::from_static("dpop-nonce");
 /// of the user's session with her PDS, and delete it.
 const CHALLENGE: &str = "DPoP algs=\"ES256 ES256K\"";
 const CHALLENGE_NONCE: &str = "DPoP algs=\"ES256 ES256K\", error=\"use_dpop_nonce\"";
+/// Longest `rootDocUrl` that a refusal repeats; a real one has 40 bytes.
+const MAX_ECHO_BYTES: usize = 256;
 /// The log says at most this often that the owner's servers cannot be asked.
 const TROUBLE_EVERY: Duration = Duration::from_secs(60);
 
@@ -85,8 +87,9 @@ pub async fn authenticate(request: Request<Incoming>, web: &Web, from: Option<Ip
         refusal.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
         return cors::open(refusal);
     }
-    let answer = enter(request, web, from).await.unwrap_or_else(|refusal| refuse(&refusal, door));
-    cors::open(answer)
+    let mut root = None;
+    let answer = enter(request, web, from, &mut root).await;
+    cors::open(answer.unwrap_or_else(|refusal| refuse(&refusal, door, root.as_deref())))
 }
 
 /// Why there is no token.
@@ -103,12 +106,19 @@ impl From<Refusal> for Failure {
     }
 }
 
-async fn enter(request: Request<Incoming>, web: &Web, from: Option<IpAddr>) -> Result<Answer, Failure> {
+/// `root` becomes the `rootDocUrl` that the app sent, for an answer that refuses it.
+async fn enter(
+    request: Request<Incoming>,
+    web: &Web,
+    from: Option<IpAddr>,
+    root: &mut Option<String>,
+) -> Result<Answer, Failure> {
     let door = &web.shared.door;
     let (head, body) = request.into_parts();
     let path = head.uri.path();
     let credentials = Credentials::of(&head.headers, path == AUTHENTICATE)?;
     let asked: Asked = read_json(body).await.map_err(Failure::Body)?;
+    root.clone_from(&asked.root_doc_url);
     let namespace: Namespace =
         asked.lexicon_authority_domain.parse().map_err(|error: crate::types::NameError| {
             Failure::Request(StatusCode::BAD_REQUEST, "bad_namespace", error.to_string())
@@ -205,7 +215,7 @@ impl Credentials {
     }
 }
 
-fn refuse(failure: &Failure, door: &Door) -> Answer {
+fn refuse(failure: &Failure, door: &Door, root: Option<&str>) -> Answer {
     match failure {
         Failure::Body(wrong) => {
             let (status, code) = wrong.code();
@@ -215,12 +225,22 @@ fn refuse(failure: &Failure, door: &Door) -> Answer {
             with(error(*status, code, message), WWW_AUTHENTICATE, CHALLENGE)
         }
         Failure::Request(status, code, message) => error(*status, code, message),
-        Failure::Unproven(refusal) => unproven(refusal, door),
-        Failure::Enter(refusal) => not_let_in(refusal),
+        Failure::Unproven(refusal) => unproven(refusal, door, root),
+        Failure::Enter(refusal) => not_let_in(refusal, root),
     }
 }
 
-fn unproven(refusal: &Refusal, door: &Door) -> Answer {
+/// Today's apps read `rootDocUrl` of any answer, and take its absence for "another account": they then forget the root
+/// document that they have. So who is refused is told the one that it sent.
+fn body_of(code: &str, message: &str, root: Option<&str>) -> serde_json::Value {
+    let mut body = json!({ "error": code, "message": message });
+    if let Some(root) = root.filter(|root| root.len() <= MAX_ECHO_BYTES) {
+        body["rootDocUrl"] = root.into();
+    }
+    body
+}
+
+fn unproven(refusal: &Refusal, door: &Door, root: Option<&str>) -> Answer {
     let code = refusal.code();
     if refusal.is_ours() {
         if door.is_to_tell_trouble() {
@@ -228,11 +248,11 @@ fn unproven(refusal: &Refusal, door: &Door) -> Answer {
         }
         let message =
             "the servers that know this account cannot be asked now, or answer oddly: try again later";
-        return with(error(StatusCode::SERVICE_UNAVAILABLE, code, message), RETRY_AFTER, "10");
+        let body = body_of(code, message, root);
+        return with(answer(StatusCode::SERVICE_UNAVAILABLE, &body), RETRY_AFTER, "10");
     }
     tracing::debug!(reason = code, "an app was refused");
-    let message = refusal.for_app();
-    let mut body = json!({ "error": code, "message": message });
+    let mut body = body_of(code, &refusal.for_app(), root);
     match refusal {
         Refusal::Unverifiable(url) => {
             body["want"] = "pdsProof".into();
@@ -262,7 +282,7 @@ fn unproven(refusal: &Refusal, door: &Door) -> Answer {
     answer
 }
 
-fn not_let_in(refusal: &EnterError) -> Answer {
+fn not_let_in(refusal: &EnterError, root: Option<&str>) -> Answer {
     let status = match refusal {
         EnterError::NotApproved(_) | EnterError::Denied(_) | EnterError::Loopback => StatusCode::FORBIDDEN,
         EnterError::Replayed => StatusCode::UNAUTHORIZED,
@@ -272,9 +292,10 @@ fn not_let_in(refusal: &EnterError) -> Answer {
             tracing::error!(%reason, "an app was proved and approved, but could not be given its token");
             let message =
                 "the server cannot do this now: try again later; its owner finds the reason in its log";
-            return with(error(StatusCode::SERVICE_UNAVAILABLE, refusal.code(), message), RETRY_AFTER, "10");
+            let body = body_of(refusal.code(), message, root);
+            return with(answer(StatusCode::SERVICE_UNAVAILABLE, &body), RETRY_AFTER, "10");
         }
     };
-    let answer = error(status, refusal.code(), &refusal.to_string());
+    let answer = answer(status, &body_of(refusal.code(), &refusal.to_string(), root));
     if status == StatusCode::UNAUTHORIZED { with(answer, WWW_AUTHENTICATE, CHALLENGE) } else { answer }
 }

@@ -3,13 +3,16 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt as _, Limited};
+use http_body_util::BodyExt as _;
 use hyper::StatusCode;
 use hyper::body::Body;
 use serde::de::DeserializeOwned;
 
 /// Largest body in bytes.
 pub const MAX_BODY_BYTES: usize = 64 * 1024;
+/// Bytes of a body too large that are taken from the line all the same: closing with some unread resets the connection,
+/// and the answer with it.
+const MAX_DRAINED_BYTES: usize = 1024 * 1024;
 /// Longest that a body may take to arrive.
 const BODY_TIME: Duration = Duration::from_secs(10);
 
@@ -44,13 +47,26 @@ impl BodyError {
 pub async fn read_json<T: DeserializeOwned, B>(body: B) -> Result<T, BodyError>
 where
     B: Body<Data = Bytes>,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let whole = tokio::time::timeout(BODY_TIME, Limited::new(body, MAX_BODY_BYTES).collect()).await;
-    let bytes = match whole {
-        Ok(Ok(body)) => body.to_bytes(),
-        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => return Err(BodyError::TooLarge),
-        Ok(Err(_)) | Err(_) => return Err(BodyError::Missing),
-    };
+    let bytes = tokio::time::timeout(BODY_TIME, whole(body)).await.unwrap_or(Err(BodyError::Missing))?;
     serde_json::from_slice(&bytes).map_err(BodyError::Json)
+}
+
+async fn whole<B>(body: B) -> Result<Vec<u8>, BodyError>
+where
+    B: Body<Data = Bytes>,
+{
+    let mut body = std::pin::pin!(body);
+    let (mut bytes, mut came) = (Vec::new(), 0);
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame.map_err(|_| BodyError::Missing)?.into_data() else { continue };
+        came += data.len();
+        if came > MAX_DRAINED_BYTES {
+            break;
+        }
+        if came <= MAX_BODY_BYTES {
+            bytes.extend_from_slice(&data);
+        }
+    }
+    if came > MAX_BODY_BYTES { Err(BodyError::TooLarge) } else { Ok(bytes) }
 }
