@@ -20,7 +20,7 @@ use crate::http;
 use crate::keys::Key;
 
 /// The owner.
-pub const OWNER: &str = "did:plc:benchbenchbenchbenchbench";
+pub const OWNER: &str = "did:plc:benchbenchbenchbenchbenc";
 /// The owner's PDS.
 pub const PDS: &str = "did:web:pds.bench.internal";
 /// The host of the app.
