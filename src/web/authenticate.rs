@@ -13,6 +13,7 @@ use serde_json::json;
 
 use super::answer::{Answer, error, json as answer, with};
 use super::body::read_json;
+use super::door_workers::DoorWorkers;
 use super::throttle::Throttle;
 use super::{Web, cors};
 use crate::access::Ownership;
@@ -43,12 +44,20 @@ pub struct Door {
     pub owner: std::sync::Arc<Ownership>,
     throttle: Throttle,
     told_trouble: AtomicU64,
+    workers: DoorWorkers,
 }
 
 impl Door {
     /// Bounded by `limits.authenticate` and `limits.authenticate_per_address`.
-    pub fn new(verifier: Verifier, owner: std::sync::Arc<Ownership>, limits: &Limits) -> Self {
-        Self { verifier, owner, throttle: Throttle::new(limits), told_trouble: AtomicU64::new(0) }
+    /// # Errors
+    /// The system has no threads left.
+    pub fn new(
+        verifier: Verifier,
+        owner: std::sync::Arc<Ownership>,
+        limits: &Limits,
+    ) -> std::io::Result<Self> {
+        let (throttle, told_trouble) = (Throttle::new(limits), AtomicU64::new(0));
+        Ok(Self { verifier, owner, throttle, told_trouble, workers: DoorWorkers::start()? })
     }
 }
 
@@ -75,7 +84,18 @@ pub async fn authenticate(request: Request<Incoming>, web: &Web, from: Option<Ip
         refusal.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
         return cors::open(refusal);
     }
-    let answer = enter(request, web, from).await.unwrap_or_else(|refusal| refuse(&refusal, door));
+    let web = web.clone();
+    let entering = async move {
+        let answer = enter(request, &web, from).await;
+        answer.unwrap_or_else(|refusal| refuse(&refusal, &web.shared.door))
+    };
+    let answer = door.workers.run(entering).await.unwrap_or_else(|| {
+        error(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "unavailable",
+            "the server cannot do this now: try again later",
+        )
+    });
     cors::open(answer)
 }
 
