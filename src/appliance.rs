@@ -178,7 +178,8 @@ fn door(config: &Config, port: u16, store: &Arc<Store>, engine: &Engine) -> Resu
     let commit = Arc::new(engine.clone());
     let owner = Ownership::open(config.owner.as_ref(), store.clone(), commit, resolver.clone())?;
     let verifier = Verifier::new(us, http, resolver, config.access.probe, &nonce_secret);
-    Ok(Door::new(verifier, owner, &config.limits))
+    Door::new(verifier, owner, &config.limits)
+        .map_err(|source| Error::System { operation: "starting the threads that let apps in", source })
 }
 
 /// Accepting ends, what waits is committed, sockets close, and the last connection is gone.

@@ -18,6 +18,8 @@ type End = watch::Sender<Option<Refused>>;
 
 struct Slot {
     session: Session,
+    /// Counts up: sessions begin in whole seconds, and many may in one.
+    number: u64,
     /// Its row is in the store. Until then nobody has its token.
     durable: bool,
     /// Its deletion is on its way.
@@ -44,8 +46,10 @@ impl Slot {
 #[derive(Default)]
 pub(super) struct Sessions {
     slots: HashMap<String, Slot>,
-    /// Of what is not going: by app, longest out of use first.
-    by_app: BTreeMap<App, BTreeSet<(Millis, String)>>,
+    /// Number of the next slot.
+    next: u64,
+    /// Of what is not going: by app, longest out of use first, and then the one that came first.
+    by_app: BTreeMap<App, BTreeSet<(Millis, u64, String)>>,
     /// Of what is not going.
     by_expiry: BTreeSet<(Millis, String)>,
     /// Ids whose row could not be read.
@@ -73,24 +77,25 @@ impl Sessions {
     /// Adds a session; not `durable` while its row is on its way.
     pub(super) fn insert(&mut self, session: Session, durable: bool) {
         let id = session.id.clone();
-        let noted = session.last_used;
-        self.slots.insert(id.clone(), Slot { session, durable, going: false, noted, end: None });
+        let (noted, number) = (session.last_used, self.next);
+        self.next += 1;
+        self.slots.insert(id.clone(), Slot { session, number, durable, going: false, noted, end: None });
         self.index(&id);
     }
 
     fn index(&mut self, id: &str) {
-        let Some(Slot { session, .. }) = self.slots.get(id) else { return };
+        let Some(Slot { session, number, .. }) = self.slots.get(id) else { return };
         self.by_expiry.insert((session.expires, id.to_owned()));
         let of_app = self.by_app.entry(session.app()).or_default();
-        of_app.insert((session.idle_since(), id.to_owned()));
+        of_app.insert((session.idle_since(), *number, id.to_owned()));
     }
 
     fn unindex(&mut self, id: &str) {
-        let Some(Slot { session, .. }) = self.slots.get(id) else { return };
+        let Some(Slot { session, number, .. }) = self.slots.get(id) else { return };
         self.by_expiry.remove(&(session.expires, id.to_owned()));
         let app = session.app();
         if let Some(of_app) = self.by_app.get_mut(&app) {
-            of_app.remove(&(session.idle_since(), id.to_owned()));
+            of_app.remove(&(session.idle_since(), *number, id.to_owned()));
             if of_app.is_empty() {
                 self.by_app.remove(&app);
             }
@@ -124,7 +129,7 @@ impl Sessions {
 
     /// Ids of an app's, those on their way in included.
     pub(super) fn of_app(&self, app: &App) -> Vec<String> {
-        self.by_app.get(app).into_iter().flatten().map(|(_, id)| id.clone()).collect()
+        self.by_app.get(app).into_iter().flatten().map(|(.., id)| id.clone()).collect()
     }
 
     pub(super) fn knows(&self, id: &str) -> bool {
@@ -147,7 +152,7 @@ impl Sessions {
             return Ok(None);
         };
         let unused = |id: &&String| self.slots.get(*id).is_some_and(|slot| slot.durable && slot.live() == 0);
-        of_app.iter().map(|(_, id)| id).find(unused).map(|id| Some(id.clone())).ok_or(())
+        of_app.iter().map(|(.., id)| id).find(unused).map(|id| Some(id.clone())).ok_or(())
     }
 
     /// A row has become durable.

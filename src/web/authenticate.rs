@@ -14,6 +14,7 @@ use serde_json::json;
 
 use super::answer::{Answer, error, json as answer, with};
 use super::body::read_json;
+use super::door_workers::DoorWorkers;
 use super::throttle::Throttle;
 use super::{Web, cors};
 use crate::access::Ownership;
@@ -46,12 +47,20 @@ pub struct Door {
     pub owner: std::sync::Arc<Ownership>,
     throttle: Throttle,
     told_trouble: Mutex<Option<Instant>>,
+    workers: DoorWorkers,
 }
 
 impl Door {
     /// Bounded by `limits.authenticate` and `limits.authenticate_per_address`.
-    pub fn new(verifier: Verifier, owner: std::sync::Arc<Ownership>, limits: &Limits) -> Self {
-        Self { verifier, owner, throttle: Throttle::new(limits), told_trouble: Mutex::default() }
+    /// # Errors
+    /// The system has no threads left.
+    pub fn new(
+        verifier: Verifier,
+        owner: std::sync::Arc<Ownership>,
+        limits: &Limits,
+    ) -> std::io::Result<Self> {
+        let (throttle, told_trouble) = (Throttle::new(limits), Mutex::default());
+        Ok(Self { verifier, owner, throttle, told_trouble, workers: DoorWorkers::start()? })
     }
 
     fn is_to_tell_trouble(&self) -> bool {
@@ -87,9 +96,20 @@ pub async fn authenticate(request: Request<Incoming>, web: &Web, from: Option<Ip
         refusal.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
         return cors::open(refusal);
     }
-    let mut root = None;
-    let answer = enter(request, web, from, &mut root).await;
-    cors::open(answer.unwrap_or_else(|refusal| refuse(&refusal, door, root.as_deref())))
+    let web = web.clone();
+    let entering = async move {
+        let mut root = None;
+        let answer = enter(request, &web, from, &mut root).await;
+        answer.unwrap_or_else(|refusal| refuse(&refusal, &web.shared.door, root.as_deref()))
+    };
+    let answer = door.workers.run(entering).await.unwrap_or_else(|| {
+        error(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "unavailable",
+            "the server cannot do this now: try again later",
+        )
+    });
+    cors::open(answer)
 }
 
 /// Why there is no token.

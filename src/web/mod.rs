@@ -28,6 +28,7 @@ mod answer;
 mod authenticate;
 mod body;
 mod cors;
+mod door_workers;
 mod frame;
 mod half_open;
 pub mod handshake;

@@ -1,5 +1,7 @@
 //! Bounds: sessions of one app, of all, and what a flood costs.
 
+use std::collections::BTreeSet;
+
 use groundmist_sync::access::{
     AccessError, Decision, EnterError, FLUSH_EVERY, MAX_SESSIONS, MAX_SESSIONS_PER_APP,
 };
@@ -41,6 +43,17 @@ async fn the_session_longest_out_of_use_gives_way_but_none_that_is_connected() {
     // Other apps, and tokens for devices, are not touched by it.
     place.token("laptop").await;
     assert_eq!(place.access.sessions().len(), MAX_SESSIONS_PER_APP + 1);
+}
+
+#[tokio::test]
+async fn of_sessions_that_begin_in_the_same_second_the_first_gives_way() {
+    let place = approved().await;
+    let mut begun = Vec::new();
+    for _ in 0..MAX_SESSIONS_PER_APP + 50 {
+        begun.push(enters(&place, asks(CLIENT)).await.session.id);
+    }
+    let staying: BTreeSet<_> = place.access.sessions().into_iter().map(|(session, _)| session.id).collect();
+    assert_eq!(staying, begun.into_iter().skip(50).collect());
 }
 
 #[tokio::test]

@@ -1,12 +1,16 @@
 //! Measures sync servers side by side. `benches/run` builds what it needs and starts it.
 
 mod devices;
+mod door;
 mod history;
+mod http;
+mod keys;
 mod peer;
 mod report;
 mod rows;
 mod server;
 mod socket;
+mod stand_in;
 mod sync_message;
 mod wire;
 
@@ -24,13 +28,16 @@ use rows::{Setting, Size};
 use server::{Kind, Programs};
 
 const USAGE: &str =
-    "usage: bench-driver [--quick] [--rounds N] [--rows all|flood,ack,relay,cpu,newcomer,docs,idle,start]
+    "usage: bench-driver [--quick] [--rounds N] [--rows all|flood,ack,relay,cpu,newcomer,docs,idle,start,authenticate,forged]
     [--servers groundmist,js,samod] [--document FILE] [--out FILE] [--scratch DIR]
     --groundmist BINARY --js DIR --samod BINARY
 bench-driver echo-server";
 
 /// Every scenario, in the order of the table.
-const SCENARIOS: [&str; 8] = ["flood", "ack", "relay", "cpu", "newcomer", "docs", "idle", "start"];
+const SCENARIOS: [&str; 10] =
+    ["flood", "ack", "relay", "cpu", "newcomer", "docs", "idle", "start", "authenticate", "forged"];
+/// Those of what the other servers do not have.
+const OURS: [&str; 2] = ["authenticate", "forged"];
 /// A scenario that takes longer has failed.
 const LIMIT: Duration = Duration::from_secs(900);
 
@@ -94,6 +101,8 @@ async fn scenario(setting: &Setting, name: &str, kind: Kind) -> Result<Measured>
         "docs" => rows::documents::run(setting, kind).await,
         "idle" => rows::idle::run(setting, kind).await,
         "start" => rows::start::run(setting, kind).await,
+        "authenticate" => rows::authenticate::run(setting).await,
+        "forged" => rows::forged::run(setting).await,
         _ => bail!("no scenario {name:?}"),
     }
 }
@@ -108,7 +117,8 @@ async fn measure(options: &Options) -> Result<Figures> {
                 break;
             }
             figures.add(None, rows::machine::run(&options.setting).await?);
-            for kind in &options.kinds {
+            let kinds = options.kinds.iter();
+            for kind in kinds.filter(|kind| **kind == Kind::Groundmist || !OURS.contains(name)) {
                 let run = timeout(LIMIT, scenario(&options.setting, name, *kind)).await;
                 match run.unwrap_or_else(|_| bail!("not done after {LIMIT:?}")) {
                     Ok(measured) => {

@@ -88,6 +88,22 @@ pub const ROWS: &[Row] = &[
     row("start_many", "start with many documents on disk", Unit::Seconds, "under 200 ms"),
     row("disk_long", "disk for the long document", Unit::Bytes, "under 1 MB"),
     row("disk_small", "disk for each small document", Unit::Bytes, "under 2 kB"),
+    row("enter_k256", "apps let in, 32 at once, owner ES256K, app ES256", Unit::Count("/s"), "2,000/s"),
+    row("enter_k256_cpu", "server CPU for each", Unit::Seconds, ""),
+    row("enter_k256_p50", "at 2,000/s, p50", Unit::Seconds, ""),
+    row("enter_k256_p99", "at 2,000/s, p99", Unit::Seconds, "under 5 ms"),
+    row("enter_p256", "apps let in, 32 at once, both ES256", Unit::Count("/s"), "2,000/s"),
+    row("enter_p256_cpu", "server CPU for each", Unit::Seconds, ""),
+    row("enter_p256_p50", "at 2,000/s, p50", Unit::Seconds, ""),
+    row("enter_p256_p99", "at 2,000/s, p99", Unit::Seconds, "under 5 ms"),
+    row("quiet_p50", "relay at 50/s, nobody at the door, p50", Unit::Seconds, ""),
+    row("quiet_p99", "relay at 50/s, nobody at the door, p99", Unit::Seconds, ""),
+    row("forged_p50", "the same with 500 forged requests a second, p50", Unit::Seconds, ""),
+    row("forged_p99", "the same with 500 forged requests a second, p99", Unit::Seconds, ""),
+    row("forged_ratio_p50", "ratio of p50", Unit::Times, "within 1.5x"),
+    row("forged_ratio_p99", "ratio of p99", Unit::Times, "within 1.5x"),
+    row("forged_401", "forged requests answered 401", Unit::Count("/s"), "all,"),
+    row("forged_429", "forged requests answered 429", Unit::Count("/s"), "or these"),
 ];
 
 /// What the machine can do; measured between the servers.

@@ -85,6 +85,16 @@ fn free_port() -> Result<u16> {
 impl Server {
     /// Start it on `data` and wait until a client can join.
     pub async fn start(programs: &Programs, kind: Kind, data: &Path) -> Result<Self> {
+        Self::start_with(programs, kind, data, &[]).await
+    }
+
+    /// The same with settings in its environment.
+    pub async fn start_with(
+        programs: &Programs,
+        kind: Kind,
+        data: &Path,
+        settings: &[(&str, String)],
+    ) -> Result<Self> {
         std::fs::create_dir_all(data)?;
         let port = free_port()?;
         let mut command = match kind {
@@ -107,6 +117,7 @@ impl Server {
                 command
             }
         };
+        command.envs(settings.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log(kind)?).kill_on_drop(true);
         let begin = Instant::now();
         let mut child = command.spawn().with_context(|| format!("start {}", kind.title()))?;

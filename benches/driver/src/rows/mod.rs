@@ -10,9 +10,11 @@ use sha2::{Digest, Sha256};
 use crate::history::History;
 use crate::server::{Programs, Server};
 
+pub mod authenticate;
 pub mod cpu;
 pub mod documents;
 pub mod flood;
+pub mod forged;
 pub mod idle;
 pub mod latency;
 pub mod machine;
@@ -48,6 +50,9 @@ pub struct Size {
     pub connections: u32,
     /// Documents on disk at start.
     pub many: u32,
+    /// Times that an app is let in, at the highest rate and again at a steady one. 32,000 at most: each uses up two
+    /// tokens, and the server remembers 131,072 until they have expired.
+    pub requests: u32,
 }
 
 impl Size {
@@ -67,6 +72,7 @@ impl Size {
             documents_limit: Duration::from_secs(60),
             connections: 500,
             many: 100_000,
+            requests: 20_000,
         }
     }
 
@@ -86,6 +92,7 @@ impl Size {
             documents_limit: Duration::from_secs(10),
             connections: 50,
             many: 1_000,
+            requests: 1_000,
         }
     }
 }

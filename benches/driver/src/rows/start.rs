@@ -38,11 +38,7 @@ async fn upload(setting: &Setting, kind: Kind, data: &Path, documents: &[Small])
     }
     settle(&server).await;
     server.stop().await?;
-    ensure!(
-        done == documents.len(),
-        "{done} of {} documents uploaded in {limit:?}",
-        documents.len()
-    );
+    ensure!(done == documents.len(), "{done} of {} documents uploaded in {limit:?}", documents.len());
     Ok(())
 }
 
