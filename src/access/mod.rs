@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::config::{self, Secret};
 use crate::store::{Op, Store};
-use crate::types::Millis;
+use crate::types::{Millis, now};
 
 mod audit;
 mod client_id;
@@ -65,12 +65,6 @@ pub const MAX_SESSIONS: usize = 10_000;
 const KEEP_EXPIRED_MS: Millis = 7 * 86_400_000;
 /// `last_used` is written at most this often: it is for people, and each write is an fsync.
 const LAST_USED_STEP_MS: Millis = 3_600_000;
-
-/// Milliseconds since the Unix epoch, by the machine's clock.
-pub fn now() -> Millis {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    Millis::try_from(since.as_millis()).unwrap_or(Millis::MAX)
-}
 
 /// Apps, sessions and sync tokens of this server.
 pub struct Access {

@@ -7,9 +7,9 @@ use hyper::Method;
 use super::admin_client::call;
 use super::text::{date, percent_encode, safe};
 use super::{CliError, Exit, print, print_json};
-use crate::access::now;
 use crate::config::Config;
 use crate::types::Millis;
+use crate::types::now;
 use crate::web::admin::{OpenSession, RevokedSession, RevokedSessions, Sessions};
 
 pub(super) fn list(config: &Config, json: bool) -> Result<Exit, CliError> {

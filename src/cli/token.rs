@@ -8,8 +8,8 @@ use hyper::Method;
 use super::admin_client::call;
 use super::text::{date, percent_encode, table};
 use super::{CliError, Exit, args, print, print_json};
-use crate::access::now;
 use crate::config::{Config, parse_duration};
+use crate::types::now;
 use crate::web::admin::{CreateToken, CreatedToken, RevokedToken, Tokens};
 
 pub(super) fn create(config: &Config, wanted: &args::CreateToken, json: bool) -> Result<Exit, CliError> {

@@ -17,7 +17,7 @@ use std::collections::HashMap;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use tokio::sync::{Semaphore, oneshot};
 
@@ -27,7 +27,7 @@ pub use outbox::Outgoing;
 
 use crate::store::{Op, Store};
 use crate::sync::hub::HubOptions;
-use crate::types::{ConnId, Millis, Namespace, PeerId, StorageId};
+use crate::types::{ConnId, Namespace, PeerId, StorageId, now};
 use heart::Heart;
 use journal::{Journal, Reply};
 use mailbox::Sender;
@@ -103,11 +103,6 @@ struct Core {
     hearts: Vec<Arc<Heart>>,
     registry: Mutex<Registry>,
     next_conn: AtomicU64,
-}
-
-/// Milliseconds since the Unix epoch.
-fn now() -> Millis {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as Millis)
 }
 
 /// A poisoned lock guards data that every holder leaves whole: go on with it.

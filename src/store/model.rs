@@ -32,6 +32,22 @@ pub struct Head {
     pub quarantined: Option<String>,
 }
 
+impl Head {
+    /// Of a document first stored now, without changes so far.
+    pub fn new(now: Millis) -> Self {
+        Self {
+            heads: Vec::new(),
+            snapshot: None,
+            next_row: 0,
+            tail_changes: 0,
+            tail_bytes: 0,
+            created: now,
+            modified: now,
+            quarantined: None,
+        }
+    }
+}
+
 /// What the head row says of the snapshot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SnapshotInfo {

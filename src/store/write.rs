@@ -133,7 +133,7 @@ impl Batch<'_> {
             self.grown += (place.len() + value.len()) as i64;
         }
         let document =
-            self.documents.entry(prefix).or_insert_with(|| Document { head: new_head(now), stored: 0 });
+            self.documents.entry(prefix).or_insert_with(|| Document { head: Head::new(now), stored: 0 });
         document.head.next_row = next_row;
         document.head.tail_changes += rows.len() as u64;
         document.head.tail_bytes += tail_bytes;
@@ -163,7 +163,7 @@ impl Batch<'_> {
                 return Err(refused(key, detail));
             }
             (Some(head), _) => head,
-            (None, Some(now)) => Head { next_row: below_row, ..new_head(now) },
+            (None, Some(now)) => Head { next_row: below_row, ..Head::new(now) },
             (None, None) => return Err(refused(key, "a document that is not stored cannot be compacted")),
         };
         let (changes, bytes) = self.remove_rows(key, &prefix, below_row)?;
@@ -300,19 +300,6 @@ fn add_live_bytes(transaction: &WriteTransaction, grown: i64) -> Result<(), Stor
     let new = old.saturating_add_signed(grown);
     meta.insert(schema::META_LIVE_BYTES, &new.to_be_bytes()[..]).map_err(failed)?;
     Ok(())
-}
-
-fn new_head(now: Millis) -> Head {
-    Head {
-        heads: Vec::new(),
-        snapshot: None,
-        next_row: 0,
-        tail_changes: 0,
-        tail_bytes: 0,
-        created: now,
-        modified: now,
-        quarantined: None,
-    }
 }
 
 fn sorted(heads: &[ChangeHash]) -> Vec<ChangeHash> {

@@ -339,16 +339,7 @@ impl Doc {
 
     /// An [`Op::Append`] is durable.
     pub fn appended(&mut self, end: u64, bytes: u64, heads: Vec<ChangeHash>, now: Millis) {
-        let head = self.head.get_or_insert_with(|| Head {
-            heads: Vec::new(),
-            snapshot: None,
-            next_row: 0,
-            tail_changes: 0,
-            tail_bytes: 0,
-            created: now,
-            modified: now,
-            quarantined: None,
-        });
+        let head = self.head.get_or_insert_with(|| Head::new(now));
         head.tail_changes += end - head.next_row;
         head.tail_bytes += bytes;
         head.next_row = end;

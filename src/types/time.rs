@@ -1,6 +1,12 @@
-//! Dates of the Gregorian calendar, in UTC.
+//! The machine's clock, and dates of the Gregorian calendar in UTC.
 
 use super::Millis;
+
+/// Milliseconds since the Unix epoch, by the machine's clock; 0 before it.
+pub fn now() -> Millis {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    Millis::try_from(since.as_millis()).unwrap_or(Millis::MAX)
+}
 
 /// Year, month, day, hour, minute, second.
 pub type Civil = (u64, u64, u64, u64, u64, u64);

@@ -18,11 +18,11 @@ use super::door_workers::DoorWorkers;
 use super::throttle::Throttle;
 use super::{Web, cors};
 use crate::access::Ownership;
-use crate::access::{EnterError, Entering, Proof, UsedToken, now};
+use crate::access::{EnterError, Entering, Proof, UsedToken};
 use crate::atproto::prove_dpop::DpopRequest;
 use crate::atproto::{How, Proven, Refusal, Verifier};
 use crate::config::Limits;
-use crate::types::{Namespace, rfc3339};
+use crate::types::{Namespace, now, rfc3339};
 
 /// The path that existing apps send to.
 pub const AUTHENTICATE: &str = "/authenticate";

@@ -33,6 +33,7 @@ mod frame;
 mod half_open;
 pub mod handshake;
 mod liveness;
+mod percent;
 mod reader;
 mod routes;
 mod send;

@@ -7,6 +7,8 @@
 use hyper::Uri;
 use hyper::header::{AUTHORIZATION, HeaderMap, SEC_WEBSOCKET_PROTOCOL};
 
+use super::percent::percent_decode;
+
 /// The WebSocket subprotocol of this server.
 pub const SUBPROTOCOL: &str = "groundmist-sync-v1";
 
@@ -86,22 +88,6 @@ fn subprotocols(headers: &HeaderMap) -> impl Iterator<Item = &str> {
         .flat_map(|value| value.split(','))
         .map(str::trim)
         .filter(|entry| !entry.is_empty())
-}
-
-fn percent_decode(text: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((&first, after)) = rest.split_first() {
-        if first == b'%' {
-            let digit = |byte: Option<&u8>| byte.and_then(|byte| char::from(*byte).to_digit(16));
-            bytes.push((digit(after.first())? * 16 + digit(after.get(1))?) as u8);
-            rest = &after[2..];
-        } else {
-            bytes.push(first);
-            rest = after;
-        }
-    }
-    String::from_utf8(bytes).ok()
 }
 
 #[cfg(test)]

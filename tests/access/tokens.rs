@@ -1,6 +1,7 @@
 //! What a token must be to get in.
 
-use groundmist_sync::access::{LOCAL_CLIENT, LOCAL_DID, MAX_TOKEN_BYTES, Refused, now};
+use groundmist_sync::access::{LOCAL_CLIENT, LOCAL_DID, MAX_TOKEN_BYTES, Refused};
+use groundmist_sync::types::now;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::{Value, json};
 

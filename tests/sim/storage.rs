@@ -36,7 +36,7 @@ impl MemoryStorage {
                     }
                     let doc = self.docs.entry(key.clone()).or_default();
                     doc.rows.retain(|row, _| row >= below_row);
-                    let head = doc.head.get_or_insert_with(|| empty(modified.unwrap()));
+                    let head = doc.head.get_or_insert_with(|| Head::new(modified.unwrap()));
                     head.next_row = head.next_row.max(*below_row);
                     head.snapshot = Some(info.clone());
                     head.heads = heads.clone();
@@ -61,7 +61,7 @@ impl MemoryStorage {
 
     fn append(&mut self, key: &DocKey, rows: &[Row], heads: &[ChangeHash], now: u64) {
         let doc = self.docs.entry(key.clone()).or_default();
-        let head = doc.head.get_or_insert_with(|| empty(now));
+        let head = doc.head.get_or_insert_with(|| Head::new(now));
         for row in rows {
             assert_eq!(row.row, head.next_row, "rows follow one another");
             head.next_row += 1;
@@ -70,19 +70,6 @@ impl MemoryStorage {
         }
         head.heads = heads.to_vec();
         recount(doc);
-    }
-}
-
-fn empty(now: u64) -> Head {
-    Head {
-        heads: vec![],
-        snapshot: None,
-        next_row: 0,
-        tail_changes: 0,
-        tail_bytes: 0,
-        created: now,
-        modified: now,
-        quarantined: None,
     }
 }
 

@@ -10,6 +10,7 @@ use serde::Serialize;
 use crate::access::AccessError;
 use crate::types::{NameError, Namespace};
 use crate::web::body::read_json;
+use crate::web::percent::percent_decode;
 
 /// A refusal on its way out.
 pub(super) struct Failure {
@@ -101,33 +102,4 @@ pub(super) fn percent_decoded(text: &str) -> Result<String, Failure> {
 /// A namespace as a request names it.
 pub(super) fn namespace(text: &str) -> Result<Namespace, Failure> {
     text.parse().map_err(|error: NameError| Failure::new(StatusCode::BAD_REQUEST, "bad_namespace", error))
-}
-
-fn percent_decode(text: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        bytes.push(match byte {
-            b'%' => {
-                let high = char::from(rest.next()?).to_digit(16)?;
-                let low = char::from(rest.next()?).to_digit(16)?;
-                u8::try_from(high * 16 + low).ok()?
-            }
-            other => other,
-        });
-    }
-    String::from_utf8(bytes).ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn percent_encoding_is_undone() {
-        assert_eq!(percent_decode("my%20lap%2Ftop%c3%A9"), Some("my lap/topé".into()));
-        for bad in ["%", "%2", "%zz", "%ff", "%+1"] {
-            assert_eq!(percent_decode(bad), None, "{bad}");
-        }
-    }
 }
