@@ -18,6 +18,7 @@ mod apps;
 mod args;
 mod config_check;
 mod doctor;
+mod hidden_input;
 mod publish;
 mod serve;
 mod sessions;

@@ -9,7 +9,7 @@ use url::Url;
 
 use super::account::{self, Pinned};
 use super::text::safe;
-use super::{CliError, Exit, args, print, print_json, runtime};
+use super::{CliError, Exit, args, hidden_input, print, print_json, runtime};
 use crate::atproto::declaration;
 use crate::atproto::repo::get_record;
 use crate::atproto::{DidDocument, Freshness, Hidden, Http, PdsError, PdsSession, ResolveError, Resolver};
@@ -165,8 +165,8 @@ fn password() -> Result<Hidden, CliError> {
         CliError::failed("no_password", format!("the app password cannot be read: {error}"))
     };
     let text = if std::io::stdin().is_terminal() {
-        rpassword::prompt_password("App password (made in the account's settings, not your own password): ")
-            .map_err(unread)?
+        let question = "App password (made in the account's settings, not your own password): ";
+        hidden_input::ask(question, MAX_PASSWORD_BYTES).map_err(unread)?
     } else {
         let mut line = String::new();
         std::io::stdin().lock().take(MAX_PASSWORD_BYTES as u64 + 1).read_line(&mut line).map_err(unread)?;

@@ -158,21 +158,24 @@ fn reply(child: &mut Child, prompt: &str, input: &str) -> String {
     String::from_utf8(shown).unwrap()
 }
 
-/// On a terminal (of util-linux's `script`) it asks, and the password is not shown.
+/// On a terminal (of util-linux's `script`) it asks, and the password is not shown, however soon it is typed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn on_a_terminal_it_asks() {
-    for (answer, password, expected) in
-        [("n\n", None, None), ("y\n", Some(PASSWORD), Some(record("sync.example.com")))]
-    {
+    const CTRL_C: &str = "\x03";
+    for (answer, typed, expected) in [
+        ("n\n", None, None),
+        ("y\n", Some(CTRL_C.to_owned()), None),
+        ("y\n", Some(format!("{PASSWORD}\n")), Some(record("sync.example.com"))),
+    ] {
         let account = Account::new().await;
         let command = account.command(ALICE, &["publish", "--host", "sync.example.com"]);
         let mut child = on_terminal(&command).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let mut shown = reply(&mut child, "[y/N] ", answer);
-        if let Some(password) = password {
-            shown += &reply(&mut child, "not your own password): ", &format!("{password}\n"));
+        if let Some(typed) = typed {
+            shown += &reply(&mut child, "not your own password): ", &typed);
         }
         child.stdout.as_mut().unwrap().read_to_string(&mut shown).unwrap();
-        assert_eq!(child.wait().unwrap().success(), password.is_some(), "{shown}");
+        assert_eq!(child.wait().unwrap().success(), expected.is_some(), "{shown}");
         assert_eq!(account.record(), expected, "{shown}");
         assert!(shown.contains("@alice.internal") && !shown.contains(PASSWORD), "{shown}");
     }
