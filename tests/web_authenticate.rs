@@ -141,7 +141,7 @@ fn too_many_are_told_when_to_come_again() {
 #[test]
 fn the_did_document_names_the_service_at_the_domain() {
     let path = "/.well-known/did.json";
-    let server = Start::default().set("DOMAIN", "Sync.example.org").run();
+    let server = Start::default().set("DOMAIN", "Sync.example.org").set("TLS", "off").run();
     let said = Said::read(&server.http("GET", path, &[]));
     assert!(said.status == 200 && said.is_open(), "{}", said.head);
     assert_eq!(said.body["id"], "did:web:sync.example.org");

@@ -15,18 +15,21 @@ use crate::engine::EngineOptions;
 use crate::store::StoreOptions;
 
 mod error;
+mod network;
 mod reader;
 mod settings;
 mod sources;
+mod tls;
 mod units;
 mod values;
 
 pub use error::{ConfigError, Problem};
+pub use network::Network;
 pub use reader::Effective;
 pub use settings::Loaded;
 pub use sources::{Flags, Sources};
 pub use units::{parse_duration, show_duration};
-pub use values::{Approve, LogFormat, LogLevel, MIN_SECRET_BYTES, Owner, Secret};
+pub use values::{Approve, LogFormat, LogLevel, MIN_SECRET_BYTES, Owner, Secret, TlsMode};
 
 /// Where the configuration file is unless `--config` says otherwise.
 pub const DEFAULT_FILE: &str = "/etc/groundmist-sync/config.toml";
@@ -48,8 +51,14 @@ pub struct Config {
     pub domain: Option<String>,
     /// Signs sync tokens; from `secret` or the file named by `secret_file`, at least 16 bytes. Generated when missing.
     pub secret: Option<Secret>,
+    /// Where certificates come from.
+    pub tls: TlsMode,
     /// Sockets.
     pub listen: Listen,
+    /// The owner's own certificate, with `tls = "files"`.
+    pub certificate: Option<CertificateFiles>,
+    /// The certificate authority, with `tls = "acme"`.
+    pub acme: Acme,
     /// The sync protocol.
     pub sync: Sync,
     /// Memory.
@@ -66,12 +75,41 @@ pub struct Config {
     pub log: Log,
 }
 
-/// Section `listen`.
+/// Section `listen`. A socket that systemd passes on by name (`https`, `http`) takes the place of an address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listen {
-    /// Plain HTTP and WebSocket, loopback only. Port 0: any free port. `listen.port` replaces its port.
+    /// Plain HTTP and WebSocket, loopback only, without TLS. Port 0: any free port. `listen.port` replaces its port.
     /// Default `127.0.0.1:3030`.
     pub address: SocketAddr,
+    /// HTTPS and WebSocket, with TLS. Default `[::]:443`, which IPv4 reaches as well.
+    pub https: SocketAddr,
+    /// Where plain HTTP is sent on to HTTPS. Default `[::]:80`.
+    pub http: SocketAddr,
+    /// Proxies whose `Forwarded` or `X-Forwarded-For` names the client, without TLS here: addresses and networks.
+    /// Default none.
+    pub trusted_proxies: Vec<Network>,
+    /// Where metrics are served besides the admin socket, loopback only. Default none.
+    pub metrics: Option<SocketAddr>,
+}
+
+/// Section `certificate`. PEM files, read again when they change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CertificateFiles {
+    /// The certificate and those that lead to its root.
+    pub chain_file: PathBuf,
+    /// Its private key.
+    pub key_file: PathBuf,
+}
+
+/// Section `acme` (RFC 8555).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Acme {
+    /// The authority's directory. Default Let's Encrypt's; with `acme.staging` its staging environment's.
+    pub directory: Url,
+    /// Certificates (PEM) to trust the directory's own TLS by, instead of the built-in ones.
+    pub ca_file: Option<PathBuf>,
+    /// E-mail address the authority may write to. Default none.
+    pub contact: Option<String>,
 }
 
 /// Section `sync`.
@@ -106,7 +144,9 @@ pub struct Limits {
     pub requests: usize,
     /// WebSocket connections of the whole server. Default 1,000, from 1 to 100,000.
     pub connections: usize,
-    /// Time for a connection to send its HTTP headers and, after the upgrade, its `join`.
+    /// TLS connections from one address (of IPv6: one /64), whatever they are for. Default 128, from 1 to 100,000.
+    pub connections_per_address: usize,
+    /// Time for a connection to finish its TLS handshake, to send its HTTP headers and, after the upgrade, its `join`.
     /// Default 10s, from 100ms to 300s.
     pub handshake_timeout: Duration,
     /// Time between pings; a peer that was silent from one to the next is dropped. Also how long one write may stall.

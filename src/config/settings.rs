@@ -11,8 +11,8 @@ use super::error::ConfigError;
 use super::reader::{Effective, Reader};
 use super::sources::{Merged, Sources};
 use super::{
-    ADMIN_SOCKET, Access, Approve, Config, Identity, Limits, Listen, Log, LogFormat, LogLevel,
-    MIN_SECRET_BYTES, Memory, Owner, Secret, Storage, Sync, TOKEN_LIFE,
+    ADMIN_SOCKET, Access, Approve, Config, Identity, Limits, Log, LogFormat, LogLevel, MIN_SECRET_BYTES,
+    Memory, Owner, Secret, Storage, Sync, TOKEN_LIFE, tls,
 };
 use crate::atproto::document::origin;
 use crate::atproto::resolve::public_plc_directory;
@@ -58,6 +58,9 @@ impl Config {
 
 fn read(r: &mut Reader, dev: bool) -> Config {
     let (data_dir, data_dir_is_temporary) = data_dir(r, dev);
+    let domain = r.parsed("domain", None, domain);
+    let tls_mode = tls::mode(r, domain.as_deref(), dev);
+    let plain = address(r);
     let config = Config {
         data_dir,
         data_dir_is_temporary,
@@ -65,9 +68,12 @@ fn read(r: &mut Reader, dev: bool) -> Config {
             Ok(owner) => Ok((owner.clone(), owner.as_str().to_owned())),
             Err(fix) => Err(format!("is neither a DID nor a handle: {fix}")),
         }),
-        domain: r.parsed("domain", None, domain),
+        domain,
         secret: secret(r),
-        listen: Listen { address: address(r) },
+        tls: tls_mode,
+        listen: tls::listen(r, plain, tls_mode),
+        certificate: tls::certificate(r, tls_mode),
+        acme: tls::acme(r),
         sync: Sync {
             announce: r.flag("sync.announce", false),
             request_timeout: r.time("sync.request_timeout", 10 * SECOND, SECOND / 10..=300 * SECOND),
@@ -82,6 +88,7 @@ fn read(r: &mut Reader, dev: bool) -> Config {
             documents: r.count("limits.documents", 50_000, 1..=10_000_000),
             requests: r.count("limits.requests", 1_000, 1..=1_000_000),
             connections: r.count("limits.connections", 1_000, 1..=100_000),
+            connections_per_address: r.count("limits.connections_per_address", 128, 1..=100_000),
             handshake_timeout: r.time("limits.handshake_timeout", 10 * SECOND, SECOND / 10..=300 * SECOND),
             ping_interval: r.time("limits.ping_interval", 30 * SECOND, SECOND / 10..=3600 * SECOND),
             outbox_bytes: r.bytes("limits.outbox_bytes", MIB, 64 * KIB..=GIB),
@@ -276,7 +283,7 @@ fn read_secret(path: &Path) -> std::io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn choice<T: FromStr + Copy>(
+pub(super) fn choice<T: FromStr + Copy>(
     r: &mut Reader,
     key: &'static str,
     default: T,

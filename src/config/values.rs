@@ -105,6 +105,17 @@ choice!(
     }
 );
 choice!(
+    /// Where the server's certificate comes from.
+    TlsMode {
+        /// From an authority such as Let's Encrypt, by ACME.
+        Acme = "acme",
+        /// From two files of the owner's.
+        Files = "files",
+        /// None: plain HTTP on loopback, for a proxy on this machine.
+        Off = "off",
+    }
+);
+choice!(
     /// Least important level of a log line that is shown.
     LogLevel {
         /// Only what failed.

@@ -12,10 +12,12 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 
 mod admin;
+mod certificate;
 mod open_files;
 mod plain;
 
 pub use admin::AdminSocket;
+pub use certificate::{Certificate, CertificateNow};
 pub use open_files::open_files_limit;
 pub use plain::Plain;
 

@@ -19,6 +19,7 @@ export async function begin(test, lab, { owner = lab.owner.did, settings = {} } 
   const scene = await Scene.begin(test, {
     ATPROTO_DID: owner,
     GROUNDMIST_SYNC_DOMAIN: HOST,
+    GROUNDMIST_SYNC_TLS: "off",
     ...lab.settings,
     ...settings,
   })

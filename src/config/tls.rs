@@ -1,0 +1,153 @@
+//! The settings of encryption: where certificates come from, and the sockets that need them.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use url::Url;
+
+use super::reader::Reader;
+use super::settings::choice;
+use super::{Acme, CertificateFiles, Listen, Network, TlsMode};
+use crate::atproto::{HttpError, http};
+
+/// Let's Encrypt's directory.
+const LETS_ENCRYPT: &str = "https://acme-v02.api.letsencrypt.org/directory";
+/// The same for tests: nobody trusts its certificates, and its limits are wide.
+const LETS_ENCRYPT_STAGING: &str = "https://acme-staging-v02.api.letsencrypt.org/directory";
+/// Longest e-mail address in bytes (RFC 5321, section 4.5.3.1.3, less the angle brackets).
+const MAX_CONTACT_BYTES: usize = 254;
+
+/// A server that has a name gets itself a certificate, unless it is told to stay on this machine.
+pub(super) fn mode(r: &mut Reader, domain: Option<&str>, dev: bool) -> TlsMode {
+    let usual = if domain.is_some() && !dev { TlsMode::Acme } else { TlsMode::Off };
+    let mode = choice(r, "tls", usual, TlsMode::as_str, TlsMode::CHOICES);
+    if mode == TlsMode::Acme && domain.is_none() {
+        let origin = r.origin("tls").unwrap_or("default").to_owned();
+        let fix =
+            "needs domain: set it to the name that apps reach this server at, such as \"sync.example.org\"";
+        r.problem("tls", origin, format!("\"acme\" {fix}"));
+    }
+    mode
+}
+
+/// The sockets besides `listen.address`, which the caller has read.
+pub(super) fn listen(r: &mut Reader, address: SocketAddr, mode: TlsMode) -> Listen {
+    let plain = ["listen.address", super::settings::PORT].into_iter().find(|key| r.origin(key).is_some());
+    if let (Some(key), true) = (plain, mode != TlsMode::Off) {
+        let origin = r.origin(key).unwrap_or_default().to_owned();
+        let fix = format!(
+            "is for a server without encryption, and tls is \"{}\" here: leave it out (listen.https says where encrypted connections come in), or set tls = \"off\" if a proxy on this machine does the encryption",
+            mode.as_str()
+        );
+        r.problem(key, origin, fix);
+    }
+    let socket = |r: &mut Reader, key, default: SocketAddr| {
+        let parsed =
+            r.parsed(key, Some((default, default.to_string())), |text| socket_address(text, default));
+        parsed.unwrap_or(default)
+    };
+    let anywhere = |port| SocketAddr::from(([0u16; 8], port));
+    let https = socket(r, "listen.https", anywhere(443));
+    let http = socket(r, "listen.http", anywhere(80));
+    let trusted_proxies = r.list("listen.trusted_proxies", |entry| {
+        entry.parse::<Network>().map_err(|()| {
+            "is neither an address nor a network: write one such as \"127.0.0.1\" or \"10.0.0.0/8\""
+                .to_owned()
+        })
+    });
+    let metrics = r.parsed("listen.metrics", None, |text| {
+        let (address, shown) = socket_address(text, SocketAddr::from(([127, 0, 0, 1], 9464)))?;
+        if address.ip().is_loopback() {
+            return Ok((address, shown));
+        }
+        Err(format!("can be reached from other machines, and metrics are nobody else's business: listen on 127.0.0.1:{}", address.port()))
+    });
+    Listen { address, https, http, trusted_proxies, metrics }
+}
+
+fn socket_address(text: &str, such_as: SocketAddr) -> Result<(SocketAddr, String), String> {
+    let address: SocketAddr =
+        text.parse().map_err(|_| format!("is not an address and a port: write one such as \"{such_as}\""))?;
+    Ok((address, address.to_string()))
+}
+
+/// Section `certificate`.
+pub(super) fn certificate(r: &mut Reader, mode: TlsMode) -> Option<CertificateFiles> {
+    let path = |r: &mut Reader, key| r.parsed(key, None, |text| Ok((PathBuf::from(text), text.to_owned())));
+    let chain = path(r, "certificate.chain_file");
+    let key = path(r, "certificate.key_file");
+    match (mode, chain, key) {
+        (TlsMode::Files, Some(chain_file), Some(key_file)) => Some(CertificateFiles { chain_file, key_file }),
+        (TlsMode::Files, ..) => {
+            let origin = r.origin("tls").unwrap_or("default").to_owned();
+            let fix =
+                "\"files\" needs certificate.chain_file and certificate.key_file: the paths of two PEM files";
+            r.problem("tls", origin, fix.into());
+            None
+        }
+        _ => {
+            for key in ["certificate.chain_file", "certificate.key_file"] {
+                if let Some(origin) = r.origin(key).map(str::to_owned) {
+                    let fix = format!(
+                        "is not used, because tls is \"{}\": set tls = \"files\", or remove it",
+                        mode.as_str()
+                    );
+                    r.problem(key, origin, fix);
+                }
+            }
+            None
+        }
+    }
+}
+
+/// Section `acme`.
+pub(super) fn acme(r: &mut Reader) -> Acme {
+    let staging = r.flag("acme.staging", false);
+    let default = lets_encrypt(staging);
+    let directory = r.parsed("acme.directory", Some((default.clone(), default.to_string())), |text| {
+        match Url::parse(text) {
+            Ok(url) if url.scheme() == "https" && url.host().is_some() => Ok((url, text.to_owned())),
+            _ => Err(format!("is not an https: URL: write one such as \"{LETS_ENCRYPT}\"")),
+        }
+    });
+    if let (Some(staged), Some(set)) = (r.origin("acme.staging"), r.origin("acme.directory"))
+        && staging
+    {
+        let origin = format!("{staged} and {set}");
+        r.problem(
+            "acme.staging",
+            origin,
+            "is Let's Encrypt's, and acme.directory names one too: keep one of them".into(),
+        );
+    }
+    let ca_file = r.parsed("acme.ca_file", None, |text| {
+        let path = PathBuf::from(text);
+        match http::tls(Some(&path)) {
+            Ok(_) => Ok((path, text.to_owned())),
+            Err(HttpError::CaFile { reason, .. }) => {
+                Err(format!("holds no certificates (PEM) that can be used: {reason}"))
+            }
+            Err(other) => Err(format!("cannot be used: {other}")),
+        }
+    });
+    let contact = r.parsed("acme.contact", None, |text| {
+        let address = text.strip_prefix("mailto:").unwrap_or(text);
+        let plausible = address.split_once('@').is_some_and(|(user, host)| {
+            !user.is_empty()
+                && host.contains('.')
+                && !host.contains('@')
+                && address.len() <= MAX_CONTACT_BYTES
+        });
+        if plausible && address.bytes().all(|byte| byte.is_ascii_graphic() && !b",;?<>\"".contains(&byte)) {
+            return Ok((address.to_owned(), address.to_owned()));
+        }
+        Err("is not an e-mail address: write one such as \"you@example.org\", or leave it out".into())
+    });
+    Acme { directory: directory.unwrap_or(default), ca_file, contact }
+}
+
+fn lets_encrypt(staging: bool) -> Url {
+    let text = if staging { LETS_ENCRYPT_STAGING } else { LETS_ENCRYPT };
+    #[allow(clippy::expect_used)]
+    Url::parse(text).expect("invariant: both constants are URLs")
+}
