@@ -27,7 +27,7 @@ async fn all_is_well() {
     let ran = account.run(ALICE, DOCTOR, "");
     let report = ran.json();
     assert_eq!((ran.code(), &report["ok"]), (0, &json!(true)), "{report}");
-    for check in ["configuration", "owner", "PDS", "clock", "record"] {
+    for check in ["configuration", "permissions", "disk", "owner", "PDS", "clock", "record"] {
         assert_eq!(finding(&report, check).0, "ok", "{report}");
     }
     let (outcome, words) = finding(&report, "server");

@@ -13,8 +13,10 @@ use crate::config::{Config, ConfigError, Loaded, Owner};
 use crate::web::admin::OwnerNow;
 
 mod clock;
+mod disk;
 mod owner;
 mod pds;
+mod permissions;
 mod record;
 mod server;
 
@@ -110,7 +112,7 @@ fn checks(config: &Config, wanted: &args::Doctor) -> Result<Vec<Finding>, CliErr
     let host = wanted.host.clone().or_else(|| config.domain.clone());
     let context = Context { config, host, http, resolver, server, pinned };
     Ok(runtime()?.block_on(async {
-        let mut findings = vec![server::check(&context)];
+        let mut findings = vec![server::check(&context), permissions::check(&context), disk::check(&context)];
         let (found, account) = owner::check(&context).await;
         findings.extend(found);
         let (found, pds) = pds::check(&context, account.as_deref()).await;
