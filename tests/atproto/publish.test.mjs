@@ -72,7 +72,8 @@ describe("the owner's commands", () => {
 
       const found = await doctor(scene, account.did)
       assert.deepEqual(Object.entries(found).filter(([, { outcome }]) => outcome !== "ok"), [])
-      assert.deepEqual(Object.keys(found), ["configuration", "server", "owner", "PDS", "clock", "record"])
+      for (const check of ["configuration", "server", "owner", "PDS", "clock", "record"])
+        assert.equal(found[check]?.outcome, "ok", check)
 
       // Removing it needs the password again, and nothing is left then.
       const removed = await command(scene, account.did, ["publish", "--remove", "--yes"], password)
