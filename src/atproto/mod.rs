@@ -60,6 +60,7 @@ pub use cache::Freshness;
 pub use client::{ClientError, Clients};
 pub use client_id::{ClientId, ClientIdError};
 pub use client_metadata::{ClientMetadata, MetadataError};
+pub use dns::{Caa, Dns, DnsError};
 pub use document::DidDocument;
 pub use hosts::Hosts;
 pub use http::{Http, HttpOptions, Kind};

@@ -110,6 +110,12 @@ pub struct Acme {
     pub ca_file: Option<PathBuf>,
     /// E-mail address the authority may write to. Default none.
     pub contact: Option<String>,
+    /// How long to wait after a failed order, at first: doubled each time, up to 72 times as long. What fails before an
+    /// order is tried again after a fifth of it, up to three times as long. Default 5m, from 1s to 1h, and not below 5m
+    /// at Let's Encrypt.
+    pub retry: Duration,
+    /// Try to reach this server by its own name before an order. Default true.
+    pub check_reach: bool,
 }
 
 /// Section `sync`.

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use url::Url;
 
@@ -14,6 +15,10 @@ use crate::atproto::{HttpError, http};
 const LETS_ENCRYPT: &str = "https://acme-v02.api.letsencrypt.org/directory";
 /// The same for tests: nobody trusts its certificates, and its limits are wide.
 const LETS_ENCRYPT_STAGING: &str = "https://acme-staging-v02.api.letsencrypt.org/directory";
+/// What the names of its servers end with.
+const LETS_ENCRYPT_DOMAIN: &str = "letsencrypt.org";
+/// Shortest wait after a failed order there: five failed validations an hour are the most that it takes.
+const LETS_ENCRYPT_RETRY: Duration = Duration::from_secs(300);
 /// Longest e-mail address in bytes (RFC 5321, section 4.5.3.1.3, less the angle brackets).
 const MAX_CONTACT_BYTES: usize = 254;
 
@@ -143,7 +148,15 @@ pub(super) fn acme(r: &mut Reader) -> Acme {
         }
         Err("is not an e-mail address: write one such as \"you@example.org\", or leave it out".into())
     });
-    Acme { directory: directory.unwrap_or(default), ca_file, contact }
+    let directory = directory.unwrap_or(default);
+    let retry = r.time("acme.retry", LETS_ENCRYPT_RETRY, Duration::from_secs(1)..=Duration::from_secs(3600));
+    let theirs = directory.host_str().is_some_and(|host| host.ends_with(LETS_ENCRYPT_DOMAIN));
+    if theirs && retry < LETS_ENCRYPT_RETRY {
+        let origin = r.origin("acme.retry").unwrap_or("default").to_owned();
+        let fix = "is less than 5m, and Let's Encrypt shuts out who tries more often: make it 5m or more, or leave it out";
+        r.problem("acme.retry", origin, fix.into());
+    }
+    Acme { directory, ca_file, contact, retry, check_reach: r.flag("acme.check_reach", true) }
 }
 
 fn lets_encrypt(staging: bool) -> Url {

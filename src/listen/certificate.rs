@@ -6,8 +6,12 @@ use rustls::ServerConfig;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
 
 use crate::types::Millis;
+
+/// The protocol (ALPN) of connections by which this process finds out whether its name leads to it.
+pub const PROBE_ALPN: &[u8] = b"groundmist-probe";
 
 /// What `status`, `doctor`, metrics and the log say of the certificate.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,7 +42,9 @@ pub struct Certificate {
     domain: String,
     current: RwLock<Option<Arc<CertifiedKey>>>,
     challenge: RwLock<Option<Arc<ServerConfig>>>,
+    probe: RwLock<Option<Arc<ServerConfig>>>,
     now: Mutex<CertificateNow>,
+    retry: Notify,
 }
 
 impl Certificate {
@@ -50,7 +56,9 @@ impl Certificate {
             domain: domain.into(),
             current: RwLock::default(),
             challenge: RwLock::default(),
+            probe: RwLock::default(),
             now: Mutex::new(now),
+            retry: Notify::new(),
         })
     }
 
@@ -74,6 +82,31 @@ impl Certificate {
         self.challenge.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// How to answer connections with ALPN [`PROBE_ALPN`], by which this process finds out whether its name leads to it.
+    pub fn set_probe(&self, config: Option<Arc<ServerConfig>>) {
+        *self.probe.write().unwrap_or_else(PoisonError::into_inner) = config;
+    }
+
+    /// The same; none when nothing is to be found out.
+    pub fn probe(&self) -> Option<Arc<ServerConfig>> {
+        self.probe.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether a name in a ClientHello is the one it is for.
+    pub fn is_for(&self, name: &str) -> bool {
+        name.strip_suffix('.').unwrap_or(name).eq_ignore_ascii_case(&self.domain)
+    }
+
+    /// Something may have been mended: an attempt that is waited for is made now, within the authority's limits.
+    pub fn retry_now(&self) {
+        self.retry.notify_one();
+    }
+
+    /// Resolves when that was said.
+    pub async fn retry_wanted(&self) {
+        self.retry.notified().await;
+    }
+
     /// What is known of it.
     pub fn now(&self) -> CertificateNow {
         self.now.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -88,8 +121,6 @@ impl Certificate {
 impl ResolvesServerCert for Certificate {
     /// For our own name only: who asks for another, or for none, gets no certificate.
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let name = hello.server_name()?;
-        let ours = name.strip_suffix('.').unwrap_or(name).eq_ignore_ascii_case(&self.domain);
-        if ours { self.current() } else { None }
+        if self.is_for(hello.server_name()?) { self.current() } else { None }
     }
 }

@@ -11,13 +11,14 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 
+pub mod acme;
 mod admin;
 mod certificate;
 mod open_files;
 mod plain;
 
 pub use admin::AdminSocket;
-pub use certificate::{Certificate, CertificateNow};
+pub use certificate::{Certificate, CertificateNow, PROBE_ALPN};
 pub use open_files::open_files_limit;
 pub use plain::Plain;
 

@@ -151,11 +151,13 @@ pub enum RecordKind {
     UsedToken,
     /// Single facts by name, such as the owner's DID.
     Pin,
+    /// The server's certificates with their keys, its accounts at authorities, and its attempts to get a certificate.
+    Certificate,
 }
 
 impl RecordKind {
     /// All kinds.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Session,
         Self::Grant,
         Self::Pending,
@@ -163,6 +165,7 @@ impl RecordKind {
         Self::Audit,
         Self::UsedToken,
         Self::Pin,
+        Self::Certificate,
     ];
 }
 

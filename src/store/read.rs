@@ -32,6 +32,19 @@ impl Reader<'_> {
             .map_err(|source| StoreError::from_redb("opening", format!("table {name}"), source))
     }
 
+    /// A kind that this store has no table for was added since it was made: the table comes with the first record.
+    fn open_records<K: redb::Key + 'static, V: redb::Value + 'static>(
+        &self,
+        table: TableDefinition<'_, K, V>,
+    ) -> Result<Option<ReadOnlyTable<K, V>>, StoreError> {
+        let name = table.name().to_owned();
+        match self.transaction.open_table(table) {
+            Ok(table) => Ok(Some(table)),
+            Err(redb::TableError::TableDoesNotExist(_)) => Ok(None),
+            Err(source) => Err(StoreError::from_redb("opening", format!("table {name}"), source)),
+        }
+    }
+
     pub(super) fn head(&self, key: &DocKey, prefix: &DocPrefix) -> Result<Option<Head>, StoreError> {
         let table = self.open(schema::HEADS)?;
         let row = ReadableTable::get(&table, prefix).map_err(|source| failed(key, "heads", source))?;
@@ -158,7 +171,7 @@ impl Reader<'_> {
 
     pub(super) fn record(&self, kind: RecordKind, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
         let definition = schema::records(kind);
-        let table = self.open(definition)?;
+        let Some(table) = self.open_records(definition)? else { return Ok(None) };
         let row = ReadableTable::get(&table, key)
             .map_err(|source| StoreError::from_redb(READ, format!("table {}", definition.name()), source))?;
         Ok(row.map(|row| row.value().to_vec()))
@@ -169,7 +182,7 @@ impl Reader<'_> {
         let failed = |source: redb::StorageError| {
             StoreError::from_redb(READ, format!("table {}", definition.name()), source)
         };
-        let table = self.open(definition)?;
+        let Some(table) = self.open_records(definition)? else { return Ok(Vec::new()) };
         let mut records = Vec::new();
         for item in ReadableTable::iter(&table).map_err(failed)? {
             let (key, row) = item.map_err(failed)?;

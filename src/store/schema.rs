@@ -44,6 +44,7 @@ pub(super) fn records(kind: RecordKind) -> TableDefinition<'static, Bytes, Bytes
         RecordKind::Audit => "audit",
         RecordKind::UsedToken => "used_tokens",
         RecordKind::Pin => "pins",
+        RecordKind::Certificate => "certificates",
     })
 }
 
