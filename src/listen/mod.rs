@@ -16,7 +16,7 @@ mod open_files;
 mod plain;
 
 pub use admin::AdminSocket;
-pub use open_files::open_files_limit;
+pub use open_files::raise_open_files;
 pub use plain::Plain;
 
 /// Shortest and longest pause when the system has no room for another connection.
