@@ -14,9 +14,13 @@ use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt as _;
-use tracing_subscriber::{Layer, Registry};
+use tracing_subscriber::{Layer, Registry, reload};
 
 use crate::config::{Log, LogFormat, LogLevel};
+
+pub mod histogram;
+pub mod panics;
+pub mod tally;
 
 /// Logging cannot be set up.
 #[derive(Debug, thiserror::Error)]
@@ -29,12 +33,25 @@ pub enum TelemetryError {
     Again(tracing_subscriber::util::TryInitError),
 }
 
+/// Changes the level while the process runs.
+#[derive(Debug, Clone)]
+pub struct Level(reload::Handle<Targets, Registry>);
+
+impl Level {
+    /// From now on.
+    pub fn set(&self, level: LogLevel) {
+        // It fails only when logging itself is gone, and then nobody can be told.
+        let _ = self.0.reload(filter(level));
+    }
+}
+
 /// Sets up logging for the process.
 ///
 /// # Errors
 /// journald was asked for and is not there, or logging is set up already.
-pub fn init(log: &Log) -> Result<(), TelemetryError> {
-    let registry = Registry::default().with(filter(log.level));
+pub fn init(log: &Log) -> Result<Level, TelemetryError> {
+    let (filter, handle) = reload::Layer::new(filter(log.level));
+    let registry = Registry::default().with(filter);
     let journald = match log.format {
         LogFormat::Journald => Some(tracing_journald::layer().map_err(TelemetryError::Journald)?),
         // Without its socket, stderr still reaches the journal line by line.
@@ -48,7 +65,8 @@ pub fn init(log: &Log) -> Result<(), TelemetryError> {
         (None, LogFormat::Json) => json(std::io::stderr),
         (None, _) => text(std::io::stderr, std::io::stderr().is_terminal()),
     };
-    registry.with(layer).try_init().map_err(TelemetryError::Again)
+    registry.with(layer).try_init().map_err(TelemetryError::Again)?;
+    Ok(Level(handle))
 }
 
 /// Ours at the chosen level; other crates' warnings, for they do not know what must not be said.

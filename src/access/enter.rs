@@ -53,7 +53,7 @@ impl Access {
     }
 
     fn is_first_use(&self, asked: &Checked) -> bool {
-        if self.settings.approve != Approve::FirstUse || asked.origin == Origin::Loopback {
+        if self.settings().approve != Approve::FirstUse || asked.origin == Origin::Loopback {
             return false;
         }
         let state = self.state();
@@ -71,7 +71,7 @@ impl Access {
             read_only: asked.read_only_wanted,
             life: None,
         };
-        let session = new.into_session(now, self.settings.token_life)?;
+        let session = new.into_session(now, self.settings().token_life)?;
         let (user_agent, jkt) = (asked.user_agent.clone(), asked.jkt.clone());
         Ok(Session { address: asked.address, user_agent, jkt, ..session })
     }
@@ -91,7 +91,7 @@ impl Access {
             state.audit.note(refusal(What::RefusedReplay));
             return Err(EnterError::Replayed);
         }
-        if asked.origin == Origin::Loopback && !self.settings.allow_loopback_clients {
+        if asked.origin == Origin::Loopback && !self.settings().allow_loopback_clients {
             state.audit.note(refusal(What::RefusedLoopback));
             return Err(EnterError::Loopback);
         }

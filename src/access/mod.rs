@@ -9,7 +9,7 @@
 //! revocation comes after everything that it revokes. What a commit means takes effect when it is durable.
 
 use std::future::Future;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use crate::config::{self, Secret};
 use crate::store::{Op, Store};
@@ -71,7 +71,7 @@ pub struct Access {
     store: Arc<Store>,
     commit: Arc<dyn Commit>,
     signer: Signer,
-    settings: config::Access,
+    settings: RwLock<config::Access>,
     /// Never held while waiting for a commit.
     state: Mutex<State>,
     /// Held by one decision about apps at a time until it is durable.
@@ -95,7 +95,7 @@ impl Access {
             signer: Signer::new(secret, store.storage_id()),
             store,
             commit,
-            settings,
+            settings: RwLock::new(settings),
             state: Mutex::new(state),
             decisions: tokio::sync::Mutex::default(),
         }))
@@ -103,6 +103,15 @@ impl Access {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn settings(&self) -> config::Access {
+        self.settings.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Goes by other settings from now on; what was decided and given out before stays.
+    pub fn reconfigure(&self, settings: config::Access) {
+        *self.settings.write().unwrap_or_else(PoisonError::into_inner) = settings;
     }
 
     /// Hands operations to the journal; call it with the state locked. What they mean takes effect even if the
@@ -130,7 +139,7 @@ impl Access {
     /// A name or life out of range, too many sessions, revoked meanwhile, or the store could not write.
     pub async fn create(self: &Arc<Self>, new: NewSession) -> Result<(String, Session), AccessError> {
         let now = now();
-        let session = new.into_session(now, self.settings.token_life)?;
+        let session = new.into_session(now, self.settings().token_life)?;
         let token = self.signer.sign(&session)?;
         let sent = {
             let mut state = self.state();
@@ -201,6 +210,12 @@ impl Access {
             state.sessions.all().map(|(session, live)| (as_it_holds(session), live)).collect();
         sessions.sort_by(|(a, _), (b, _)| (a.created, &a.id).cmp(&(b.created, &b.id)));
         sessions
+    }
+
+    /// How many sessions there are, those that expired lately included; and how many apps wait for a decision.
+    pub fn counts(&self) -> (usize, usize) {
+        let state = self.state();
+        (state.sessions.len(), state.pending.len())
     }
 
     /// All decisions about apps, by `client_id` and namespace.

@@ -140,6 +140,10 @@ impl PendingApps {
     }
 
     /// By number.
+    pub(super) fn len(&self) -> usize {
+        self.apps.len()
+    }
+
     pub(super) fn list(&self) -> Vec<Pending> {
         let mut all: Vec<Pending> = self.apps.values().cloned().collect();
         all.sort_by_key(|pending| pending.number);

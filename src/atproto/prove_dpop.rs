@@ -148,7 +148,7 @@ impl Verifier {
             asking.was_worth_it();
             return Ok(How::Relay);
         }
-        if self.probe {
+        if self.may_probe() {
             let asking = self.asking.about(&proof.jkt, request.from)?;
             self.probe_three(pds, token).await?;
             asking.was_worth_it();

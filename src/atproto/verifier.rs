@@ -3,6 +3,7 @@
 //! What the app says is checked first, which costs nothing; only what could be the owner's is asked about elsewhere,
 //! and how often that may be in vain is limited. Every doubt is a [`Refusal`].
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use url::Url;
@@ -114,7 +115,7 @@ pub struct Verifier {
     pub(super) clients: Clients,
     pub(super) nonces: Nonces,
     /// `access.probe`.
-    pub(super) probe: bool,
+    probe: AtomicBool,
     pub(super) asking: Asking,
     proofs: Mutex<Replay>,
 }
@@ -129,7 +130,7 @@ impl Verifier {
             http,
             resolver,
             nonces: Nonces::new(nonce_secret),
-            probe,
+            probe: AtomicBool::new(probe),
             asking: Asking::new(),
             proofs: Mutex::default(),
         }
@@ -138,6 +139,16 @@ impl Verifier {
     /// A key, by its thumbprint, that was proved before this start: no flood of forged tokens keeps it out.
     pub fn know(&self, jkt: String) {
         self.asking.know(jkt);
+    }
+
+    /// Whether access tokens that nothing else vouches for are tried at the owner's PDS (`access.probe`).
+    pub(super) fn may_probe(&self) -> bool {
+        self.probe.load(Ordering::Relaxed)
+    }
+
+    /// Changes that, from the next token on.
+    pub fn set_probe(&self, probe: bool) {
+        self.probe.store(probe, Ordering::Relaxed);
     }
 
     /// The nonce that a proof has to have, as of now.

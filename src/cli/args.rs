@@ -10,6 +10,7 @@ Exit codes:
   1   it failed, or status or doctor found something that does not work
   2   the command line is not understood
   69  the command needs the running server and there is none
+  70  serve: a part of the server failed and it cannot go on; start it again, as systemd does
   78  the configuration has to be put right";
 
 /// One person's Automerge sync server.
@@ -50,6 +51,10 @@ pub(super) enum Command {
     },
     /// Say how the running server is
     Status,
+    /// Have the running server read its configuration again
+    ///
+    /// Says what has changed and what needs a restart. If anything is wrong with the configuration, nothing changes.
+    Reload,
     /// Tell apps where this server is, by a record in your own repository
     ///
     /// Shows what is there and what will be, asks, and writes the record xyz.groundmist.sync to your PDS. For that it

@@ -20,6 +20,7 @@ mod config_check;
 mod doctor;
 mod hidden_input;
 mod publish;
+mod reload;
 mod serve;
 mod sessions;
 mod status;
@@ -38,6 +39,8 @@ pub enum Exit {
     Usage = 2,
     /// The command needs the running server and there is none (`EX_UNAVAILABLE`).
     NotRunning = 69,
+    /// A part of the server failed and it cannot go on (`EX_SOFTWARE`): start it again, as systemd does.
+    Broken = 70,
     /// The configuration has to be put right (`EX_CONFIG`).
     Config = 78,
 }
@@ -51,6 +54,8 @@ pub(crate) enum CliError {
     Usage(String),
     #[error("{0}")]
     NotRunning(String),
+    #[error("{0}")]
+    Broken(String),
     /// With the code that JSON output carries.
     #[error("{message}")]
     Failed { code: String, message: String },
@@ -66,6 +71,7 @@ impl CliError {
             Self::Config(_) => "config",
             Self::Usage(_) => "usage",
             Self::NotRunning(_) => "not_running",
+            Self::Broken(_) => "broken",
             Self::Failed { code, .. } => code,
         }
     }
@@ -75,6 +81,9 @@ impl CliError {
             Self::Config(_) => Exit::Config,
             Self::Usage(_) => Exit::Usage,
             Self::NotRunning(_) => Exit::NotRunning,
+            Self::Broken(_) => Exit::Broken,
+            // The running server's word, of its configuration.
+            Self::Failed { code, .. } if code == "config" => Exit::Config,
             Self::Failed { .. } => Exit::Failure,
         }
     }
@@ -104,18 +113,22 @@ pub fn main() -> ExitCode {
 
 fn run(args: &Args) -> Result<Exit, CliError> {
     match &args.command {
-        Command::Serve(flags) => serve::run(load(args, Some(flags))?.config, flags.dev),
+        Command::Serve(flags) => {
+            let sources = sources(args, Some(flags));
+            serve::run(Config::load(&sources)?, sources)
+        }
+        Command::Reload => reload::run(load(args), args.json),
         Command::Token { command } => {
-            let config = load(args, None)?.config;
+            let config = load(args)?.config;
             match command {
                 TokenCommand::Create(wanted) => token::create(&config, wanted, args.json),
                 TokenCommand::List => token::list(&config, args.json),
                 TokenCommand::Revoke { id_or_name } => token::revoke(&config, id_or_name, args.json),
             }
         }
-        Command::Apps { command } => apps::run(&load(args, None)?.config, command, args.json),
+        Command::Apps { command } => apps::run(&load(args)?.config, command, args.json),
         Command::Sessions { command } => {
-            let config = load(args, None)?.config;
+            let config = load(args)?.config;
             match command {
                 SessionsCommand::List => sessions::list(&config, args.json),
                 SessionsCommand::Revoke { id_or_name: Some(which), .. } => {
@@ -124,14 +137,14 @@ fn run(args: &Args) -> Result<Exit, CliError> {
                 SessionsCommand::Revoke { id_or_name: None, .. } => sessions::revoke_all(&config, args.json),
             }
         }
-        Command::Status => status::run(&load(args, None)?.config, args.json),
-        Command::Publish(wanted) => publish::run(&load(args, None)?.config, wanted, args.json),
-        Command::Doctor(wanted) => doctor::run(load(args, None), wanted, args.json),
-        Command::Config { command: ConfigCommand::Check } => config_check::run(load(args, None), args.json),
+        Command::Status => status::run(&load(args)?.config, args.json),
+        Command::Publish(wanted) => publish::run(&load(args)?.config, wanted, args.json),
+        Command::Doctor(wanted) => doctor::run(load(args), wanted, args.json),
+        Command::Config { command: ConfigCommand::Check } => config_check::run(load(args), args.json),
     }
 }
 
-fn load(args: &Args, serve: Option<&args::Serve>) -> Result<Loaded, ConfigError> {
+fn sources(args: &Args, serve: Option<&args::Serve>) -> Sources {
     let flags = Flags {
         data_dir: args.data_dir.clone(),
         port: serve.and_then(|serve| serve.port),
@@ -139,7 +152,11 @@ fn load(args: &Args, serve: Option<&args::Serve>) -> Result<Loaded, ConfigError>
         log_format: serve.and_then(|serve| serve.log_format.clone()),
     };
     let dev = serve.is_some_and(|serve| serve.dev);
-    Config::load(&Sources::of_process(args.config.clone(), flags, dev))
+    Sources::of_process(args.config.clone(), flags, dev)
+}
+
+fn load(args: &Args) -> Result<Loaded, ConfigError> {
+    Config::load(&sources(args, None))
 }
 
 /// What commands wait with for other servers, and for ours.

@@ -1,15 +1,19 @@
 //! `serve`: runs the server.
 
 use super::{CliError, Exit};
-use crate::config::Config;
+use crate::config::{Loaded, Sources};
 use crate::{appliance, telemetry};
 
-pub(super) fn run(config: Config, dev: bool) -> Result<Exit, CliError> {
-    telemetry::init(&config.log).map_err(|error| CliError::failed("log", error))?;
+pub(super) fn run(loaded: Loaded, sources: Sources) -> Result<Exit, CliError> {
+    let level = telemetry::init(&loaded.config.log).map_err(|error| CliError::failed("log", error))?;
+    telemetry::panics::log();
     let runtime = appliance::runtime()
         .map_err(|error| CliError::failed("start", format!("starting the socket threads failed: {error}")))?;
-    let served = runtime.block_on(appliance::run(config, dev));
+    let served = runtime.block_on(appliance::run(loaded, sources, level));
     // A blocking call that hangs on a broken disk must not hold up the end.
     runtime.shutdown_background();
-    served.map(|()| Exit::Success).map_err(|error| CliError::failed("start", error))
+    served.map(|()| Exit::Success).map_err(|error| match error {
+        appliance::Error::Died(_) => CliError::Broken(error.to_string()),
+        error => CliError::failed("start", error),
+    })
 }

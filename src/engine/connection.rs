@@ -82,22 +82,18 @@ impl Inbound {
         if envelope.target.as_deref() != Some(core.peer.as_str()) {
             return Err(rejected(true, "\"targetId\" is not this server's peer id"));
         }
-        let document = match &envelope.body {
-            Body::Request { document, .. }
-            | Body::Sync { document, .. }
-            | Body::Unavailable { document }
-            | Body::Ephemeral { document, .. }
-            | Body::RemoteHeads { document, .. } => Some(*document),
+        match &envelope.body {
             Body::Leave => {
                 core.send_all(|| Input::Leave(self.membership.id));
                 return Ok(());
             }
-            Body::RemoteSubscription { .. } => None,
             Body::Unknown(kind) => {
                 tracing::debug!(kind, "ignoring a message of unknown type");
                 return Ok(());
             }
-        };
+            _ => {}
+        }
+        let document = envelope.body.document();
         let size = frame.len().clamp(1, core.options.inbox_bytes);
         let permit = self.inbox.clone().acquire_many_owned(size as u32).await;
         let permit = permit.map_err(|_| rejected(true, "the server is stopping"))?;

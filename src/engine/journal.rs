@@ -5,46 +5,82 @@ use std::collections::VecDeque;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
 use super::heart::Heart;
+use super::lock;
 use super::mailbox::{Empty, Receiver, Sender, mailbox};
 use super::shard::Input;
-use super::{lock, now};
+use super::vital::Vital;
 use crate::store::{Op, Store};
+use crate::telemetry::histogram::{Buckets, Histogram};
 
 /// After this long without a commit the store is made ready for a fast start after a crash.
 const IDLE: Duration = Duration::from_secs(3);
 
-/// Who is told of the result.
-pub enum Reply {
-    /// A shard.
+/// Told when the journal is gone with what waited.
+const STOPPED: &str = "the journal has stopped";
+
+/// Who is told of the result; also when the journal dies with it.
+pub struct Reply(Option<To>);
+
+enum To {
     Shard(Sender<Input>),
-    /// A waiting task.
     Waiter(oneshot::Sender<Result<(), String>>),
 }
 
 impl Reply {
-    fn send(self, result: Result<(), String>) {
+    /// To a shard.
+    pub fn shard(shard: Sender<Input>) -> Self {
+        Self(Some(To::Shard(shard)))
+    }
+
+    /// To a waiting task.
+    pub fn waiter(waiter: oneshot::Sender<Result<(), String>>) -> Self {
+        Self(Some(To::Waiter(waiter)))
+    }
+
+    fn send(mut self, result: Result<(), String>) {
+        self.tell(result);
+    }
+
+    fn tell(&mut self, result: Result<(), String>) {
         // Who is gone needs no answer.
-        match self {
-            Self::Shard(shard) => drop(shard.send(Input::Committed(result))),
-            Self::Waiter(waiter) => drop(waiter.send(result)),
+        match self.0.take() {
+            Some(To::Shard(shard)) => drop(shard.send(Input::Committed(result))),
+            Some(To::Waiter(waiter)) => drop(waiter.send(result)),
+            None => {}
         }
     }
 }
 
+impl Drop for Reply {
+    fn drop(&mut self) {
+        self.tell(Err(STOPPED.into()));
+    }
+}
+
+/// One who waits for a commit.
+struct Part {
+    ops: usize,
+    reply: Reply,
+    handed_over: Instant,
+}
+
 enum Request {
-    Commit(Vec<Op>, Reply),
+    Commit(Vec<Op>, Reply, Instant),
     Ping,
     Stop,
+    #[cfg(test)]
+    Panic,
 }
 
 #[derive(Default)]
 struct State {
     commits: AtomicU64,
+    took: Histogram,
     error: Mutex<Option<String>>,
     heart: Arc<Heart>,
 }
@@ -60,32 +96,44 @@ impl Journal {
     /// Start the thread.
     /// # Errors
     /// The system has no threads left.
-    pub fn start(store: Arc<Store>) -> io::Result<Self> {
+    pub fn start(store: Arc<Store>, vital: &Vital) -> io::Result<Self> {
         let (requests, receiver) = mailbox();
         let state = Arc::new(State::default());
         let journal = Self { requests, state: state.clone() };
-        std::thread::Builder::new().name("journal".into()).spawn(move || run(&store, &receiver, &state))?;
+        vital.spawn("journal".into(), move || run(&store, &receiver, &state))?;
         Ok(journal)
     }
 
     /// Have steps committed; `reply` hears of it.
     pub fn commit(&self, ops: Vec<Op>, reply: Reply) {
-        if let Err(unsent) = self.requests.send(Request::Commit(ops, reply))
-            && let Request::Commit(_, reply) = unsent
-        {
-            reply.send(Err("the journal has stopped".into()));
-        }
+        // What is not sent is dropped, and says so.
+        let _ = self.requests.send(Request::Commit(ops, reply, Instant::now()));
     }
 
     /// Ask for a sign of life.
     pub fn ping(&self) {
-        self.state.heart.ask(now());
         let _ = self.requests.send(Request::Ping);
     }
 
     /// Commit what was handed over before, then end.
     pub fn stop(&self) {
         let _ = self.requests.send(Request::Stop);
+    }
+
+    /// Its inbox.
+    pub fn waiting(&self) -> usize {
+        self.requests.len()
+    }
+
+    /// From the hand-over to the disk.
+    pub fn took(&self) -> Buckets {
+        self.state.took.read()
+    }
+
+    /// Dies of it.
+    #[cfg(test)]
+    pub fn panic(&self) {
+        let _ = self.requests.send(Request::Panic);
     }
 
     /// Commits since start.
@@ -124,16 +172,18 @@ fn run(store: &Store, requests: &Receiver<Request>, state: &State) {
             Err(Empty::Closed) => return,
         }
         let mut ops = Vec::new();
-        let mut parts: Vec<(usize, Reply)> = Vec::new();
+        let mut parts: Vec<Part> = Vec::new();
         let mut stopping = false;
         for request in waiting.drain(..) {
             match request {
-                Request::Commit(more, reply) => {
-                    parts.push((more.len(), reply));
+                Request::Commit(more, reply, handed_over) => {
+                    parts.push(Part { ops: more.len(), reply, handed_over });
                     ops.extend(more);
                 }
                 Request::Ping => state.heart.beat(),
                 Request::Stop => stopping = true,
+                #[cfg(test)]
+                Request::Panic => panic!("asked to"),
             }
         }
         if !parts.is_empty() {
@@ -146,7 +196,7 @@ fn run(store: &Store, requests: &Receiver<Request>, state: &State) {
     }
 }
 
-fn commit(store: &Store, ops: &[Op], parts: Vec<(usize, Reply)>, state: &State) {
+fn commit(store: &Store, ops: &[Op], parts: Vec<Part>, state: &State) {
     let all = store.commit(ops);
     state.commits.fetch_add(1, Ordering::Relaxed);
     match all {
@@ -154,15 +204,19 @@ fn commit(store: &Store, ops: &[Op], parts: Vec<(usize, Reply)>, state: &State) 
             if lock(&state.error).take().is_some() {
                 tracing::info!("changes are stored again");
             }
-            parts.into_iter().for_each(|(_, reply)| reply.send(Ok(())));
+            let now = Instant::now();
+            for part in parts {
+                state.took.observe(now.saturating_duration_since(part.handed_over));
+                part.reply.send(Ok(()));
+            }
         }
         // One part may be at fault, or just too large for a nearly full disk: the others need not suffer.
         Err(_) if parts.len() > 1 => {
             let mut rest = ops;
-            for (length, reply) in parts {
-                let (mine, others) = rest.split_at(length);
+            for part in parts {
+                let (mine, others) = rest.split_at(part.ops);
                 rest = others;
-                commit(store, mine, vec![(length, reply)], state);
+                commit(store, mine, vec![part], state);
             }
         }
         Err(error) => {
@@ -170,7 +224,7 @@ fn commit(store: &Store, ops: &[Op], parts: Vec<(usize, Reply)>, state: &State) 
             if lock(&state.error).replace(text.clone()).is_none() {
                 tracing::error!(%error, "changes cannot be stored; nothing is acknowledged until this is solved");
             }
-            parts.into_iter().for_each(|(_, reply)| reply.send(Err(text.clone())));
+            parts.into_iter().for_each(|part| part.reply.send(Err(text.clone())));
         }
     }
 }

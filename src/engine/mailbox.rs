@@ -63,6 +63,13 @@ impl<T> Sender<T> {
     }
 }
 
+impl<T> Sender<T> {
+    /// How many wait.
+    pub fn len(&self) -> usize {
+        lock(&self.0.queue).items.len()
+    }
+}
+
 impl<T> Clone for Sender<T> {
     fn clone(&self) -> Self {
         lock(&self.0.queue).senders += 1;
@@ -146,6 +153,7 @@ mod tests {
     fn things_come_in_order_and_no_more_than_asked() {
         let (sender, receiver) = mailbox();
         (0..5).for_each(|n| sender.send(n).unwrap());
+        assert_eq!(sender.len(), 5);
         let mut taken = VecDeque::new();
         receiver.take(&mut taken, 2, None).unwrap();
         assert_eq!(taken, [0, 1]);

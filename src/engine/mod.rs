@@ -11,6 +11,9 @@ mod journal;
 mod mailbox;
 mod outbox;
 mod shard;
+#[cfg(test)]
+mod tests;
+mod vital;
 mod worker;
 
 use std::collections::HashMap;
@@ -27,12 +30,15 @@ pub use outbox::Outgoing;
 
 use crate::store::{Op, Store};
 use crate::sync::hub::HubOptions;
-use crate::types::{ConnId, Namespace, PeerId, StorageId, now};
+use crate::sync::job::Job;
+use crate::telemetry::histogram::Buckets;
+use crate::types::{ConnId, Millis, Namespace, PeerId, StorageId, now};
 use heart::Heart;
 use journal::{Journal, Reply};
 use mailbox::Sender;
 use outbox::Outbox;
 use shard::{Input, Shard, ShardStats};
+use vital::Vital;
 
 /// Between a stop's last message and the close: automerge-repo 2.5.6 answers a message while it applies it, and if the
 /// socket closes before that its document takes no more changes until the app is loaded again.
@@ -84,6 +90,23 @@ pub struct EngineStatus {
     pub journal_error: Option<String>,
 }
 
+/// Figures for monitoring.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct EngineFigures {
+    /// As for `status`.
+    pub status: EngineStatus,
+    /// Graphs let go of since start, to stay within the memory budget.
+    pub evictions: u64,
+    /// Documents that stopped being synced since start, because of what is in them.
+    pub quarantines: u64,
+    /// What waits in each thread's inbox, by the thread's name: `shard`, all of them together, `journal`, `opener`.
+    pub waiting: [(&'static str, usize); 3],
+    /// From the hand-over to the journal to the disk.
+    pub commit: Buckets,
+    /// From a message's arrival at its shard to its changes being in the outboxes of others; a commit counts once.
+    pub relay: Buckets,
+}
+
 /// Handle to the running engine; cheap to clone.
 #[derive(Clone)]
 pub struct Engine {
@@ -101,6 +124,8 @@ struct Core {
     stats: Vec<Arc<ShardStats>>,
     journal: Journal,
     hearts: Vec<Arc<Heart>>,
+    opener: Sender<(Job, Sender<Input>)>,
+    vital: Vital,
     registry: Mutex<Registry>,
     next_conn: AtomicU64,
 }
@@ -118,8 +143,9 @@ impl Engine {
         let storage = store.storage_id().clone();
         // Any text is a peer id; this one is the same after a restart, so peers know us again.
         let peer = format!("groundmist-{storage}").parse().map_err(io::Error::other)?;
-        let journal = Journal::start(store.clone())?;
-        let opener = worker::start(store.clone())?;
+        let vital = Vital::new();
+        let journal = Journal::start(store.clone(), &vital)?;
+        let opener = worker::start(store.clone(), &vital)?;
         let hubs = options.shards.max(1);
         let (mut shards, mut stats, mut hearts) = (Vec::new(), Vec::new(), vec![journal.heart()]);
         for hub in 0..hubs {
@@ -135,7 +161,7 @@ impl Engine {
                 compact_grace_ms: options.compact_grace_ms,
                 compact_floor: options.compact_floor,
             };
-            let shard = Shard::start(hub_options, store.clone(), journal.clone(), opener.clone())?;
+            let shard = Shard::start(hub_options, store.clone(), journal.clone(), opener.clone(), &vital)?;
             shards.push(shard.input);
             stats.push(shard.stats);
             hearts.push(shard.heart);
@@ -148,6 +174,8 @@ impl Engine {
             stats,
             journal,
             hearts,
+            opener,
+            vital,
             registry: Mutex::default(),
             next_conn: AtomicU64::new(1),
         };
@@ -187,31 +215,59 @@ impl Engine {
     /// Why it is not durable.
     pub fn commit(&self, ops: Vec<Op>) -> impl Future<Output = Result<(), String>> + Send + use<> {
         let (sender, receiver) = oneshot::channel();
-        self.core.journal.commit(ops, Reply::Waiter(sender));
+        self.core.journal.commit(ops, Reply::waiter(sender));
         async { receiver.await.unwrap_or_else(|_| Err("the journal has stopped".into())) }
     }
 
     /// True while shards and journal answer in time: each call asks them again.
     pub fn is_alive(&self) -> bool {
-        self.core.journal.ping();
-        self.core.send_all(|| Input::Ping);
-        self.core.hearts.iter().all(|heart| heart.is_alive(now()))
+        self.is_alive_at(now())
+    }
+
+    fn is_alive_at(&self, now: Millis) -> bool {
+        let core = &self.core;
+        let alive = core.hearts.iter().all(|heart| heart.is_alive(now));
+        // Asked first, then pinged: an answer that overtook the question would leave it open.
+        core.hearts.iter().for_each(|heart| heart.ask(now));
+        core.journal.ping();
+        core.send_all(|| Input::Ping);
+        alive
+    }
+
+    /// Waits until a thread has died without which the engine cannot go on: its name. End the process then, after
+    /// [`Engine::shutdown`] has saved what can be; nothing that was acknowledged is lost.
+    pub async fn died(&self) -> String {
+        self.core.vital.died().await
     }
 
     /// Counters.
     pub fn status(&self) -> EngineStatus {
         let core = &self.core;
-        let sum = |of: fn(&ShardStats) -> &AtomicU64| {
-            core.stats.iter().map(|stats| of(stats).load(Ordering::Relaxed)).sum::<u64>()
-        };
         EngineStatus {
             connections: lock(&core.registry).len() as u64,
-            documents_loaded: sum(|stats| &stats.documents_loaded),
-            memory_bytes: sum(|stats| &stats.memory_bytes),
-            changes_in: sum(|stats| &stats.changes_in),
-            changes_out: sum(|stats| &stats.changes_out),
+            documents_loaded: core.sum(|stats| &stats.documents_loaded),
+            memory_bytes: core.sum(|stats| &stats.memory_bytes),
+            changes_in: core.sum(|stats| &stats.changes_in),
+            changes_out: core.sum(|stats| &stats.changes_out),
             commits: core.journal.commits(),
             journal_error: core.journal.error(),
+        }
+    }
+
+    /// Figures for monitoring.
+    pub fn figures(&self) -> EngineFigures {
+        let core = &self.core;
+        EngineFigures {
+            status: self.status(),
+            evictions: core.sum(|stats| &stats.evictions),
+            quarantines: core.sum(|stats| &stats.quarantines),
+            waiting: [
+                ("shard", core.shards.iter().map(Sender::len).sum()),
+                ("journal", core.journal.waiting()),
+                ("opener", core.opener.len()),
+            ],
+            commit: core.journal.took(),
+            relay: core.stats.iter().map(|stats| stats.relay.read()).sum(),
         }
     }
 
@@ -243,6 +299,10 @@ impl Core {
             // A shard that has stopped needs no news.
             let _ = shard.send(input());
         }
+    }
+
+    fn sum(&self, of: fn(&ShardStats) -> &AtomicU64) -> u64 {
+        self.stats.iter().map(|stats| of(stats).load(Ordering::Relaxed)).sum()
     }
 
     fn leave(&self, id: ConnId, name: &(Namespace, PeerId)) {

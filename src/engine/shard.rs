@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
@@ -13,11 +13,13 @@ use super::journal::{Journal, Reply};
 use super::mailbox::{Empty, Receiver, Sender, mailbox};
 use super::now;
 use super::outbox::Outbox;
+use super::vital::Vital;
 use crate::store::Store;
 use crate::sync::conn::{Joining, Out};
 use crate::sync::hub::{Hub, HubOptions, Incoming};
 use crate::sync::job::{Done, Job};
 use crate::sync::wire;
+use crate::telemetry::histogram::Histogram;
 use crate::types::{ConnId, PeerId};
 
 /// Inputs taken before connections get what is new.
@@ -43,6 +45,12 @@ pub enum Input {
     Ping,
     /// Make all durable that has come, tell peers, end.
     Stop(oneshot::Sender<()>),
+    /// Die of it.
+    #[cfg(test)]
+    Panic,
+    /// Hang until the sender is gone.
+    #[cfg(test)]
+    Hang(std::sync::mpsc::Receiver<()>),
 }
 
 /// Counters of one shard.
@@ -53,6 +61,10 @@ pub struct ShardStats {
     pub memory_bytes: AtomicU64,
     pub changes_in: AtomicU64,
     pub changes_out: AtomicU64,
+    pub evictions: AtomicU64,
+    pub quarantines: AtomicU64,
+    /// From a message's arrival to its changes being in the outboxes of others.
+    pub relay: Histogram,
 }
 
 /// Handle to a started shard.
@@ -74,9 +86,22 @@ struct Running {
     us: String,
     outboxes: HashMap<ConnId, (PeerId, Arc<Outbox>)>,
     committing: bool,
+    relay: RelayClock,
     stopping: Option<oneshot::Sender<()>>,
     stats: Arc<ShardStats>,
     heart: Arc<Heart>,
+}
+
+/// Times the way of changes through the shard: one look at the clock for a batch of inputs and for a commit, so that a
+/// commit is one measurement, of the message in it that waited longest.
+#[derive(Default)]
+struct RelayClock {
+    /// When the first message came that is in no commit yet.
+    waiting: Option<Instant>,
+    /// The same of the commit under way.
+    committing: Option<Instant>,
+    /// The same of the commit that has just become durable, and how many changes were sent before.
+    sending: Option<(Instant, u64)>,
 }
 
 impl Shard {
@@ -88,6 +113,7 @@ impl Shard {
         store: Arc<Store>,
         journal: Journal,
         opener: Sender<(Job, Sender<Input>)>,
+        vital: &Vital,
     ) -> io::Result<Self> {
         let (input, inputs) = mailbox();
         let (stats, heart) = (Arc::new(ShardStats::default()), Arc::new(Heart::default()));
@@ -101,11 +127,12 @@ impl Shard {
             input: input.clone(),
             outboxes: HashMap::new(),
             committing: false,
+            relay: RelayClock::default(),
             stopping: None,
             stats: stats.clone(),
             heart: heart.clone(),
         };
-        std::thread::Builder::new().name(name).spawn(move || running.run(&inputs))?;
+        vital.spawn(name, move || running.run(&inputs))?;
         Ok(Self { input, stats, heart })
     }
 }
@@ -118,6 +145,9 @@ impl Running {
                 Ok(()) | Err(Empty::Timeout) => {}
                 Err(Empty::Closed) => return,
             }
+            if self.relay.waiting.is_none() && batch.iter().any(|input| matches!(input, Input::Message(..))) {
+                self.relay.waiting = Some(Instant::now());
+            }
             batch.drain(..).for_each(|input| self.take(input));
             self.hub.tick(now());
             self.commit();
@@ -125,6 +155,7 @@ impl Running {
                 let _ = self.opener.send((job, self.input.clone()));
             }
             self.fill_outboxes();
+            self.measure_relay();
             self.publish();
             if self.stopping.is_some() && !self.committing {
                 self.end();
@@ -148,14 +179,22 @@ impl Running {
             Input::Room(id) => self.hub.has_room(id),
             Input::Committed(result) => {
                 self.committing = false;
+                let began = self.relay.committing.take();
                 match result {
-                    Ok(()) => self.hub.committed(&*self.store, now()),
+                    Ok(()) => {
+                        self.relay.sending = began.map(|began| (began, self.hub.counters().changes_out));
+                        self.hub.committed(&*self.store, now());
+                    }
                     Err(_) => self.hub.commit_failed(&*self.store, now()),
                 }
             }
             Input::JobDone(done) => self.hub.job_done(*done, &*self.store, now()),
             Input::Ping => self.heart.beat(),
             Input::Stop(reply) => self.stopping = Some(reply),
+            #[cfg(test)]
+            Input::Panic => panic!("asked to"),
+            #[cfg(test)]
+            Input::Hang(until) => drop(until.recv()),
         }
     }
 
@@ -164,9 +203,11 @@ impl Running {
             return;
         }
         let ops = self.hub.take_ops(now());
+        let began = self.relay.waiting.take();
         if !ops.is_empty() {
             self.committing = true;
-            self.journal.commit(ops, Reply::Shard(self.input.clone()));
+            self.relay.committing = began;
+            self.journal.commit(ops, Reply::shard(self.input.clone()));
         }
     }
 
@@ -187,6 +228,14 @@ impl Running {
         }
     }
 
+    fn measure_relay(&mut self) {
+        if let Some((began, sent)) = self.relay.sending.take()
+            && self.hub.counters().changes_out > sent
+        {
+            self.stats.relay.observe(began.elapsed());
+        }
+    }
+
     fn publish(&self) {
         let (memory, loaded) = self.hub.memory();
         let counters = self.hub.counters();
@@ -194,6 +243,8 @@ impl Running {
         self.stats.documents_loaded.store(loaded as u64, Ordering::Relaxed);
         self.stats.changes_in.store(counters.changes_in, Ordering::Relaxed);
         self.stats.changes_out.store(counters.changes_out, Ordering::Relaxed);
+        self.stats.evictions.store(counters.evictions, Ordering::Relaxed);
+        self.stats.quarantines.store(counters.quarantines, Ordering::Relaxed);
     }
 
     fn end(&mut self) {

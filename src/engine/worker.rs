@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::mailbox::{Empty, Sender, mailbox};
 use super::shard::Input;
+use super::vital::Vital;
 use crate::store::Store;
 use crate::sync::job::Job;
 use crate::sync::opener::Opener;
@@ -17,9 +18,9 @@ const KEEP_OPEN: Duration = Duration::from_secs(5);
 /// Start it. Jobs come with the shard that waits for them.
 /// # Errors
 /// The system has no threads left.
-pub fn start(store: Arc<Store>) -> io::Result<Sender<(Job, Sender<Input>)>> {
+pub fn start(store: Arc<Store>, vital: &Vital) -> io::Result<Sender<(Job, Sender<Input>)>> {
     let (sender, jobs) = mailbox::<(Job, Sender<Input>)>();
-    std::thread::Builder::new().name("opener".into()).spawn(move || {
+    vital.spawn("opener".into(), move || {
         let mut opener = Opener::new(|| {
             let mut salt = [0; 16];
             // Without randomness the salt is merely guessable, which costs one wasted exchange at worst.

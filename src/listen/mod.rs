@@ -19,7 +19,7 @@ mod plain;
 
 pub use admin::AdminSocket;
 pub use certificate::{Certificate, CertificateNow, PROBE_ALPN};
-pub use open_files::open_files_limit;
+pub use open_files::raise_open_files;
 pub use plain::Plain;
 
 /// Shortest and longest pause when the system has no room for another connection.

@@ -1,13 +1,18 @@
 //! How many files and sockets this process may have open.
 
-/// The soft limit on open files; `None` when the system does not say or sets none.
-pub fn open_files_limit() -> Option<usize> {
-    parse(&std::fs::read_to_string("/proc/self/limits").ok()?)
-}
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-fn parse(limits: &str) -> Option<usize> {
-    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
-    line.split_whitespace().next()?.parse().ok()
+/// Raises the soft limit on open files to the hard limit, as any process may, and gives the limit in force;
+/// `None`: there is none. Soft limits are low for the sake of programs that use select(2).
+pub fn raise_open_files() -> Option<usize> {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current != maximum {
+        match setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
+            Ok(()) => tracing::debug!(from = current, to = maximum, "the limit on open files was raised"),
+            Err(error) => tracing::debug!(%error, limit = current, "the limit on open files stays as it is"),
+        }
+    }
+    getrlimit(Resource::Nofile).current.map(|limit| usize::try_from(limit).unwrap_or(usize::MAX))
 }
 
 #[cfg(test)]
@@ -15,12 +20,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_soft_limit_is_read() {
-        let table = "Limit                     Soft Limit           Hard Limit           Units     \n\
-                     Max processes             96342                96342                processes \n\
-                     Max open files            1024                 524288               files     \n";
-        assert_eq!(parse(table), Some(1024));
-        assert_eq!(parse("Max open files            unlimited            unlimited            files"), None);
-        assert_eq!(parse(""), None);
+    fn the_soft_limit_becomes_the_hard_limit() {
+        let hard = getrlimit(Resource::Nofile).maximum.map(|hard| usize::try_from(hard).unwrap());
+        assert_eq!(raise_open_files(), hard);
+        assert_eq!(raise_open_files(), hard, "once is enough");
     }
 }

@@ -16,7 +16,7 @@ use super::remote::RemoteBook;
 use super::reply::Reply;
 use super::storage::Storage;
 use super::wire::Body;
-use crate::store::{Op, StoreError};
+use crate::store::Op;
 use crate::types::{ConnId, DocKey, DocumentId, Millis, StorageId};
 
 /// Bytes of messages that may wait for the opener in one hub, in bytes.
@@ -70,6 +70,10 @@ pub struct Counters {
     pub changes_in: u64,
     /// Changes put into messages.
     pub changes_out: u64,
+    /// Graphs let go of to stay within the memory budget.
+    pub evictions: u64,
+    /// Documents that stopped being synced: damaged, or fatal to automerge or to us.
+    pub quarantines: u64,
 }
 
 /// The state machine. Deterministic: what is gone through in order is kept in order.
@@ -91,9 +95,9 @@ pub struct Hub {
     pub(super) seen: Seen,
     pub(super) remote: RemoteBook,
     pub(super) counters: Counters,
-    held_bytes: usize,
+    pub(super) held_bytes: usize,
     ticks: u64,
-    memory: usize,
+    pub(super) memory: usize,
 }
 
 impl Hub {
@@ -166,8 +170,7 @@ impl Hub {
         }
     }
 
-    /// A message has come.
-    pub fn receive(&mut self, id: ConnId, incoming: Incoming, storage: &dyn Storage, now: Millis) {
+    pub(super) fn take_in(&mut self, id: ConnId, incoming: Incoming, storage: &dyn Storage, now: Millis) {
         let Some(conn) = self.conns.get(&id).filter(|conn| conn.close.is_none()) else { return };
         let namespace = conn.joining.namespace.clone();
         let key = |document| DocKey { namespace: namespace.clone(), document };
@@ -307,39 +310,6 @@ impl Hub {
         true
     }
 
-    /// Something about the document cannot be read: the one who asked starts over, or all are told it is unavailable.
-    pub(super) fn faulty(&mut self, key: &DocKey, id: Option<ConnId>, fault: &Fault) {
-        match fault {
-            Fault::Moving(_) => {}
-            Fault::Damaged { .. } | Fault::Store(StoreError::Corrupt { .. }) => {
-                return self.quarantine(key, fault.to_string());
-            }
-            Fault::Store(error) => {
-                tracing::error!(document = %key.document, %error, "cannot read a document")
-            }
-        }
-        match id {
-            Some(id) => self.close(id, 1011, "storage is not readable now, try again"),
-            None => tracing::debug!(document = %key.document, %fault, "try again later"),
-        }
-    }
-
-    /// Stop syncing a harmful or damaged document; its bytes stay.
-    pub(super) fn quarantine(&mut self, key: &DocKey, reason: String) {
-        tracing::error!(document = %key.document, namespace = %key.namespace, reason, "document is quarantined: kept, no longer synced");
-        let Some(doc) = self.docs.get_mut(key) else { return };
-        doc.broken = Some(reason.clone());
-        doc.compacting = false;
-        for peer in &mut doc.peers {
-            peer.tell_unavailable = true;
-            peer.wants = false;
-        }
-        if doc.head.is_some() {
-            self.ops.push(Op::Quarantine { key: key.clone(), reason });
-        }
-        self.queue(key);
-    }
-
     pub(super) fn forget_if_idle(&mut self, key: &DocKey) {
         if self.docs.get(key).is_some_and(Doc::is_idle)
             && let Some(doc) = self.docs.remove(key)
@@ -395,8 +365,14 @@ impl Hub {
         self.make_ready(id);
     }
 
-    /// Make the next message for a connection.
-    pub fn next(&mut self, id: ConnId, storage: &dyn Storage, now: Millis) -> Option<Out> {
+    /// `at` becomes the document that the message is about.
+    pub(super) fn make_next(
+        &mut self,
+        id: ConnId,
+        at: &mut Option<DocKey>,
+        storage: &dyn Storage,
+        now: Millis,
+    ) -> Option<Out> {
         let conn = self.conns.get_mut(&id)?;
         if let Some(out) = conn.next_control() {
             return Some(out);
@@ -412,6 +388,7 @@ impl Hub {
                 }
                 return self.next_remote(id);
             };
+            *at = Some(key.clone());
             let may_extract = conn.extracting.is_none();
             self.ticks += 1;
             let Some(doc) = self.docs.get_mut(&key) else { continue };
@@ -483,6 +460,7 @@ impl Hub {
             if let Some(doc) = self.docs.get_mut(&key) {
                 doc.graph = None;
                 self.memory -= std::mem::take(&mut doc.counted);
+                self.counters.evictions += 1;
             }
         }
     }

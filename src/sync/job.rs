@@ -104,6 +104,15 @@ pub enum Done {
     },
 }
 
+impl Done {
+    /// Which document it is about.
+    pub fn key(&self) -> &DocKey {
+        match self {
+            Self::Intake { key, .. } | Self::Extract { key, .. } | Self::Compact { key, .. } => key,
+        }
+    }
+}
+
 impl Hub {
     /// Jobs for the opener.
     pub fn take_jobs(&mut self) -> Vec<Job> {
@@ -150,8 +159,7 @@ impl Hub {
         self.recount(key);
     }
 
-    /// The opener has finished a job.
-    pub fn job_done(&mut self, done: Done, storage: &dyn Storage, now: Millis) {
+    pub(super) fn take_done(&mut self, done: Done, storage: &dyn Storage, now: Millis) {
         match done {
             Done::Intake { key, conn, chunks, result } => {
                 self.intake_done(&key, conn, chunks, result, storage, now)
@@ -183,6 +191,9 @@ impl Hub {
         now: Millis,
     ) {
         let Some(doc) = self.docs.get_mut(key) else { return };
+        if doc.broken.is_some() {
+            return self.intake_over(key, storage, now);
+        }
         match result {
             Ok(Intake::Snapshot(snapshot)) if doc.head.is_none() && doc.graph.is_none() => {
                 // Still counts as an intake until it is durable.

@@ -23,4 +23,5 @@ pub mod reply;
 pub mod requests;
 pub mod snapshot;
 pub mod storage;
+pub mod trouble;
 pub mod wire;

@@ -77,6 +77,20 @@ pub enum Body {
     Unknown(String),
 }
 
+impl Body {
+    /// The document that it is about, if it is about one.
+    pub fn document(&self) -> Option<DocumentId> {
+        match self {
+            Self::Request { document, .. }
+            | Self::Sync { document, .. }
+            | Self::Unavailable { document }
+            | Self::Ephemeral { document, .. }
+            | Self::RemoteHeads { document, .. } => Some(*document),
+            Self::RemoteSubscription { .. } | Self::Leave | Self::Unknown(_) => None,
+        }
+    }
+}
+
 /// A message and who wrote it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Envelope {

@@ -42,7 +42,7 @@ const TROUBLE_EVERY: Duration = Duration::from_secs(60);
 /// What lets apps in.
 pub struct Door {
     /// Proves who asks.
-    pub verifier: Verifier,
+    pub verifier: std::sync::Arc<Verifier>,
     /// Who the owner is.
     pub owner: std::sync::Arc<Ownership>,
     throttle: Throttle,
@@ -60,6 +60,7 @@ impl Door {
         limits: &Limits,
     ) -> std::io::Result<Self> {
         let (throttle, told_trouble) = (Throttle::new(limits), Mutex::default());
+        let verifier = std::sync::Arc::new(verifier);
         Ok(Self { verifier, owner, throttle, told_trouble, workers: DoorWorkers::start()? })
     }
 
@@ -94,15 +95,19 @@ pub async fn authenticate(request: Request<Incoming>, web: &Web, from: Option<Ip
         let message = format!("too many requests: try again in {seconds} s");
         let mut refusal = error(StatusCode::TOO_MANY_REQUESTS, "too_many_requests", &message);
         refusal.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+        web.shared.doors.authenticated.count("too_many_requests");
         return cors::open(refusal);
     }
+    let doors = web.doors();
     let web = web.clone();
     let entering = async move {
         let mut root = None;
         let answer = enter(request, &web, from, &mut root).await;
+        web.shared.doors.authenticated.count(answer.as_ref().map_or_else(Failure::code, |_| "ok"));
         answer.unwrap_or_else(|refusal| refuse(&refusal, &web.shared.door, root.as_deref()))
     };
     let answer = door.workers.run(entering).await.unwrap_or_else(|| {
+        doors.authenticated.count("unavailable");
         error(
             StatusCode::SERVICE_UNAVAILABLE,
             "unavailable",
@@ -118,6 +123,18 @@ enum Failure {
     Request(StatusCode, &'static str, String),
     Unproven(Refusal),
     Enter(EnterError),
+}
+
+impl Failure {
+    /// The `error` code of the answer.
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Body(wrong) => wrong.code().1,
+            Self::Request(_, code, _) => code,
+            Self::Unproven(refusal) => refusal.code(),
+            Self::Enter(refusal) => refusal.code(),
+        }
+    }
 }
 
 impl From<Refusal> for Failure {

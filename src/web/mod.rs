@@ -18,6 +18,7 @@ use crate::config::Limits;
 use crate::engine::Engine;
 use crate::listen::{Serve, stopped};
 use half_open::HalfOpen;
+use metrics::Doors;
 
 pub use admin_http::AdminHttp;
 pub use authenticate::Door;
@@ -33,10 +34,12 @@ mod frame;
 mod half_open;
 pub mod handshake;
 mod liveness;
+pub mod metrics;
 mod percent;
 mod reader;
 mod routes;
 mod send;
+mod small_http;
 mod socket;
 mod throttle;
 mod token;
@@ -66,6 +69,7 @@ struct Shared {
     limits: Limits,
     connections: Arc<Semaphore>,
     half_open: Arc<HalfOpen>,
+    doors: Arc<Doors>,
     /// Bytes of large messages that may be half received, over all connections.
     receive_budget: Arc<Semaphore>,
 }
@@ -87,11 +91,17 @@ impl Web {
             domain,
             connections: Arc::new(Semaphore::new(limits.connections)),
             half_open: HalfOpen::new(MAX_HALF_OPEN),
+            doors: Arc::default(),
             // Two of the largest: one slow upload does not keep another from its turn.
             receive_budget: Arc::new(Semaphore::new(2 * limits.message_bytes)),
             limits,
         };
         Self { shared: Arc::new(shared), stopping }
+    }
+
+    /// What it counts, for [`metrics::Metrics`].
+    pub fn doors(&self) -> Arc<Doors> {
+        Arc::clone(&self.shared.doors)
     }
 }
 

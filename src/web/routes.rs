@@ -65,20 +65,23 @@ fn upgrade_required() -> Answer {
 fn accept(request: &mut Request<Incoming>, web: &Web) -> Answer {
     let lease = match admit(request, web) {
         Ok(lease) => lease,
-        Err(refusal) => return refuse(&refusal),
+        Err(refusal) => return refuse(&refusal, web),
     };
     let Ok(place) = web.shared.connections.clone().try_acquire_owned() else {
         tracing::warn!(
             limit = web.shared.limits.connections,
             "a client was turned away: as many are connected as limits.connections allows"
         );
+        web.shared.doors.refused.count("too_many_connections");
         return busy("too_many_connections", "the server has as many connections as it may: try again later");
     };
     if *web.stopping.borrow() {
+        web.shared.doors.refused.count("stopping");
         return busy("stopping", "the server is stopping: try again in a moment");
     }
     let echo = token::offers_subprotocol(request.headers());
     let Ok((response, upgraded)) = fastwebsockets::upgrade::upgrade(request) else {
+        web.shared.doors.refused.count("bad_upgrade");
         let answer = error(
             StatusCode::BAD_REQUEST,
             "bad_upgrade",
@@ -113,11 +116,12 @@ fn admit(request: &Request<Incoming>, web: &Web) -> Result<Lease, Refusal> {
     if session.is_local() || is_owners() { Ok(lease) } else { Err(Refusal::Token(Refused::Revoked)) }
 }
 
-fn refuse(refusal: &Refusal) -> Answer {
+fn refuse(refusal: &Refusal, web: &Web) -> Answer {
     let (code, message) = match refusal {
         Refusal::NoToken(refused) => (refused.code(), refused.to_string()),
         Refusal::Token(refused) => (refused.code(), refused.to_string()),
     };
+    web.shared.doors.refused.count(code);
     tracing::debug!(reason = code, "a client was refused");
     match refusal {
         Refusal::NoToken(TokenError::Different) => error(StatusCode::BAD_REQUEST, code, &message),

@@ -13,6 +13,8 @@
 //! | `POST /api/apps/approve`, `/deny`, `/revoke` with [`Decide`] | [`DecidedNow`] |
 //! | `GET /api/owner` | [`OwnerNow`] |
 //! | `GET /api/audit` | [`AuditTrail`] |
+//! | `POST /api/reload` | [`Reloaded`], or 422 and nothing was changed |
+//! | `GET /metrics` | Prometheus text |
 //! | `GET /healthz` | 200 `ok`, or 503 |
 //!
 //! Errors are `{"error": code, "message": what to do}`.
@@ -29,17 +31,20 @@ use hyper::{Method, Request, Response, StatusCode};
 use crate::access::{Access, Ownership};
 use crate::engine::Engine;
 use crate::store::Store;
+use crate::web::metrics::{self, Metrics};
 use answer::{Answer, Failure, json};
 
 mod answer;
 mod apps;
 mod owner;
+mod reload;
 mod sessions;
 mod status;
 mod tokens;
 
 pub use apps::{Apps, AuditTrail, Decide, DecidedApp, DecidedNow};
 pub use owner::OwnerNow;
+pub use reload::{Changed, Reload, ReloadFuture, Reloaded};
 pub use sessions::{OpenSession, RevokedSession, RevokedSessions, Sessions};
 pub use status::Status;
 pub use tokens::{CreateToken, CreatedToken, RevokedToken, Tokens};
@@ -60,6 +65,10 @@ pub struct Admin {
     pub memory_budget: usize,
     /// When the server started.
     pub started: Instant,
+    /// Reads the configuration again.
+    pub reload: Reload,
+    /// Its figures.
+    pub metrics: Arc<Metrics>,
 }
 
 /// Answers one request.
@@ -80,9 +89,14 @@ where
         ("/api/owner", &Method::GET) => owner::owner(admin),
         ("/api/audit", &Method::GET) => apps::audit(admin),
         ("/healthz", &Method::GET) => health(admin),
+        ("/metrics", &Method::GET) => Ok(metrics::answer(&admin.metrics).await),
+        ("/api/reload", &Method::POST) => reload::reload(admin).await,
+        ("/api/reload", _) => Err(Failure::method("POST")),
         ("/api/tokens", _) => Err(Failure::method("GET, POST")),
         ("/api/sessions", _) => Err(Failure::method("GET, DELETE")),
-        ("/api/status" | "/api/apps" | "/api/owner" | "/api/audit", _) => Err(Failure::method("GET")),
+        ("/api/status" | "/api/apps" | "/api/owner" | "/api/audit" | "/metrics", _) => {
+            Err(Failure::method("GET"))
+        }
         _ => match (path.rsplit_once('/'), &head.method) {
             (Some(("/api/tokens", target)), &Method::DELETE) => tokens::revoke(admin, target).await,
             (Some(("/api/sessions", target)), &Method::DELETE) => sessions::revoke(admin, target).await,
@@ -94,7 +108,7 @@ where
             _ => Err(Failure::new(
                 StatusCode::NOT_FOUND,
                 "not_found",
-                "there is no such path: the admin API has /api/status, /api/tokens, /api/sessions, /api/apps, /api/owner and /api/audit",
+                "there is no such path: the admin API has /api/status, /api/tokens, /api/sessions, /api/apps, /api/owner, /api/audit and /api/reload",
             )),
         },
     };

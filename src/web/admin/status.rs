@@ -9,6 +9,7 @@ use super::Admin;
 use super::answer::{Answer, Failure, json};
 use crate::engine::EngineStatus;
 use crate::store::StoreStats;
+use crate::web::metrics::process;
 
 /// Answer to `GET /api/status`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,27 +52,10 @@ pub(super) async fn status(admin: &Admin) -> Answer {
         listen: admin.listen.to_string(),
         storage_id: admin.store.storage_id().to_string(),
         alive: admin.engine.is_alive(),
-        rss_bytes: rss_bytes().unwrap_or_default(),
+        rss_bytes: process::rss_bytes().unwrap_or_default(),
         memory_budget_bytes: admin.memory_budget as u64,
         engine: admin.engine.status(),
         storage,
     };
     Ok(json(StatusCode::OK, &status))
-}
-
-/// Resident memory of this process, from Linux's `/proc`.
-fn rss_bytes() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    line.split_whitespace().next()?.parse::<u64>().ok()?.checked_mul(1024)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn this_process_uses_memory() {
-        assert!(rss_bytes().unwrap() > 100_000);
-    }
 }

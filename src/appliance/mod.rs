@@ -1,28 +1,40 @@
 //! Brings the parts up in order and down again.
 
-use std::fs::{self, DirBuilder};
+use std::fs;
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sd_notify::NotifyState;
 use tokio::runtime::{Builder, Runtime};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
 use crate::access::secret::{self, SecretError};
 use crate::access::{Access, AccessError, LOCAL_CLIENT, LOCAL_DID, NewSession, Ownership};
 use crate::atproto::{Http, HttpError, Resolver, Us, Verifier};
-use crate::config::{Config, Secret};
+use crate::config::{Config, Loaded, Secret, Sources};
 use crate::engine::Engine;
 use crate::listen::{self, AdminSocket, ListenError, Plain};
 use crate::store::{Store, StoreError};
-use crate::types::NameError;
-use crate::web::admin::Admin;
+use crate::telemetry::Level;
+use crate::types::{Millis, NameError, now};
+use crate::web::admin::{Admin, ReloadFuture};
+use crate::web::metrics::Metrics;
 use crate::web::{AdminHttp, Door, Web};
+use data_dir::DataDir;
+use reload::{Part, Prepared, Reload};
+use signals::{Asked, Signals};
+use systemd::notify;
+
+mod data_dir;
+mod reload;
+mod signals;
+mod systemd;
+
+/// One bad request must not end the server: what panics unwinds.
+const _: () = assert!(cfg!(panic = "unwind"), "the server must be built with panic = \"unwind\"");
 
 /// Name of the store inside the data directory.
 pub const STORE_FILE: &str = "groundmist.redb";
@@ -55,6 +67,8 @@ pub enum Error {
     Http(#[from] HttpError),
     #[error(transparent)]
     DevNamespace(#[from] NameError),
+    #[error("its thread {0} failed, and the server cannot go on: start it again; the log says more")]
+    Died(String),
     #[error("{operation} failed: {source}")]
     System { operation: &'static str, source: io::Error },
 }
@@ -72,11 +86,13 @@ pub fn runtime() -> io::Result<Runtime> {
         .build()
 }
 
-/// Serves until SIGTERM or SIGINT, then stops with nothing lost; a second signal ends the process at once.
-/// With `dev` a WebSocket URL with a fresh token is printed on stdout.
+/// Serves until SIGTERM or SIGINT, then stops with nothing lost; a second signal ends the process at once. SIGHUP has
+/// `sources` read again, from which `loaded` came. With `sources.dev` a WebSocket URL with a fresh token is printed on
+/// stdout.
 /// # Errors
-/// The server could not start. Nothing was served then.
-pub async fn run(config: Config, dev: bool) -> Result<(), Error> {
+/// The server could not start, and nothing was served; or [`Error::Died`].
+pub async fn run(loaded: Loaded, sources: Sources, level: Level) -> Result<(), Error> {
+    let (config, dev, started) = (loaded.config.clone(), sources.dev, now());
     // First, so that a signal during the start is not lost.
     let mut signals =
         Signals::new().map_err(|source| Error::System { operation: "listening for signals", source })?;
@@ -84,28 +100,39 @@ pub async fn run(config: Config, dev: bool) -> Result<(), Error> {
     let store = Arc::new(open_store(&config)?);
     let secret = secret::load_or_create(&config)?;
     let engine = Engine::start(store.clone(), config.engine_options()).map_err(Error::Engine)?;
-    let served = serve(&config, dev, &engine, store, &secret, &mut signals).await;
-    if served.is_err() {
+    let reload = |parts| Arc::new(Reload::new(sources, loaded, parts));
+    let start = Start { config: &config, dev, started, engine: &engine, store, secret: &secret };
+    let served = serve(start, level, reload, &mut signals).await;
+    if served.as_ref().is_err_and(|error| !matches!(error, Error::Died(_))) {
         engine.shutdown().await;
     }
     served
 }
 
-async fn serve(
-    config: &Config,
+/// What [`serve`] starts from.
+struct Start<'a> {
+    config: &'a Config,
     dev: bool,
-    engine: &Engine,
+    started: Millis,
+    engine: &'a Engine,
     store: Arc<Store>,
-    secret: &Secret,
+    secret: &'a Secret,
+}
+
+async fn serve(
+    start: Start<'_>,
+    level: Level,
+    reload: impl FnOnce(Vec<Part>) -> Arc<Reload>,
     signals: &mut Signals,
 ) -> Result<(), Error> {
+    let Start { config, dev, started, engine, store, secret } = start;
     let access = Access::open(store.clone(), Arc::new(engine.clone()), secret, config.access.clone())?;
     let plain = Plain::bind(config.listen.address)?;
     let admin = AdminSocket::bind(&config.admin_socket())?;
     let address = plain.address();
     let stopping = watch::Sender::new(false);
     let mut limits = config.limits.clone();
-    limits.connections = connections_within(limits.connections, listen::open_files_limit());
+    limits.connections = connections_within(limits.connections, listen::raise_open_files());
     if limits.connections < config.limits.connections {
         tracing::info!(
             connections = limits.connections,
@@ -118,9 +145,17 @@ async fn serve(
         .into_iter()
         .filter_map(|(session, _)| session.jkt)
         .for_each(|jkt| door.verifier.know(jkt));
-    let ownership = Arc::clone(&door.owner);
+    let (ownership, verifier) = (Arc::clone(&door.owner), Arc::clone(&door.verifier));
     let web =
         Web::new(engine.clone(), access.clone(), door, config.domain.clone(), limits, stopping.subscribe());
+    let metrics = Arc::new(Metrics {
+        engine: engine.clone(),
+        access: access.clone(),
+        store: store.clone(),
+        doors: web.doors(),
+        started,
+    });
+    let reload = reload(vec![log_level(level), who_gets_in(access.clone(), verifier)]);
     tokio::spawn(listen::accept(plain, web, stopping.subscribe()));
     let api = Admin {
         access: access.clone(),
@@ -130,6 +165,11 @@ async fn serve(
         listen: address,
         memory_budget: config.memory.budget,
         started: Instant::now(),
+        reload: {
+            let reload = reload.clone();
+            Arc::new(move || reload_now(reload.clone()))
+        },
+        metrics,
     };
     tokio::spawn(listen::accept(admin, AdminHttp::new(api, stopping.subscribe()), stopping.subscribe()));
     if dev {
@@ -137,18 +177,24 @@ async fn serve(
     }
     tracing::info!(%address, data_dir = %config.data_dir.display(), "serving");
     notify(&[NotifyState::Ready]);
-    let watchdog = tokio::spawn(feed_watchdog(engine.clone()));
-    signals.next().await;
-    watchdog.abort();
+    let informing = tokio::spawn(systemd::inform(engine.clone(), vec![]));
+    let died = until_the_end(engine, &reload, signals).await;
+    informing.abort();
     notify(&[NotifyState::Stopping]);
-    tracing::info!("stopping: clients are told to come back later");
+    match &died {
+        None => tracing::info!("stopping: clients are told to come back later"),
+        Some(thread) => tracing::error!(
+            thread,
+            "a part of the server has failed, and it cannot go on: it ends to be started anew; what it acknowledged is safe"
+        ),
+    }
     tokio::select! {
         drained = timeout(DRAIN, drain(engine, &access, &stopping)) => {
             if drained.is_err() {
                 tracing::warn!("some clients did not hang up in time");
             }
         }
-        () = signals.next() => {
+        () = signals.stop() => {
             if config.data_dir_is_temporary {
                 let _ = fs::remove_dir_all(&config.data_dir);
             }
@@ -156,7 +202,50 @@ async fn serve(
             std::process::exit(1);
         }
     }
-    Ok(())
+    died.map_or(Ok(()), |thread| Err(Error::Died(thread)))
+}
+
+/// Serves, and reads the configuration again when asked to, until asked to stop, or a thread has died: its name.
+async fn until_the_end(engine: &Engine, reload: &Arc<Reload>, signals: &mut Signals) -> Option<String> {
+    let died = engine.died();
+    let mut died = std::pin::pin!(died);
+    loop {
+        tokio::select! {
+            thread = &mut died => return Some(thread),
+            asked = signals.next() => match asked {
+                Asked::Stop => return None,
+                // The log tells what came of it.
+                Asked::Reload => drop(tokio::spawn(reload_now(reload.clone()))),
+            },
+        }
+    }
+}
+
+/// Reads the configuration again; also if nobody waits for it any more.
+fn reload_now(reload: Arc<Reload>) -> ReloadFuture {
+    let work = tokio::task::spawn_blocking(move || reload.run());
+    Box::pin(async { work.await.unwrap_or_else(|_| Err("the server is stopping".into())) })
+}
+
+fn log_level(level: Level) -> Part {
+    let prepare = move |config: &Config| {
+        let (level, wanted) = (level.clone(), config.log.level);
+        Ok(Prepared::settings(move || level.set(wanted)))
+    };
+    Part { settings: &["log.level"], prepare: Box::new(prepare) }
+}
+
+fn who_gets_in(access: Arc<Access>, verifier: Arc<Verifier>) -> Part {
+    const SETTINGS: &[&str] =
+        &["access.token_life", "access.approve", "access.allow_loopback_clients", "access.probe"];
+    let prepare = move |config: &Config| {
+        let (access, verifier, wanted) = (access.clone(), verifier.clone(), config.access.clone());
+        Ok(Prepared::settings(move || {
+            verifier.set_probe(wanted.probe);
+            access.reconfigure(wanted);
+        }))
+    };
+    Part { settings: SETTINGS, prepare: Box::new(prepare) }
 }
 
 /// What lets apps in: everything that asks other servers shares one HTTP client and its limits.
@@ -234,94 +323,6 @@ async fn announce_dev(access: &Arc<Access>, address: std::net::SocketAddr) -> Re
         .map_err(|source| Error::System { operation: "printing the URL", source })
 }
 
-/// Tells systemd, if it started us.
-fn notify(states: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(states) {
-        tracing::warn!(%error, "systemd could not be told about the server's state");
-    }
-}
-
-/// Feeds systemd's watchdog while shards and journal answer, so that a hung server is restarted.
-async fn feed_watchdog(engine: Engine) {
-    let Some(limit) = sd_notify::watchdog_enabled() else { return };
-    loop {
-        tokio::time::sleep(limit / 3).await;
-        if engine.is_alive() {
-            notify(&[NotifyState::Watchdog]);
-        }
-    }
-}
-
-/// SIGTERM and SIGINT.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Signals {
-    fn new() -> io::Result<Self> {
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
-    }
-
-    async fn next(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
-    }
-}
-
-/// The data directory, removed at the end if it is temporary.
-struct DataDir {
-    temporary: Option<PathBuf>,
-}
-
-impl DataDir {
-    /// Makes the directory if it is missing, open to its owner only.
-    fn prepare(config: &Config) -> Result<Self, Error> {
-        let path = &config.data_dir;
-        let failed = |operation, source| Error::DataDir { operation, path: path.clone(), source };
-        let make = |recursive| DirBuilder::new().mode(0o700).recursive(recursive).create(path);
-        if config.data_dir_is_temporary {
-            // Not recursive: in a directory that all users share the last step must be ours.
-            make(false).map_err(|error| failed("making", error))?;
-            return Ok(Self { temporary: Some(path.clone()) });
-        }
-        make(true).map_err(|error| failed("making", error))?;
-        close_to_others(path).map_err(|error| failed("closing to other users", error))?;
-        Ok(Self { temporary: None })
-    }
-}
-
-impl Drop for DataDir {
-    fn drop(&mut self) {
-        if let Some(path) = &self.temporary
-            && let Err(error) = fs::remove_dir_all(path)
-        {
-            tracing::warn!(%error, path = %path.display(), "the temporary data directory could not be removed");
-        }
-    }
-}
-
-/// Closes a directory of our own to other users. One with other things in it is somebody else's to decide on.
-fn close_to_others(path: &Path) -> io::Result<()> {
-    let mode = fs::metadata(path)?.permissions().mode();
-    if mode & 0o077 == 0 {
-        return Ok(());
-    }
-    let ours = path.join(STORE_FILE).exists() || fs::read_dir(path)?.next().is_none();
-    if ours {
-        tracing::info!(path = %path.display(), "the data directory is now closed to other users");
-        fs::set_permissions(path, fs::Permissions::from_mode(mode & 0o700))
-    } else {
-        tracing::warn!(
-            path = %path.display(),
-            "other users of this machine can look into the data directory: give the server one of its own, or close it with chmod 700"
-        );
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -332,18 +333,5 @@ mod tests {
         assert_eq!(connections_within(1000, Some(524_288)), 1000);
         assert_eq!(connections_within(1000, Some(1024)), 704);
         assert_eq!(connections_within(1000, Some(256)), 64);
-    }
-
-    #[test]
-    fn a_data_directory_of_our_own_is_closed_to_others() {
-        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
-        let dir = tempfile::tempdir().unwrap();
-        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
-        fs::write(dir.path().join("somebody's"), "").unwrap();
-        close_to_others(dir.path()).unwrap();
-        assert_eq!(mode(dir.path()), 0o755);
-        fs::write(dir.path().join(STORE_FILE), "").unwrap();
-        close_to_others(dir.path()).unwrap();
-        assert_eq!(mode(dir.path()), 0o700);
     }
 }

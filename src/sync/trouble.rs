@@ -1,0 +1,135 @@
+//! Documents that cannot be worked with: damaged ones, and those at which the program itself fails. They are not synced,
+//! their bytes stay, and nothing else suffers.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use super::conn::Out;
+use super::doc::{Doc, Fault};
+use super::hub::{Hub, Incoming};
+use super::job::Done;
+use super::peer::Peer;
+use super::storage::Storage;
+use crate::store::{Op, StoreError};
+use crate::types::{ConnId, DocKey, Millis};
+
+impl Hub {
+    /// A message has come.
+    pub fn receive(&mut self, id: ConnId, incoming: Incoming, storage: &dyn Storage, now: Millis) {
+        let document = incoming.body.document();
+        let work = AssertUnwindSafe(|| self.take_in(id, incoming, storage, now));
+        if catch_unwind(work).is_err() {
+            let namespace = self.conns.get(&id).map(|conn| conn.joining.namespace.clone());
+            let key = namespace.zip(document).map(|(namespace, document)| DocKey { namespace, document });
+            self.failed_at(id, key.as_ref());
+        }
+    }
+
+    /// Make the next message for a connection.
+    pub fn next(&mut self, id: ConnId, storage: &dyn Storage, now: Millis) -> Option<Out> {
+        let mut at = None;
+        let work = AssertUnwindSafe(|| self.make_next(id, &mut at, storage, now));
+        catch_unwind(work).unwrap_or_else(|_| {
+            self.failed_at(id, at.as_ref());
+            self.make_ready(id);
+            None
+        })
+    }
+
+    /// The opener has finished a job.
+    pub fn job_done(&mut self, done: Done, storage: &dyn Storage, now: Millis) {
+        let key = done.key().clone();
+        let work = AssertUnwindSafe(|| self.take_done(done, storage, now));
+        if catch_unwind(work).is_err() {
+            self.start_over(&key);
+        }
+    }
+
+    /// The program failed while it worked for a connection, on a document if it was that far.
+    fn failed_at(&mut self, id: ConnId, key: Option<&DocKey>) {
+        match key.filter(|key| self.docs.contains_key(key)) {
+            Some(key) => self.start_over(key),
+            None => self.close(id, 1011, "a fault in the server; its owner finds the reason in its log"),
+        }
+    }
+
+    /// The program failed while it worked on a document: whatever it made of it in memory is thrown away, its peers are
+    /// told that it is unavailable, and it is read anew when all of them have left. What is durable stays as it is.
+    fn start_over(&mut self, key: &DocKey) {
+        tracing::error!(document = %key.document, namespace = %key.namespace, "the server failed at a document: kept as stored, not synced until all who have it open have left");
+        self.counters.quarantines += 1;
+        self.dirty.retain(|dirty| dirty != key);
+        self.snapshots.retain(|waiting| waiting.key != *key);
+        self.wanted.remove(key);
+        self.unanswered.remove(key);
+        if let Some(doc) = self.docs.get_mut(key) {
+            let mut fresh = Doc::new(key.clone(), doc.head.take());
+            fresh.taken = doc.taken;
+            fresh.broken = Some("the server failed at it".into());
+            *doc = fresh;
+        }
+        self.memory = self.docs.values().map(|doc| doc.counted).sum();
+        self.held_bytes =
+            self.docs.values().flat_map(|doc| &doc.held).map(|(_, message)| message.bytes()).sum();
+        let shares: Vec<ConnId> =
+            self.conns.iter().filter(|(_, conn)| conn.docs.contains(key)).map(|(id, _)| *id).collect();
+        for id in shares {
+            self.share_anew(id, key);
+        }
+        self.queue(key);
+    }
+
+    /// A connection's share in a document that starts over. Its queue may have lost its place, so it is looked at.
+    fn share_anew(&mut self, id: ConnId, key: &DocKey) {
+        let Some(conn) = self.conns.get_mut(&id) else { return };
+        if let Some(doc) = self.docs.get_mut(key) {
+            let writer = !conn.joining.read_only;
+            doc.peers.push(Peer { conn: id, writer, tell_unavailable: true, ..Peer::default() });
+        }
+        let waits = |key| {
+            let peers = self.docs.get(key).map_or(&[][..], |doc| &doc.peers);
+            peers.iter().any(|peer| peer.conn == id && peer.wants)
+        };
+        conn.requests = conn.docs.iter().filter(|key| waits(key)).count();
+        if conn.extracting.as_ref() == Some(key) {
+            conn.extracting = None;
+            for waiting in std::mem::take(&mut conn.waiting) {
+                self.queue(&waiting);
+            }
+        }
+        self.make_ready(id);
+    }
+
+    /// Something about the document cannot be read: the one who asked starts over, or all are told it is unavailable.
+    pub(super) fn faulty(&mut self, key: &DocKey, id: Option<ConnId>, fault: &Fault) {
+        match fault {
+            Fault::Moving(_) => {}
+            Fault::Damaged { .. } | Fault::Store(StoreError::Corrupt { .. }) => {
+                return self.quarantine(key, fault.to_string());
+            }
+            Fault::Store(error) => {
+                tracing::error!(document = %key.document, %error, "cannot read a document")
+            }
+        }
+        match id {
+            Some(id) => self.close(id, 1011, "storage is not readable now, try again"),
+            None => tracing::debug!(document = %key.document, %fault, "try again later"),
+        }
+    }
+
+    /// Stop syncing a harmful or damaged document; its bytes stay.
+    pub(super) fn quarantine(&mut self, key: &DocKey, reason: String) {
+        tracing::error!(document = %key.document, namespace = %key.namespace, reason, "document is quarantined: kept, no longer synced");
+        let Some(doc) = self.docs.get_mut(key) else { return };
+        self.counters.quarantines += u64::from(doc.broken.is_none());
+        doc.broken = Some(reason.clone());
+        doc.compacting = false;
+        for peer in &mut doc.peers {
+            peer.tell_unavailable = true;
+            peer.wants = false;
+        }
+        if doc.head.is_some() {
+            self.ops.push(Op::Quarantine { key: key.clone(), reason });
+        }
+        self.queue(key);
+    }
+}

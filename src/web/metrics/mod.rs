@@ -1,0 +1,174 @@
+//! `GET /metrics`: figures for monitoring, in Prometheus' text format. `docs/METRICS.md` names all of them.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use hyper::{Response, StatusCode};
+
+use crate::access::Access;
+use crate::engine::Engine;
+use crate::store::{Store, StoreStats};
+use crate::telemetry::panics;
+use crate::telemetry::tally::Tally;
+use crate::types::Millis;
+use text::Text;
+
+mod http;
+pub(super) mod process;
+mod text;
+
+pub use http::MetricsHttp;
+
+/// What happened at the doors, counted by code.
+#[derive(Debug, Default)]
+pub struct Doors {
+    /// `/authenticate` and its like: `ok` or the answer's error code.
+    pub authenticated: Tally,
+    /// WebSocket upgrades that were refused, by the answer's error code.
+    pub refused: Tally,
+}
+
+/// Whom to ask for figures.
+pub struct Metrics {
+    /// Connections, documents, changes, commits.
+    pub engine: Engine,
+    /// Sessions and apps.
+    pub access: Arc<Access>,
+    /// Its size.
+    pub store: Arc<Store>,
+    /// Shared with who counts there.
+    pub doors: Arc<Doors>,
+    /// When the process started.
+    pub started: Millis,
+}
+
+/// The answer to `GET /metrics`.
+pub async fn answer(metrics: &Arc<Metrics>) -> Response<Full<Bytes>> {
+    let store = Arc::clone(&metrics.store);
+    // Counting pages reads the disk. What cannot be read is left out, and the rest told all the same.
+    let stats = tokio::task::spawn_blocking(move || store.stats().ok()).await.ok().flatten();
+    let mut response = Response::new(Full::from(metrics.text(stats.as_ref())));
+    *response.status_mut() = StatusCode::OK;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(text::CONTENT_TYPE));
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+impl Metrics {
+    fn text(&self, stats: Option<&StoreStats>) -> String {
+        let mut text = Text::default();
+        self.engine(&mut text);
+        self.doors(&mut text);
+        if let Some(stats) = stats {
+            text.gauge("groundmist_documents_stored", "Documents in the store.", stats.documents);
+            text.gauge("groundmist_store_bytes", "Bytes that the store takes on the disk.", stats.file_bytes);
+            text.gauge(
+                "groundmist_store_dead_bytes",
+                "Bytes of the store that hold no row.",
+                stats.dead_bytes,
+            );
+        }
+        self.process(&mut text);
+        text.finish()
+    }
+
+    fn engine(&self, text: &mut Text) {
+        let figures = self.engine.figures();
+        let status = &figures.status;
+        text.gauge(
+            "groundmist_connections",
+            "Clients that are connected and have joined.",
+            status.connections,
+        );
+        text.gauge(
+            "groundmist_documents_loaded",
+            "Documents whose change graph is in memory.",
+            status.documents_loaded,
+        );
+        text.gauge("groundmist_graph_memory_bytes", "Bytes of memory.budget in use.", status.memory_bytes);
+        text.counter("groundmist_changes_in_total", "Changes made durable.", status.changes_in);
+        text.counter("groundmist_changes_out_total", "Changes sent to clients.", status.changes_out);
+        text.counter("groundmist_commits_total", "Commits, each with one fsync.", status.commits);
+        text.gauge(
+            "groundmist_commit_failing",
+            "1 while changes cannot be stored, else 0.",
+            status.journal_error.is_some().into(),
+        );
+        text.histogram(
+            "groundmist_commit_seconds",
+            "From handing changes to the journal to their being on the disk.",
+            &figures.commit,
+        );
+        text.histogram(
+            "groundmist_relay_seconds",
+            "From the arrival of a change to its being on its way to others; once for each commit that is passed on.",
+            &figures.relay,
+        );
+        let waiting = figures.waiting.map(|(queue, waiting)| (queue, waiting as u64));
+        text.by_label(
+            "groundmist_queue_length",
+            "What waits for the threads of the engine.",
+            "gauge",
+            "queue",
+            waiting,
+        );
+        text.counter(
+            "groundmist_evictions_total",
+            "Change graphs let go of to stay within memory.budget.",
+            figures.evictions,
+        );
+        text.counter(
+            "groundmist_quarantines_total",
+            "Documents that stopped being synced because of what is in them.",
+            figures.quarantines,
+        );
+    }
+
+    fn doors(&self, text: &mut Text) {
+        let (sessions, pending) = self.access.counts();
+        text.gauge(
+            "groundmist_sessions",
+            "Sessions and sync tokens, expired ones of late included.",
+            sessions as u64,
+        );
+        text.gauge("groundmist_apps_pending", "Apps that wait for the owner's decision.", pending as u64);
+        text.by_label(
+            "groundmist_authentications_total",
+            "Apps that asked to be let in, by what came of it.",
+            "counter",
+            "result",
+            self.doors.authenticated.read(),
+        );
+        text.by_label(
+            "groundmist_refused_connections_total",
+            "Clients that were not let connect, by reason.",
+            "counter",
+            "reason",
+            self.doors.refused.read(),
+        );
+    }
+
+    fn process(&self, text: &mut Text) {
+        if let Some(bytes) = process::rss_bytes() {
+            text.gauge("groundmist_process_resident_memory_bytes", "Memory of the process.", bytes);
+        }
+        if let Some(files) = process::open_files() {
+            text.gauge("groundmist_process_open_files", "Files and sockets that are open.", files);
+        }
+        text.gauge(
+            "groundmist_process_start_time_seconds",
+            "When the process started, since the Unix epoch.",
+            self.started / 1000,
+        );
+        text.counter("groundmist_panics_total", "Faults in the program that were survived.", panics::count());
+        text.by_label(
+            "groundmist_build_info",
+            "Always 1; the version is its label.",
+            "gauge",
+            "version",
+            [(env!("CARGO_PKG_VERSION"), 1)],
+        );
+    }
+}
