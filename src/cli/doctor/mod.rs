@@ -14,6 +14,7 @@ use crate::web::admin::OwnerNow;
 
 mod clock;
 mod disk;
+mod domain;
 mod owner;
 mod pds;
 mod permissions;
@@ -113,6 +114,7 @@ fn checks(config: &Config, wanted: &args::Doctor) -> Result<Vec<Finding>, CliErr
     let context = Context { config, host, http, resolver, server, pinned };
     Ok(runtime()?.block_on(async {
         let mut findings = vec![server::check(&context), permissions::check(&context), disk::check(&context)];
+        findings.extend(domain::check(&context).await);
         let (found, account) = owner::check(&context).await;
         findings.extend(found);
         let (found, pds) = pds::check(&context, account.as_deref()).await;
