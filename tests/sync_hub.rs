@@ -6,15 +6,18 @@
 #[path = "sim/storage.rs"]
 mod storage;
 
+use std::ops::Range;
+
 use automerge::sync::{Message, State, SyncDoc};
 use automerge::{AutoCommit, ChangeHash, ROOT, transaction::Transactable};
 use bytes::Bytes;
+use groundmist_sync::store::{Head, Row, StoreError, Whole};
 use groundmist_sync::sync::conn::{Joining, MAX_EPHEMERAL, Out};
 use groundmist_sync::sync::hub::{Hub, HubOptions, Incoming};
 use groundmist_sync::sync::message::{Draft, SyncMessage, flags};
 use groundmist_sync::sync::storage::Storage;
 use groundmist_sync::sync::wire::{Body, RemoteHeads};
-use groundmist_sync::types::{ConnId, DocKey, DocumentId};
+use groundmist_sync::types::{ConnId, DocKey, DocumentId, Namespace, StorageId};
 use storage::MemoryStorage;
 
 const TIMEOUT_MS: u64 = 50;
@@ -205,6 +208,94 @@ fn a_newcomer_is_asked_for_what_others_wait_for() {
     assert_eq!(server.bodies(one), unavailable(1));
     let two = server.join(2);
     assert!(is_request(&server.bodies(two)));
+}
+
+/// Storage at which the program fails when it reads one document's rows.
+struct Fatal<'a>(&'a MemoryStorage, DocKey);
+
+impl Storage for Fatal<'_> {
+    fn head(&self, key: &DocKey) -> Result<Option<Head>, StoreError> {
+        self.0.head(key)
+    }
+    fn tail(
+        &self,
+        key: &DocKey,
+        rows: Range<u64>,
+        each: &mut dyn FnMut(Row) -> bool,
+    ) -> Result<(), StoreError> {
+        assert!(*key != self.1, "a fault in the program");
+        self.0.tail(key, rows, each)
+    }
+    fn snapshot(&self, key: &DocKey) -> Result<Option<Bytes>, StoreError> {
+        self.0.snapshot(key)
+    }
+    fn snapshot_index(&self, key: &DocKey) -> Result<Option<Bytes>, StoreError> {
+        self.0.snapshot_index(key)
+    }
+    fn whole(&self, key: &DocKey) -> Result<Option<Whole>, StoreError> {
+        self.0.whole(key)
+    }
+    fn sync_state(&self, key: &DocKey, storage: &StorageId) -> Result<Option<Vec<ChangeHash>>, StoreError> {
+        self.0.sync_state(key, storage)
+    }
+    fn documents(
+        &self,
+        namespace: &Namespace,
+        after: Option<DocumentId>,
+        limit: usize,
+    ) -> Result<Vec<(DocumentId, Head)>, StoreError> {
+        self.0.documents(namespace, after, limit)
+    }
+}
+
+/// The program fails at document 1 while it takes a message in, or while it makes one: nothing else suffers, and the
+/// document is there again when all who had it open have left.
+#[test]
+fn a_fault_at_one_document_ends_the_work_on_that_document_only() {
+    for while_receiving in [true, false] {
+        let mut before = server();
+        let author = before.join(1);
+        let (doc, data) = written();
+        (1..=2).for_each(|n| before.sync(author, n, data.clone()));
+        before.commit();
+        let mut server = Server { storage: before.storage, ..server() };
+        let (one, two) = (server.join(1), server.join(2));
+        server.request(two, 2);
+        assert_eq!(server.told(two), Some(doc.clone().get_heads()));
+        let fatal = Fatal(&server.storage, key("xyz.one", 1));
+
+        // Unknown heads have the graph loaded when they come; a newcomer's rows are read when they are sent.
+        let heads = if while_receiving { vec![ChangeHash([7; 32])] } else { vec![] };
+        let data = Draft { heads: &heads, have: Some(&[]), ..Draft::default() }.encode();
+        let incoming = || Incoming {
+            sender: "peer-1".into(),
+            sync: Some(SyncMessage::decode(&data.clone().into(), 1 << 20).unwrap()),
+            body: Body::Request { document: document(1), data: data.clone().into() },
+        };
+        for id in [one, two] {
+            server.hub.receive(id, incoming(), &fatal, server.now);
+        }
+        let mut out = Vec::new();
+        while let Some(id) = server.hub.next_ready() {
+            while let Some(next) = server.hub.next(id, &fatal, server.now) {
+                out.push((id, next));
+            }
+        }
+        out.sort_by_key(|(id, _)| *id);
+        let no = || Out::Message { sender: None, body: Body::Unavailable { document: document(1) } };
+        assert_eq!(out, [(one, no()), (two, no())], "while receiving: {while_receiving}");
+        assert_eq!(server.hub.counters().quarantines, 1);
+        assert!(server.hub.take_ops(server.now).is_empty(), "what is stored stays as it is");
+
+        server.request(one, 2);
+        assert_eq!(server.told(one), Some(doc.clone().get_heads()), "other documents go on");
+        server.request(one, 1);
+        assert_eq!(server.bodies(one), unavailable(1));
+        [one, two].into_iter().for_each(|id| server.hub.leave(id, server.now));
+        let later = server.join(3);
+        server.request(later, 1);
+        assert_eq!(server.told(later), Some(doc.clone().get_heads()), "it is read anew");
+    }
 }
 
 #[test]

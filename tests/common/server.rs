@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 
@@ -16,6 +17,7 @@ const BINARY: &str = env!("CARGO_BIN_EXE_groundmist-sync");
 #[derive(Default)]
 pub struct Start {
     data_dir: Option<PathBuf>,
+    config: Option<PathBuf>,
     environment: Vec<(String, String)>,
 }
 
@@ -27,8 +29,19 @@ impl Start {
     }
 
     /// A setting by its environment variable, such as `LIMITS__CONNECTIONS`.
-    pub fn set(mut self, name: &str, value: &str) -> Self {
-        self.environment.push((format!("GROUNDMIST_SYNC_{name}"), value.to_owned()));
+    pub fn set(self, name: &str, value: &str) -> Self {
+        self.variable(&format!("GROUNDMIST_SYNC_{name}"), value)
+    }
+
+    /// Any environment variable.
+    pub fn variable(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// A configuration file.
+    pub fn config(mut self, path: &Path) -> Self {
+        self.config = Some(path.to_owned());
         self
     }
 
@@ -40,6 +53,7 @@ impl Start {
         let mut child = Command::new(BINARY)
             .args(["serve", "--dev", "--port", "0", "--data-dir"])
             .arg(&data_dir)
+            .args(self.config.iter().flat_map(|path| [Path::new("--config"), path]))
             .env_clear()
             .envs(self.environment)
             .stdin(Stdio::null())
@@ -116,6 +130,18 @@ impl Server {
             .stdin(Stdio::null())
             .output()
             .unwrap()
+    }
+
+    /// A GET on the admin socket, as curl would send it: head and body.
+    pub fn admin_get(&self, path: &str) -> (String, String) {
+        let mut stream = UnixStream::connect(self.data_dir.join("admin.sock")).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        (head.to_owned(), body.to_owned())
     }
 
     /// A fresh token for a namespace.
