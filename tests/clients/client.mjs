@@ -12,6 +12,7 @@ const POLL_MS = 10
 
 let repo
 let adapter
+let connections = 0
 const handles = new Map()
 const ephemeral = []
 const remoteHeads = []
@@ -70,6 +71,7 @@ const operations = {
    */
   async open({ url, peerId, storage, gossip = false, announce = true }) {
     adapter = new line.WebSocketAdapter(url, RETRY_MS)
+    adapter.on("peer-candidate", () => connections++)
     repo = new line.Repo({
       network: [adapter],
       storage: storage && new line.NodeFSStorageAdapter(storage),
@@ -94,6 +96,8 @@ const operations = {
     await until(() => adapter.socket?.readyState === 3, timeoutMs, () => "the socket to close")
     return true
   },
+  /** How often the server has answered the handshake of a connection. */
+  connections: () => connections,
   isConnected: () => adapter.socket?.readyState === 1,
   /** Go offline and stay there. */
   async disconnect() {

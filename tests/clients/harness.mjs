@@ -166,11 +166,11 @@ export class Server {
 }
 
 /** A client in its own process: `await client.create({ value })` and so on for every operation it has. */
-function spawnClient(line) {
+export function spawnClient(line, env = {}) {
   const [command, args] = line === "samod" ? [SAMOD_PEER, []] : ["node", [join(here, "client.mjs"), line]]
   if (line === "samod" && !existsSync(SAMOD_PEER))
     throw new Error(`no Rust peer at ${SAMOD_PEER}: run 'cargo build --manifest-path tests/samod_peer/Cargo.toml --target-dir target'`)
-  const child = spawn(command, args, { stdio: ["pipe", "pipe", "inherit"] })
+  const child = spawn(command, args, { stdio: ["pipe", "pipe", "inherit"], env: { ...process.env, ...env } })
   const waiting = new Map()
   let next = 1
   createInterface({ input: child.stdout }).on("line", text => {

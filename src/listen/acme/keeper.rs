@@ -75,12 +75,14 @@ impl Keeper {
 
     /// What the store has is presented even if it has expired: clients decide, and some can be told to go on.
     fn load(&mut self) {
-        let domain = self.options.domain.clone();
+        let domain = &self.options.domain;
         let Some(pem) = self.kept.chain() else { return };
-        match Issued::parse(&pem, &domain, &self.provider) {
+        match Issued::parse(&pem, domain, &self.provider) {
             Ok(issued) => self.present(issued),
             Err(error) => {
-                tracing::warn!(%domain, reason = %error, "the certificate in the store cannot be used, so a new one is ordered");
+                tracing::warn!(
+                    "the certificate for {domain} in the store cannot be used, so a new one is ordered: {error}"
+                );
             }
         }
     }
@@ -97,9 +99,11 @@ impl Keeper {
         });
         let (domain, until) = (&self.options.domain, rfc3339(valid_until));
         if valid_until <= now() {
-            tracing::warn!(%domain, %until, "the certificate has expired; it is shown until there is a new one");
+            tracing::warn!(
+                "the certificate for {domain} expired at {until}; it is shown until there is a new one"
+            );
         } else {
-            tracing::info!(%domain, %until, "there is a certificate, valid until then");
+            tracing::info!("the certificate for {domain} is valid until {until}");
         }
     }
 
@@ -127,10 +131,10 @@ impl Keeper {
     /// Says what failed last, once a day.
     fn remind(&mut self, next: Millis, now: Millis) {
         let Some(reason) = &self.attempts.last_error else { return };
-        let (domain, next_attempt) = (&self.options.domain, rfc3339(next));
+        let (domain, next) = (&self.options.domain, rfc3339(next));
         let Some(Held { valid_from, valid_until, .. }) = self.held else {
             if self.told.is_news(Urgency::Due, reason, now) {
-                tracing::warn!(%domain, %next_attempt, "no certificate: {reason}");
+                tracing::warn!("no certificate for {domain}: {reason}; next attempt at {next}");
             }
             return;
         };
@@ -141,13 +145,19 @@ impl Keeper {
         }
         match urgency {
             Urgency::Due => {
-                tracing::warn!(%domain, %until, %next_attempt, "the certificate could not be renewed: {reason}");
+                tracing::warn!(
+                    "the certificate for {domain}, valid until {until}, could not be renewed: {reason}; next attempt at {next}"
+                );
             }
             Urgency::Urgent if now < valid_until => {
-                tracing::error!(%domain, %until, %next_attempt, "the certificate ends soon and could not be renewed: {reason}");
+                tracing::error!(
+                    "the certificate for {domain} ends at {until} and could not be renewed: {reason}; next attempt at {next}"
+                );
             }
             Urgency::Urgent => {
-                tracing::error!(%domain, %until, %next_attempt, "the certificate has expired and could not be renewed: {reason}");
+                tracing::error!(
+                    "the certificate for {domain} expired at {until} and could not be renewed: {reason}; next attempt at {next}"
+                );
             }
         }
     }
@@ -226,7 +236,7 @@ impl Keeper {
     fn warn(&mut self, warnings: &[String]) {
         let all = warnings.join("; ");
         if !all.is_empty() && self.told_warnings.is_news(Urgency::Due, &all, now()) {
-            tracing::warn!(domain = %self.options.domain, "{all}");
+            tracing::warn!("{all}");
         }
     }
 
