@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::types::Millis;
 
+/// The protocol (ALPN) of connections by which this process finds out whether its name leads to it.
+pub const PROBE_ALPN: &[u8] = b"groundmist-probe";
+
 /// What `status`, `doctor`, metrics and the log say of the certificate.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CertificateNow {
@@ -38,6 +41,7 @@ pub struct Certificate {
     domain: String,
     current: RwLock<Option<Arc<CertifiedKey>>>,
     challenge: RwLock<Option<Arc<ServerConfig>>>,
+    probe: RwLock<Option<Arc<ServerConfig>>>,
     now: Mutex<CertificateNow>,
 }
 
@@ -50,6 +54,7 @@ impl Certificate {
             domain: domain.into(),
             current: RwLock::default(),
             challenge: RwLock::default(),
+            probe: RwLock::default(),
             now: Mutex::new(now),
         })
     }
@@ -74,6 +79,21 @@ impl Certificate {
         self.challenge.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// How to answer connections with ALPN [`PROBE_ALPN`], by which this process finds out whether its name leads to it.
+    pub fn set_probe(&self, config: Option<Arc<ServerConfig>>) {
+        *self.probe.write().unwrap_or_else(PoisonError::into_inner) = config;
+    }
+
+    /// The same; none when nothing is to be found out.
+    pub fn probe(&self) -> Option<Arc<ServerConfig>> {
+        self.probe.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether a name in a ClientHello is the one it is for.
+    pub fn is_for(&self, name: &str) -> bool {
+        name.strip_suffix('.').unwrap_or(name).eq_ignore_ascii_case(&self.domain)
+    }
+
     /// What is known of it.
     pub fn now(&self) -> CertificateNow {
         self.now.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -88,8 +108,6 @@ impl Certificate {
 impl ResolvesServerCert for Certificate {
     /// For our own name only: who asks for another, or for none, gets no certificate.
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let name = hello.server_name()?;
-        let ours = name.strip_suffix('.').unwrap_or(name).eq_ignore_ascii_case(&self.domain);
-        if ours { self.current() } else { None }
+        if self.is_for(hello.server_name()?) { self.current() } else { None }
     }
 }

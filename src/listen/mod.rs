@@ -17,7 +17,7 @@ mod open_files;
 mod plain;
 
 pub use admin::AdminSocket;
-pub use certificate::{Certificate, CertificateNow};
+pub use certificate::{Certificate, CertificateNow, PROBE_ALPN};
 pub use open_files::open_files_limit;
 pub use plain::Plain;
 
