@@ -47,6 +47,9 @@ pub enum Exit {
 pub(crate) enum CliError {
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// What the configuration names cannot be used.
+    #[error("{0}")]
+    Setting(String),
     #[error("{0}")]
     Usage(String),
     #[error("{0}")]
@@ -63,7 +66,7 @@ impl CliError {
 
     fn code(&self) -> &str {
         match self {
-            Self::Config(_) => "config",
+            Self::Config(_) | Self::Setting(_) => "config",
             Self::Usage(_) => "usage",
             Self::NotRunning(_) => "not_running",
             Self::Failed { code, .. } => code,
@@ -72,7 +75,7 @@ impl CliError {
 
     fn exit(&self) -> Exit {
         match self {
-            Self::Config(_) => Exit::Config,
+            Self::Config(_) | Self::Setting(_) => Exit::Config,
             Self::Usage(_) => Exit::Usage,
             Self::NotRunning(_) => Exit::NotRunning,
             Self::Failed { .. } => Exit::Failure,

@@ -11,5 +11,8 @@ pub(super) fn run(config: Config, dev: bool) -> Result<Exit, CliError> {
     let served = runtime.block_on(appliance::run(config, dev));
     // A blocking call that hangs on a broken disk must not hold up the end.
     runtime.shutdown_background();
-    served.map(|()| Exit::Success).map_err(|error| CliError::failed("start", error))
+    served.map(|()| Exit::Success).map_err(|error| match error {
+        appliance::Error::Certificate(wrong) => CliError::Setting(wrong.to_string()),
+        other => CliError::failed("start", other),
+    })
 }
