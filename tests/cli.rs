@@ -146,7 +146,8 @@ fn status_speaks_of_the_running_server() {
     }
     let status = answer(&server, &["status"]);
     assert_eq!(status["pid"], server.pid());
-    assert_eq!(status["listen"], server.address.to_string());
+    let listen = serde_json::json!([{ "spoken": "plain", "address": server.address.to_string() }]);
+    assert_eq!((&status["listen"], &status["certificate"]["mode"]), (&listen, &"off".into()));
     assert_eq!((&status["alive"], &status["engine"]["journal_error"]), (&true.into(), &Value::Null));
     assert_eq!((&status["engine"]["connections"], &status["storage"]["documents"]), (&0.into(), &0.into()));
     let rss = status["rss_bytes"].as_u64().unwrap();
@@ -300,7 +301,7 @@ fn the_prototypes_environment_is_enough_for_server_and_commands() {
         let output = run(&["status", "--json"], &env);
         (code(&output) == 0).then(|| json(&out(&output)))
     });
-    let listen: std::net::SocketAddr = status["listen"].as_str().unwrap().parse().unwrap();
+    let listen: std::net::SocketAddr = status["listen"][0]["address"].as_str().unwrap().parse().unwrap();
     assert!(listen.ip().is_loopback() && listen.port() != 0);
     let made = run(&["token", "create", "--name", "a", "--namespace", "xyz.example", "--json"], &env);
     let made = json(&out(&made));

@@ -14,9 +14,9 @@ use tokio::time::timeout;
 use crate::access::secret::{self, SecretError};
 use crate::access::{Access, AccessError, LOCAL_CLIENT, LOCAL_DID, NewSession, Ownership};
 use crate::atproto::{Http, HttpError, Resolver, Us, Verifier};
-use crate::config::{Config, Loaded, Secret, Sources};
+use crate::config::{Config, Loaded, Secret, Sources, TlsMode};
 use crate::engine::Engine;
-use crate::listen::{self, AdminSocket, ListenError, Plain};
+use crate::listen::{self, AdminSocket, ListenError, PemError};
 use crate::store::{Store, StoreError};
 use crate::telemetry::Level;
 use crate::types::{Millis, NameError, now};
@@ -26,11 +26,13 @@ use crate::web::{AdminHttp, Door, Web};
 use data_dir::DataDir;
 use reload::{Part, Prepared, Reload};
 use signals::{Asked, Signals};
+use sockets::Sockets;
 use systemd::notify;
 
 mod data_dir;
 mod reload;
 mod signals;
+mod sockets;
 mod systemd;
 
 /// One bad request must not end the server: what panics unwinds.
@@ -61,6 +63,8 @@ pub enum Error {
     Engine(io::Error),
     #[error(transparent)]
     Listen(#[from] ListenError),
+    #[error(transparent)]
+    Certificate(#[from] PemError),
     #[error("starting access control failed: {0}")]
     Access(#[from] AccessError),
     #[error("starting to ask other servers failed: {0}")]
@@ -127,27 +131,26 @@ async fn serve(
 ) -> Result<(), Error> {
     let Start { config, dev, started, engine, store, secret } = start;
     let access = Access::open(store.clone(), Arc::new(engine.clone()), secret, config.access.clone())?;
-    let plain = Plain::bind(config.listen.address)?;
+    let sockets = Sockets::open(config)?;
     let admin = AdminSocket::bind(&config.admin_socket())?;
-    let address = plain.address();
     let stopping = watch::Sender::new(false);
     let mut limits = config.limits.clone();
-    limits.connections = connections_within(limits.connections, listen::raise_open_files());
+    limits.connections = connections_within(limits.connections, config.tls, listen::raise_open_files());
     if limits.connections < config.limits.connections {
         tracing::info!(
             connections = limits.connections,
             "fewer connections than limits.connections are served: the limit on open files is too low for them (LimitNOFILE in the systemd unit)"
         );
     }
-    let door = door(config, address.port(), &store, engine)?;
+    let door = door(config, sockets.port(), &store, engine)?;
     access
         .sessions()
         .into_iter()
         .filter_map(|(session, _)| session.jkt)
         .for_each(|jkt| door.verifier.know(jkt));
     let (ownership, verifier) = (Arc::clone(&door.owner), Arc::clone(&door.verifier));
-    let web =
-        Web::new(engine.clone(), access.clone(), door, config.domain.clone(), limits, stopping.subscribe());
+    let (domain, proxies) = (config.domain.clone(), sockets.proxies(config));
+    let web = Web::new(engine.clone(), access.clone(), door, domain, proxies, limits, stopping.subscribe());
     let metrics = Arc::new(Metrics {
         engine: engine.clone(),
         access: access.clone(),
@@ -155,14 +158,16 @@ async fn serve(
         doors: web.doors(),
         started,
     });
-    let reload = reload(vec![log_level(level), who_gets_in(access.clone(), verifier)]);
-    tokio::spawn(listen::accept(plain, web, stopping.subscribe()));
+    let mut parts = vec![log_level(level), who_gets_in(access.clone(), verifier)];
+    parts.extend(sockets.certificate_again());
+    let reload = reload(parts);
     let api = Admin {
         access: access.clone(),
         engine: engine.clone(),
-        store,
+        store: store.clone(),
         ownership,
-        listen: address,
+        listen: sockets.list.clone(),
+        certificate: sockets.certificate.clone(),
         memory_budget: config.memory.budget,
         started: Instant::now(),
         reload: {
@@ -173,9 +178,12 @@ async fn serve(
     };
     tokio::spawn(listen::accept(admin, AdminHttp::new(api, stopping.subscribe()), stopping.subscribe()));
     if dev {
-        announce_dev(&access, address).await?;
+        announce_dev(&access, &sockets.url(config)).await?;
     }
-    tracing::info!(%address, data_dir = %config.data_dir.display(), "serving");
+    sockets.serve(config, &web, store, engine, &stopping)?;
+    // Its connections hold it; `drain` waits for all of them.
+    drop(web);
+    tracing::info!(data_dir = %config.data_dir.display(), "serving");
     notify(&[NotifyState::Ready]);
     let informing = tokio::spawn(systemd::inform(engine.clone(), vec![]));
     let died = until_the_end(engine, &reload, signals).await;
@@ -282,8 +290,9 @@ async fn drain(engine: &Engine, access: &Arc<Access>, stopping: &watch::Sender<b
 }
 
 /// As many connections as were asked for and the limit on open files leaves room for.
-fn connections_within(wanted: usize, open_files: Option<usize>) -> usize {
-    let others = OTHER_FILES + crate::web::MAX_HALF_OPEN;
+fn connections_within(wanted: usize, tls: TlsMode, open_files: Option<usize>) -> usize {
+    let encrypted = if tls == TlsMode::Off { 0 } else { listen::MAX_HANDSHAKES + listen::MAX_REDIRECTS };
+    let others = OTHER_FILES + crate::web::MAX_HALF_OPEN + encrypted;
     match open_files {
         Some(limit) => wanted.min(limit.saturating_sub(others).max(limit / 4)),
         None => wanted,
@@ -306,7 +315,7 @@ fn open_store(config: &Config) -> Result<Store, Error> {
     Ok(store)
 }
 
-async fn announce_dev(access: &Arc<Access>, address: std::net::SocketAddr) -> Result<(), Error> {
+async fn announce_dev(access: &Arc<Access>, url: &str) -> Result<(), Error> {
     let (token, _) = access
         .create(NewSession {
             namespace: DEV_NAMESPACE.parse()?,
@@ -318,7 +327,7 @@ async fn announce_dev(access: &Arc<Access>, address: std::net::SocketAddr) -> Re
         })
         .await?;
     let mut out = io::stdout().lock();
-    writeln!(out, "ws://{address}/?token={token}")
+    writeln!(out, "{url}/?token={token}")
         .and_then(|()| out.flush())
         .map_err(|source| Error::System { operation: "printing the URL", source })
 }
@@ -329,9 +338,10 @@ mod tests {
 
     #[test]
     fn connections_leave_room_for_other_files() {
-        assert_eq!(connections_within(1000, None), 1000);
-        assert_eq!(connections_within(1000, Some(524_288)), 1000);
-        assert_eq!(connections_within(1000, Some(1024)), 704);
-        assert_eq!(connections_within(1000, Some(256)), 64);
+        assert_eq!(connections_within(1000, TlsMode::Off, None), 1000);
+        assert_eq!(connections_within(1000, TlsMode::Acme, Some(524_288)), 1000);
+        assert_eq!(connections_within(1000, TlsMode::Off, Some(1024)), 704);
+        assert_eq!(connections_within(1000, TlsMode::Files, Some(1024)), 384);
+        assert_eq!(connections_within(1000, TlsMode::Off, Some(256)), 64);
     }
 }

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use super::limiter::{Limiter, place_of};
+use super::limiter::Limiter;
 use super::refusal::Refusal;
 
 /// Tokens of unknown keys that were asked about in vain, a minute, from one place.
@@ -46,12 +46,12 @@ impl Asking {
         Self { counts: Mutex::new(counts), started: Instant::now() }
     }
 
-    /// About a token that is bound to this key.
-    pub(super) fn about(&self, jkt: &str, from: Option<IpAddr>) -> Result<Ask<'_>, Refusal> {
+    /// About a token that is bound to this key, from a place if it is any.
+    pub(super) fn about(&self, jkt: &str, place: Option<IpAddr>) -> Result<Ask<'_>, Refusal> {
         if self.counts().known.iter().any(|known| known == jkt) {
             return self.of_known(jkt);
         }
-        let (place, now) = (from.and_then(place_of), self.now());
+        let now = self.now();
         let mut counts = self.counts();
         if let Some(place) = place {
             counts.places.take(place, now).map_err(|_| Refusal::TooManyUnproven)?;
@@ -116,6 +116,7 @@ impl Ask<'_> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::limiter::place_of;
     use super::*;
 
     fn place(n: u8) -> Option<IpAddr> {
@@ -157,7 +158,7 @@ mod tests {
     #[test]
     fn who_shares_this_machine_is_nobody_in_particular() {
         let asking = Asking::new();
-        in_vain(&asking, "forger", Some("127.0.0.1".parse().unwrap()), UNPROVEN);
+        in_vain(&asking, "forger", place_of("127.0.0.1".parse().unwrap()), UNPROVEN);
     }
 
     #[test]

@@ -28,8 +28,8 @@ pub struct DpopRequest<'a> {
     pub proof: &'a str,
     /// A second proof, for `getSession` at the owner's PDS.
     pub pds_proof: Option<&'a str>,
-    /// From where.
-    pub from: Option<IpAddr>,
+    /// What counts as one place that requests come from ([`super::limiter::place_of`]).
+    pub place: Option<IpAddr>,
 }
 
 impl Verifier {
@@ -143,13 +143,13 @@ impl Verifier {
             if second.jkt != proof.jkt {
                 return Err(Refusal::PdsProofKey);
             }
-            let asking = self.asking.about(&proof.jkt, request.from)?;
+            let asking = self.asking.about(&proof.jkt, request.place)?;
             self.relay(owner, pds, request.token, pds_proof).await?;
             asking.was_worth_it();
             return Ok(How::Relay);
         }
         if self.may_probe() {
-            let asking = self.asking.about(&proof.jkt, request.from)?;
+            let asking = self.asking.about(&proof.jkt, request.place)?;
             self.probe_three(pds, token).await?;
             asking.was_worth_it();
             return Ok(How::Probe);
@@ -231,7 +231,7 @@ mod tests {
     }
 
     fn request<'a>(token: &'a str, proof: &'a str) -> DpopRequest<'a> {
-        DpopRequest { path: "/authenticate", token, proof, pds_proof: None, from: None }
+        DpopRequest { path: "/authenticate", token, proof, pds_proof: None, place: None }
     }
 
     #[test]

@@ -50,6 +50,9 @@ pub enum Exit {
 pub(crate) enum CliError {
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// What the configuration names cannot be used.
+    #[error("{0}")]
+    Setting(String),
     #[error("{0}")]
     Usage(String),
     #[error("{0}")]
@@ -68,7 +71,7 @@ impl CliError {
 
     fn code(&self) -> &str {
         match self {
-            Self::Config(_) => "config",
+            Self::Config(_) | Self::Setting(_) => "config",
             Self::Usage(_) => "usage",
             Self::NotRunning(_) => "not_running",
             Self::Broken(_) => "broken",
@@ -78,7 +81,7 @@ impl CliError {
 
     fn exit(&self) -> Exit {
         match self {
-            Self::Config(_) => Exit::Config,
+            Self::Config(_) | Self::Setting(_) => Exit::Config,
             Self::Usage(_) => Exit::Usage,
             Self::NotRunning(_) => Exit::NotRunning,
             Self::Broken(_) => Exit::Broken,

@@ -14,6 +14,7 @@ pub(super) fn run(loaded: Loaded, sources: Sources) -> Result<Exit, CliError> {
     runtime.shutdown_background();
     served.map(|()| Exit::Success).map_err(|error| match error {
         appliance::Error::Died(_) => CliError::Broken(error.to_string()),
-        error => CliError::failed("start", error),
+        appliance::Error::Certificate(wrong) => CliError::Setting(wrong.to_string()),
+        other => CliError::failed("start", other),
     })
 }

@@ -3,14 +3,19 @@
 use hyper::Method;
 
 use super::admin_client::call;
-use super::text::{bytes, grouped, span};
+use super::text::{bytes, day, grouped, span};
 use super::{CliError, Exit, print, print_json};
-use crate::config::Config;
+use crate::config::{Config, TlsMode};
+use crate::listen::CertificateNow;
+use crate::types::{Millis, now};
 use crate::web::admin::Status;
+
+/// A certificate that has no longer than this should have been renewed.
+const SOON_MS: Millis = 7 * 86_400_000;
 
 pub(super) fn run(config: &Config, json: bool) -> Result<Exit, CliError> {
     let status: Status = call(config, Method::GET, "/api/status", None::<&()>)?;
-    let troubles = troubles(&status);
+    let troubles = troubles(&status, now());
     if json {
         print_json(&status)?;
     } else {
@@ -20,7 +25,7 @@ pub(super) fn run(config: &Config, json: bool) -> Result<Exit, CliError> {
 }
 
 /// What the owner must look at.
-fn troubles(status: &Status) -> Vec<String> {
+fn troubles(status: &Status, now: Millis) -> Vec<String> {
     let mut troubles = Vec::new();
     if let Some(error) = &status.engine.journal_error {
         troubles.push(format!("changes cannot be saved, and none is acknowledged: {error}"));
@@ -30,7 +35,36 @@ fn troubles(status: &Status) -> Vec<String> {
             "the engine does not answer in time: if this lasts, restart the server; the log says more".into(),
         );
     }
+    troubles.extend(certificate_trouble(&status.certificate, now));
     troubles
+}
+
+/// A certificate that clients refuse, or soon will because nothing renews it.
+fn certificate_trouble(known: &CertificateNow, now: Millis) -> Option<String> {
+    let why = known.last_error.as_ref().map_or_else(String::new, |error| format!(": {error}"));
+    match known.valid_until {
+        _ if known.mode == TlsMode::Off.as_str() => None,
+        None if known.ordering && known.failures == 0 => None,
+        None => Some(format!("there is no certificate yet, so nobody can connect{why}")),
+        Some(until) if until <= now => {
+            Some(format!("the certificate expired on {}: clients refuse to connect{why}", day(until)))
+        }
+        Some(until) if until - now < SOON_MS => {
+            Some(format!("the certificate expires on {}, and should have been renewed{why}", day(until)))
+        }
+        Some(_) => known.last_error.as_ref().map(|error| format!("the certificate: {error}")),
+    }
+}
+
+fn certificate(known: &CertificateNow) -> String {
+    let renewal = known.renewal_due.map_or_else(String::new, |due| format!(", renewal from {}", day(due)));
+    match (known.valid_until, &known.last_error) {
+        _ if known.mode == TlsMode::Off.as_str() => "none here, tls is off".into(),
+        (Some(until), _) => format!("valid until {}{renewal}", day(until)),
+        (None, _) if known.ordering => "being ordered".into(),
+        (None, Some(error)) => format!("none yet: {error}"),
+        (None, None) => "none yet".into(),
+    }
 }
 
 fn words(status: &Status, troubles: &[String]) -> String {
@@ -39,7 +73,7 @@ fn words(status: &Status, troubles: &[String]) -> String {
         "groundmist-sync {} has been running for {}, listening on {}.\n\n",
         status.version,
         span(status.uptime_seconds),
-        status.listen
+        status.listen.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
     );
     for (name, value) in [
         ("Connections", grouped(engine.connections)),
@@ -66,6 +100,7 @@ fn words(status: &Status, troubles: &[String]) -> String {
                 grouped(engine.changes_out)
             ),
         ),
+        ("Certificate", certificate(&status.certificate)),
         ("Storage id", status.storage_id.clone()),
     ] {
         text += &format!("{name:<12}{value}\n");
@@ -84,6 +119,7 @@ fn words(status: &Status, troubles: &[String]) -> String {
 mod tests {
     use super::*;
     use crate::engine::EngineStatus;
+    use crate::listen::{Listening, Spoken};
     use crate::store::StoreStats;
 
     #[test]
@@ -92,7 +128,8 @@ mod tests {
             version: "1.2.3".into(),
             pid: 1,
             uptime_seconds: 3700,
-            listen: "127.0.0.1:3030".into(),
+            listen: vec![Listening { spoken: Spoken::Plain, address: "127.0.0.1:3030".parse().unwrap() }],
+            certificate: CertificateNow { mode: "off".into(), ..Default::default() },
             storage_id: "abc".into(),
             alive: true,
             rss_bytes: 12 << 20,
@@ -100,18 +137,44 @@ mod tests {
             engine: EngineStatus { connections: 3, ..Default::default() },
             storage: StoreStats { documents: 1204, file_bytes: 3 << 19, dead_bytes: 0 },
         };
-        assert!(troubles(&status).is_empty());
+        assert!(troubles(&status, 0).is_empty());
         let text = words(&status, &[]);
         for part in ["1 h 1 min", "127.0.0.1:3030", "1,204", "1.5 MiB", "of the 24.0 MiB", "All is well"] {
             assert!(text.contains(part), "{part:?} is not in {text}");
         }
         status.alive = false;
         status.engine.journal_error = Some("the disk is full".into());
-        let found = troubles(&status);
+        let found = troubles(&status, 0);
         let text = words(&status, &found);
         assert!(
             found.len() == 2 && text.contains("the disk is full") && !text.contains("All is well"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn the_certificate_is_told_of_in_words() {
+        const DAY: Millis = 86_400_000;
+        let files = CertificateNow { mode: "files".into(), ..Default::default() };
+        let until = |until| CertificateNow { valid_until: Some(until), ..files.clone() };
+        let failed = || Some("the disk is gone".to_owned());
+        let renewal = CertificateNow { renewal_due: Some(60 * DAY), ..until(90 * DAY) };
+        let unfit = CertificateNow { last_error: failed(), ..until(90 * DAY) };
+        let none = CertificateNow { last_error: failed(), failures: 1, ..files.clone() };
+        let ordering = CertificateNow { ordering: true, ..files.clone() };
+        for (known, says, trouble) in [
+            (&CertificateNow { mode: "off".into(), ..Default::default() }, "tls is off", ""),
+            (&renewal, "valid until 1 Apr 1970, renewal from 2 Mar 1970", ""),
+            (&unfit, "valid until 1 Apr 1970", "the disk is gone"),
+            (&none, "none yet: the disk is gone", "no certificate yet, so nobody can connect: the disk"),
+            (&ordering, "being ordered", ""),
+            (&files, "none yet", "no certificate yet"),
+            (&until(DAY), "valid until 2 Jan 1970", "expired on 2 Jan 1970"),
+            (&until(9 * DAY), "valid until 10 Jan 1970", "expires on 10 Jan 1970"),
+        ] {
+            assert!(certificate(known).contains(says), "{known:?}");
+            let found = certificate_trouble(known, 3 * DAY).unwrap_or_default();
+            assert!(found.contains(trouble) && found.is_empty() == trouble.is_empty(), "{known:?}: {found}");
+        }
     }
 }

@@ -26,11 +26,11 @@ const MAX_CONTACT_BYTES: usize = 254;
 pub(super) fn mode(r: &mut Reader, domain: Option<&str>, dev: bool) -> TlsMode {
     let usual = if domain.is_some() && !dev { TlsMode::Acme } else { TlsMode::Off };
     let mode = choice(r, "tls", usual, TlsMode::as_str, TlsMode::CHOICES);
-    if mode == TlsMode::Acme && domain.is_none() {
+    if mode != TlsMode::Off && domain.is_none() {
         let origin = r.origin("tls").unwrap_or("default").to_owned();
         let fix =
             "needs domain: set it to the name that apps reach this server at, such as \"sync.example.org\"";
-        r.problem("tls", origin, format!("\"acme\" {fix}"));
+        r.problem("tls", origin, format!("\"{}\" {fix}", mode.as_str()));
     }
     mode
 }
@@ -60,6 +60,14 @@ pub(super) fn listen(r: &mut Reader, address: SocketAddr, mode: TlsMode) -> List
                 .to_owned()
         })
     });
+    if let (Some(origin), true) = (r.origin("listen.trusted_proxies"), mode != TlsMode::Off) {
+        let origin = origin.to_owned();
+        let fix = format!(
+            "is for a server behind a proxy that does the encryption, and tls is \"{}\" here: leave it out, or set tls = \"off\"",
+            mode.as_str()
+        );
+        r.problem("listen.trusted_proxies", origin, fix);
+    }
     let metrics = r.parsed("listen.metrics", None, |text| {
         let (address, shown) = socket_address(text, SocketAddr::from(([127, 0, 0, 1], 9464)))?;
         if address.ip().is_loopback() {

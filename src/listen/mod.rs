@@ -12,15 +12,33 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 
 pub mod acme;
+mod activation;
 mod admin;
 mod certificate;
+mod files;
+mod half_open;
+mod https;
+mod listeners;
 mod open_files;
+mod pem;
+mod per_address;
 mod plain;
+mod redirect;
+mod tcp;
 
+pub use activation::Inherited;
 pub use admin::AdminSocket;
 pub use certificate::{Certificate, CertificateNow, PROBE_ALPN};
+pub use files::CertificateFromFiles;
+pub use half_open::{HalfOpen, Place};
+pub use https::{Encrypted, Https, MAX_HANDSHAKES};
+pub use listeners::{Listeners, Listening, Spoken};
 pub use open_files::raise_open_files;
+pub use pem::PemError;
+pub use per_address::{PerAddress, Seat, Seated};
 pub use plain::Plain;
+pub use redirect::{MAX_REDIRECTS, Redirect};
+pub use tcp::Tcp;
 
 /// Shortest and longest pause when the system has no room for another connection.
 const BACK_OFF: std::ops::RangeInclusive<Duration> = Duration::from_millis(50)..=Duration::from_secs(1);
@@ -28,11 +46,11 @@ const BACK_OFF: std::ops::RangeInclusive<Duration> = Duration::from_millis(50)..
 /// A socket could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
-    /// The address is taken, or not ours.
-    #[error(
-        "listening on {address} failed: {source}; choose another address with listen.address or PORT, or stop what uses it"
-    )]
+    /// The address is taken, not ours, or its port not for everybody.
+    #[error("listening on {address} ({setting}) failed: {source}; {}", advice(source, setting, address.port()))]
     Tcp {
+        /// Which setting says so.
+        setting: &'static str,
         /// Where.
         address: SocketAddr,
         /// Why.
@@ -43,6 +61,11 @@ pub enum ListenError {
         "{0} is not a loopback address: plain HTTP is served on this machine only; put a proxy with TLS before it"
     )]
     NotLoopback(SocketAddr),
+    /// TLS could not be set up.
+    #[error(
+        "setting up encryption failed: {0}; this machine lacks something that encryption needs, such as random numbers"
+    )]
+    Tls(rustls::Error),
     /// The admin socket could not be made.
     #[error("{operation} the admin socket {path} failed: {source}", path = path.display())]
     Unix {
@@ -56,6 +79,22 @@ pub enum ListenError {
     /// Somebody answers on it.
     #[error("another server answers on {path}: stop it first, or use another data directory", path = .0.display())]
     InUse(PathBuf),
+}
+
+/// What to do when a socket cannot be opened.
+fn advice(error: &io::Error, setting: &str, port: u16) -> String {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => format!(
+            "another program uses this port (`ss -ltnp sport = :{port}`, as root, shows which; on 80 and 443 it is often nginx, Apache or Caddy): stop it, or choose another address with {setting}"
+        ),
+        io::ErrorKind::PermissionDenied => format!(
+            "only root may open ports below 1024: let systemd open it (start groundmist-sync.socket), or allow it to the program (`setcap cap_net_bind_service=+ep`, as root, with its path), or choose another port with {setting}"
+        ),
+        io::ErrorKind::AddrNotAvailable => {
+            format!("this machine has no such address: choose one that it has with {setting}")
+        }
+        _ => format!("choose another address with {setting}"),
+    }
 }
 
 /// Serves an accepted stream.

@@ -3,22 +3,13 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::net::TcpStream;
 
-use super::{Accept, ListenError};
-
-/// Connections the system keeps while they wait to be accepted.
-const BACKLOG: u32 = 1024;
-/// Bytes the system keeps for a client that is slow to read. Without it they grow to several MiB a connection, which is
-/// memory too, and a ping would wait behind them.
-const SEND_BUFFER: u32 = 256 * 1024;
+use super::{Accept, ListenError, Tcp};
 
 /// A TCP listener on a loopback address.
 #[derive(Debug)]
-pub struct Plain {
-    listener: TcpListener,
-    address: SocketAddr,
-}
+pub struct Plain(Tcp);
 
 impl Plain {
     /// Listens; port 0 takes a free one. Must be called within a tokio runtime.
@@ -28,22 +19,27 @@ impl Plain {
         if !address.ip().is_loopback() {
             return Err(ListenError::NotLoopback(address));
         }
-        let bind = || {
-            let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-            // A restarted server must get its port back from connections that are still winding down.
-            socket.set_reuseaddr(true)?;
-            socket.set_send_buffer_size(SEND_BUFFER)?;
-            socket.bind(address)?;
-            let listener = socket.listen(BACKLOG)?;
-            let address = listener.local_addr()?;
-            Ok(Self { listener, address })
-        };
-        bind().map_err(|source| ListenError::Tcp { address, source })
+        Tcp::bind(address).map(Self).map_err(|source| ListenError::Tcp {
+            setting: "listen.address",
+            address,
+            source,
+        })
+    }
+
+    /// Takes over a listener.
+    /// # Errors
+    /// It can be reached from other machines.
+    pub fn from_tcp(tcp: Tcp) -> Result<Self, ListenError> {
+        if tcp.address().ip().is_loopback() {
+            Ok(Self(tcp))
+        } else {
+            Err(ListenError::NotLoopback(tcp.address()))
+        }
     }
 
     /// Where it listens, with the port it got.
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.0.address()
     }
 }
 
@@ -51,14 +47,11 @@ impl Accept for Plain {
     type Stream = TcpStream;
 
     async fn accept(&self) -> io::Result<(TcpStream, Option<IpAddr>)> {
-        let (stream, peer) = self.listener.accept().await?;
-        // Messages are gathered before they are written; waiting for more only delays them.
-        stream.set_nodelay(true).map_err(|_| io::Error::from(io::ErrorKind::ConnectionAborted))?;
-        Ok((stream, Some(peer.ip())))
+        self.0.accept().await
     }
 
     fn name(&self) -> String {
-        self.address.to_string()
+        self.0.name()
     }
 }
 
@@ -75,8 +68,7 @@ mod tests {
         for public in ["0.0.0.0:0", "192.0.2.1:0", "[::]:0"] {
             assert!(matches!(Plain::bind(public.parse().unwrap()), Err(ListenError::NotLoopback(_))));
         }
-        let (connected, accepted) = tokio::join!(TcpStream::connect(first.address()), first.accept());
-        connected.unwrap();
-        assert!(accepted.unwrap().0.nodelay().unwrap());
+        let everywhere = Tcp::bind("0.0.0.0:0".parse().unwrap()).unwrap();
+        assert!(matches!(Plain::from_tcp(everywhere), Err(ListenError::NotLoopback(_))));
     }
 }

@@ -1,6 +1,5 @@
 //! `POST /authenticate` and `POST /xrpc/xyz.groundmist.sync.authenticate`: an app proves itself and gets a sync token.
 
-use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -14,6 +13,7 @@ use serde_json::json;
 
 use super::answer::{Answer, error, json as answer, with};
 use super::body::read_json;
+use super::caller::Caller;
 use super::door_workers::DoorWorkers;
 use super::throttle::Throttle;
 use super::{Web, cors};
@@ -88,9 +88,9 @@ struct Asked {
 }
 
 /// Lets an app in, or says why not.
-pub async fn authenticate(request: Request<Incoming>, web: &Web, from: Option<IpAddr>) -> Answer {
+pub async fn authenticate(request: Request<Incoming>, web: &Web, caller: Caller) -> Answer {
     let door = &web.shared.door;
-    if let Err(wait) = door.throttle.enter(from) {
+    if let Err(wait) = door.throttle.enter(caller.place) {
         let seconds = wait.as_secs() + 1;
         let message = format!("too many requests: try again in {seconds} s");
         let mut refusal = error(StatusCode::TOO_MANY_REQUESTS, "too_many_requests", &message);
@@ -102,7 +102,7 @@ pub async fn authenticate(request: Request<Incoming>, web: &Web, from: Option<Ip
     let web = web.clone();
     let entering = async move {
         let mut root = None;
-        let answer = enter(request, &web, from, &mut root).await;
+        let answer = enter(request, &web, &caller, &mut root).await;
         web.shared.doors.authenticated.count(answer.as_ref().map_or_else(Failure::code, |_| "ok"));
         answer.unwrap_or_else(|refusal| refuse(&refusal, &web.shared.door, root.as_deref()))
     };
@@ -147,7 +147,7 @@ impl From<Refusal> for Failure {
 async fn enter(
     request: Request<Incoming>,
     web: &Web,
-    from: Option<IpAddr>,
+    caller: &Caller,
     root: &mut Option<String>,
 ) -> Result<Answer, Failure> {
     let door = &web.shared.door;
@@ -155,6 +155,7 @@ async fn enter(
     let path = head.uri.path();
     let credentials = Credentials::of(&head.headers, path == AUTHENTICATE)?;
     let asked: Asked = read_json(body).await.map_err(Failure::Body)?;
+    let _spared = caller.half_open.spare();
     root.clone_from(&asked.root_doc_url);
     let namespace: Namespace =
         asked.lexicon_authority_domain.parse().map_err(|error: crate::types::NameError| {
@@ -170,7 +171,7 @@ async fn enter(
     let proven = match credentials {
         Credentials::Dpop { token, proof } => {
             let pds_proof = asked.pds_proof.as_deref();
-            let request = DpopRequest { path, token: &token, proof: &proof, pds_proof, from };
+            let request = DpopRequest { path, token: &token, proof: &proof, pds_proof, place: caller.place };
             door.verifier.dpop(&owner, request, at / 1000).await?
         }
         Credentials::Service(token) => {
@@ -191,7 +192,7 @@ async fn enter(
             jkt,
             name: asked.name,
             root_doc_url: asked.root_doc_url,
-            address: from,
+            address: caller.address,
             user_agent: head.headers.get(USER_AGENT).and_then(|agent| agent.to_str().ok()).map(str::to_owned),
             used: used.collect(),
             how: proof_of(how),

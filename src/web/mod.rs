@@ -16,22 +16,25 @@ use tokio::sync::{Semaphore, watch};
 use crate::access::Access;
 use crate::config::Limits;
 use crate::engine::Engine;
-use crate::listen::{Serve, stopped};
-use half_open::HalfOpen;
+use crate::listen::{HalfOpen, Serve, stopped};
+use caller::Connection;
 use metrics::Doors;
 
 pub use admin_http::AdminHttp;
 pub use authenticate::Door;
+pub use caller::Proxies;
 
 pub mod admin;
 mod admin_http;
 mod answer;
 mod authenticate;
 mod body;
+mod caller;
 mod cors;
 mod door_workers;
+mod forwarded;
 mod frame;
-mod half_open;
+
 pub mod handshake;
 mod liveness;
 pub mod metrics;
@@ -49,7 +52,8 @@ mod well_known;
 const MAX_HEAD_BYTES: usize = 16 * 1024;
 /// Headers of a request.
 const MAX_HEADERS: usize = 64;
-/// Connections that have not become a WebSocket; beyond it the oldest is dropped.
+/// Connections that have not become a WebSocket and wait for a request; beyond it the oldest is dropped. As many again
+/// may have a request that is being answered.
 pub const MAX_HALF_OPEN: usize = 256;
 
 /// Serves HTTP and WebSocket. Cheap to clone; each connection holds one while it lives.
@@ -66,6 +70,7 @@ struct Shared {
     door: Door,
     /// Where apps reach this server, if the owner said.
     domain: Option<String>,
+    proxies: Proxies,
     limits: Limits,
     connections: Arc<Semaphore>,
     half_open: Arc<HalfOpen>,
@@ -81,6 +86,7 @@ impl Web {
         access: Arc<Access>,
         door: Door,
         domain: Option<String>,
+        proxies: Proxies,
         limits: Limits,
         stopping: watch::Receiver<bool>,
     ) -> Self {
@@ -89,6 +95,7 @@ impl Web {
             access,
             door,
             domain,
+            proxies,
             connections: Arc::new(Semaphore::new(limits.connections)),
             half_open: HalfOpen::new(MAX_HALF_OPEN),
             doors: Arc::default(),
@@ -108,11 +115,11 @@ impl Web {
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Serve<S> for Web {
     /// Over HTTP until the connection ends or becomes a WebSocket.
     async fn serve(self, stream: S, from: Option<IpAddr>) {
-        let place = self.shared.half_open.enter();
+        let place = Arc::new(self.shared.half_open.enter());
         let mut stopping = self.stopping.clone();
-        let web = &self;
+        let (web, connection) = (&self, &Connection { peer: from, place: Arc::clone(&place) });
         let service =
-            service_fn(async |request| Ok::<_, Infallible>(routes::route(request, web, from).await));
+            service_fn(async |request| Ok::<_, Infallible>(routes::route(request, web, connection).await));
         let mut connection = std::pin::pin!(
             http1::Builder::new()
                 .timer(TokioTimer::new())

@@ -1,7 +1,5 @@
 //! Which path does what for whom.
 
-use std::net::IpAddr;
-
 use hyper::body::Incoming;
 use hyper::header::{
     ALLOW, RETRY_AFTER, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE, WWW_AUTHENTICATE,
@@ -11,6 +9,7 @@ use tokio::time::timeout;
 
 use super::answer::{Answer, error, text, with};
 use super::authenticate::{AUTHENTICATE, LXM, authenticate};
+use super::caller::{Caller, Connection};
 use super::token::{self, SUBPROTOCOL, TokenError};
 use super::{Web, cors, socket, well_known};
 use crate::access::{Lease, Refused};
@@ -18,12 +17,15 @@ use crate::access::{Lease, Refused};
 const HOME: &str = "A groundmist-sync server runs here. Apps connect by WebSocket with a sync token.\n";
 
 /// Answers one request; an accepted upgrade goes on in a task of its own.
-pub async fn route(mut request: Request<Incoming>, web: &Web, from: Option<IpAddr>) -> Answer {
+pub async fn route(mut request: Request<Incoming>, web: &Web, connection: &Connection) -> Answer {
+    let Some(caller) = web.shared.proxies.caller(request.headers(), connection) else {
+        return too_many_of_one_address();
+    };
     let path = request.uri().path();
     let upgrade = fastwebsockets::upgrade::is_upgrade_request(&request);
     if path == AUTHENTICATE || path.strip_prefix("/xrpc/") == Some(LXM) {
         return match *request.method() {
-            Method::POST => authenticate(request, web, from).await,
+            Method::POST => authenticate(request, web, caller).await,
             Method::OPTIONS => cors::preflight("POST"),
             _ => cors::open(not_allowed("use POST", "POST, OPTIONS")),
         };
@@ -42,7 +44,7 @@ pub async fn route(mut request: Request<Incoming>, web: &Web, from: Option<IpAdd
         return not_allowed("use GET", allowed);
     }
     match path {
-        _ if sync && upgrade => accept(&mut request, web),
+        _ if sync && upgrade => accept(&mut request, web, caller),
         "/sync" => upgrade_required(),
         "/.well-known/did.json" => well_known::did_document(web.shared.domain.as_deref()),
         "/healthz" if web.shared.engine.is_alive() => text(StatusCode::OK, "ok\n"),
@@ -61,8 +63,14 @@ fn upgrade_required() -> Answer {
     with(answer, UPGRADE, "websocket")
 }
 
+fn too_many_of_one_address() -> Answer {
+    let message = "this address has as many connections as one address may have (limits.connections_per_address): close some, or try again later";
+    let answer = error(StatusCode::TOO_MANY_REQUESTS, "too_many_connections_of_address", message);
+    cors::open(with(answer, RETRY_AFTER, "10"))
+}
+
 /// Verifies the token, then lets the connection become a WebSocket.
-fn accept(request: &mut Request<Incoming>, web: &Web) -> Answer {
+fn accept(request: &mut Request<Incoming>, web: &Web, caller: Caller) -> Answer {
     let lease = match admit(request, web) {
         Ok(lease) => lease,
         Err(refusal) => return refuse(&refusal, web),
@@ -95,7 +103,7 @@ fn accept(request: &mut Request<Incoming>, web: &Web) -> Answer {
         if let Ok(Ok(websocket)) = upgraded {
             socket::run(websocket.into_inner(), lease, web).await;
         }
-        drop(place);
+        drop((place, caller));
     });
     let answer = response.map(|_| Default::default());
     if echo { with(answer, SEC_WEBSOCKET_PROTOCOL, SUBPROTOCOL) } else { answer }

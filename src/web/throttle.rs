@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::atproto::limiter::{Limiter, place_of};
+use crate::atproto::limiter::Limiter;
 use crate::config::Limits;
 
 const SECOND_US: u64 = 1_000_000;
@@ -25,13 +25,13 @@ impl Throttle {
         Self { counts: Mutex::new(counts), started: Instant::now() }
     }
 
-    /// Counts one request.
+    /// Counts one request; `place` is none for a program on this machine.
     /// # Errors
     /// Too many: after this time another one may be made.
-    pub fn enter(&self, from: Option<IpAddr>) -> Result<(), Duration> {
+    pub fn enter(&self, place: Option<IpAddr>) -> Result<(), Duration> {
         let now = u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX);
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        let own = from.and_then(place_of).map_or(Ok(()), |place| counts.0.take(place, now));
+        let own = place.map_or(Ok(()), |place| counts.0.take(place, now));
         own.and_then(|()| counts.1.take((), now)).map_err(Duration::from_micros)
     }
 }
@@ -39,11 +39,12 @@ impl Throttle {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::atproto::limiter::place_of;
     use crate::config::{Config, Flags, Sources};
 
     /// So many at once, and then seconds until the next.
     fn allowed(throttle: &Throttle, from: &str) -> (u64, u64) {
-        let from = Some(from.parse().unwrap());
+        let from = place_of(from.parse().unwrap());
         for count in 0.. {
             if let Err(wait) = throttle.enter(from) {
                 return (count, wait.as_secs());
@@ -64,7 +65,7 @@ mod tests {
         }
         assert_eq!(allowed(&throttle, "2001:db8::2"), (0, 29), "the same /64");
         for _ in 0..1000 {
-            assert_eq!(throttle.enter(Some("127.0.0.1".parse().unwrap())), Ok(()));
+            assert_eq!(throttle.enter(place_of("127.0.0.1".parse().unwrap())), Ok(()));
         }
     }
 }

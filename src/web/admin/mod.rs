@@ -19,7 +19,6 @@
 //!
 //! Errors are `{"error": code, "message": what to do}`.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -30,6 +29,7 @@ use hyper::{Method, Request, Response, StatusCode};
 
 use crate::access::{Access, Ownership};
 use crate::engine::Engine;
+use crate::listen::{Certificate, Listening};
 use crate::store::Store;
 use crate::web::metrics::{self, Metrics};
 use answer::{Answer, Failure, json};
@@ -59,8 +59,10 @@ pub struct Admin {
     pub store: Arc<Store>,
     /// Who the owner is, on whose behalf new tokens speak.
     pub ownership: Arc<Ownership>,
-    /// Where the server listens.
-    pub listen: SocketAddr,
+    /// Where the server listens, the most important socket first.
+    pub listen: Vec<Listening>,
+    /// What is shown there; none without TLS.
+    pub certificate: Option<Arc<Certificate>>,
     /// `memory.budget` in bytes.
     pub memory_budget: usize,
     /// When the server started.

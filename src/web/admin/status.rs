@@ -7,7 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use super::Admin;
 use super::answer::{Answer, Failure, json};
+use crate::config::TlsMode;
 use crate::engine::EngineStatus;
+use crate::listen::{CertificateNow, Listening};
 use crate::store::StoreStats;
 use crate::web::metrics::process;
 
@@ -20,8 +22,10 @@ pub struct Status {
     pub pid: u32,
     /// Seconds since it started.
     pub uptime_seconds: u64,
-    /// Where it listens.
-    pub listen: String,
+    /// Where it listens, the most important socket first.
+    pub listen: Vec<Listening>,
+    /// What is known of its certificate.
+    pub certificate: CertificateNow,
     /// Its stable storage id.
     pub storage_id: String,
     /// Shards and journal answer in time.
@@ -49,7 +53,8 @@ pub(super) async fn status(admin: &Admin) -> Answer {
         version: env!("CARGO_PKG_VERSION").into(),
         pid: std::process::id(),
         uptime_seconds: admin.started.elapsed().as_secs(),
-        listen: admin.listen.to_string(),
+        listen: admin.listen.clone(),
+        certificate: admin.certificate.as_ref().map_or_else(without_tls, |certificate| certificate.now()),
         storage_id: admin.store.storage_id().to_string(),
         alive: admin.engine.is_alive(),
         rss_bytes: process::rss_bytes().unwrap_or_default(),
@@ -58,4 +63,8 @@ pub(super) async fn status(admin: &Admin) -> Answer {
         storage,
     };
     Ok(json(StatusCode::OK, &status))
+}
+
+fn without_tls() -> CertificateNow {
+    CertificateNow { mode: TlsMode::Off.as_str().into(), ..CertificateNow::default() }
 }

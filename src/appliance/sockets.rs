@@ -1,0 +1,138 @@
+//! Which socket speaks what: opened together, then served together.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use super::Error;
+use super::reload::{Part, Prepare, Prepared};
+use crate::config::{Config, TlsMode};
+use crate::engine::Engine;
+use crate::listen::{
+    Certificate, CertificateFromFiles, Https, ListenError, Listeners, Listening, PerAddress, Redirect,
+    Spoken, accept, acme,
+};
+use crate::store::Store;
+use crate::web::{Proxies, Web};
+
+/// Open sockets, and the certificate that is shown on them.
+pub(super) struct Sockets {
+    listeners: Listeners,
+    /// Those that are open, the most important one first.
+    pub list: Vec<Listening>,
+    /// None without TLS.
+    pub certificate: Option<Arc<Certificate>>,
+    /// With `tls = "files"`: reads them again when told to.
+    pub from_files: Option<Arc<CertificateFromFiles>>,
+    /// Counts connections by where they come from.
+    pub per_address: Arc<PerAddress>,
+}
+
+impl Sockets {
+    /// Reads the owner's certificate, if it is hers, and opens what the configuration asks for.
+    pub fn open(config: &Config) -> Result<Self, Error> {
+        let domain = config.domain.as_deref().unwrap_or_default();
+        let from_files =
+            config.certificate.as_ref().map(|files| CertificateFromFiles::open(files, domain)).transpose()?;
+        let certificate = match (&from_files, config.tls) {
+            (Some(files), _) => Some(files.certificate()),
+            (None, TlsMode::Off) => None,
+            (None, mode) => Some(Certificate::new(mode.as_str(), domain)),
+        };
+        let listeners = Listeners::open(config)?;
+        let list = listeners.list();
+        let per_address = PerAddress::new(config.limits.connections_per_address);
+        Ok(Self { listeners, list, certificate, from_files, per_address })
+    }
+
+    /// Whom the requests of proxies come from. Connections are counted when they are accepted, or here.
+    pub fn proxies(&self, config: &Config) -> Proxies {
+        Proxies::new(config.listen.trusted_proxies.clone(), Arc::clone(&self.per_address))
+    }
+
+    /// What a reload does about the certificate.
+    pub fn certificate_again(&self) -> Option<Part> {
+        let prepare: Prepare = match (&self.from_files, &self.certificate) {
+            (Some(files), _) => {
+                let files = Arc::clone(files);
+                Box::new(move |_| {
+                    files.check().map_err(|error| error.to_string())?;
+                    let files = Arc::clone(&files);
+                    // What went wrong since the check is logged, and the certificate before is shown on.
+                    let apply = Box::new(move || drop(files.reload()));
+                    Ok(Prepared { also: Some("the certificate's files were read".into()), apply })
+                })
+            }
+            (None, Some(certificate)) => {
+                let certificate = Arc::clone(certificate);
+                Box::new(move |_| {
+                    let waits = certificate.now().last_error.is_some();
+                    let certificate = Arc::clone(&certificate);
+                    let apply = Box::new(move || certificate.retry_now());
+                    Ok(Prepared { also: waits.then(|| "the certificate is tried for again".into()), apply })
+                })
+            }
+            (None, None) => return None,
+        };
+        Some(Part { settings: &[], prepare })
+    }
+
+    /// Port of the most important one.
+    pub fn port(&self) -> u16 {
+        self.list.first().map_or(0, |first| first.address.port())
+    }
+
+    /// The address for clients, without a path.
+    pub fn url(&self, config: &Config) -> String {
+        match (self.list.first(), &config.domain) {
+            (Some(first), Some(domain)) if first.spoken == Spoken::Https => {
+                format!("wss://{domain}:{}", first.address.port())
+            }
+            (Some(first), _) => format!("ws://{}", first.address),
+            (None, _) => String::new(),
+        }
+    }
+
+    /// Accepts on all of them until `stopping` turns true, and keeps the certificate up to date.
+    pub fn serve(
+        self,
+        config: &Config,
+        web: &Web,
+        store: Arc<Store>,
+        engine: &Engine,
+        stopping: &watch::Sender<bool>,
+    ) -> Result<(), ListenError> {
+        let time = config.limits.handshake_timeout;
+        for plain in self.listeners.plain {
+            tokio::spawn(accept(plain, web.clone(), stopping.subscribe()));
+        }
+        if let (Some(certificate), Some(domain)) = (self.certificate, &config.domain) {
+            let https = Https::new(
+                Arc::clone(&certificate),
+                self.per_address,
+                time,
+                web.clone(),
+                stopping.subscribe(),
+            )?;
+            for tcp in self.listeners.https {
+                tokio::spawn(accept(tcp, https.clone(), stopping.subscribe()));
+            }
+            let redirect = Redirect::new(domain, time, stopping.subscribe());
+            for tcp in self.listeners.http {
+                tokio::spawn(accept(tcp, redirect.clone(), stopping.subscribe()));
+            }
+            if config.tls == TlsMode::Acme {
+                let options = acme::Options::new(domain, &config.acme, &config.identity);
+                let commit = Arc::new(engine.clone());
+                tokio::spawn(acme::keep(certificate, store, commit, options, stopping.subscribe()));
+            }
+        }
+        if let Some(files) = self.from_files {
+            tokio::spawn(files.watch(stopping.subscribe()));
+        }
+        for listening in &self.list {
+            tracing::info!(address = %listening.address, spoken = listening.spoken.as_str(), "listening");
+        }
+        Ok(())
+    }
+}
