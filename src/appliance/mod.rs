@@ -324,14 +324,4 @@ async fn announce_dev(access: &Arc<Access>, address: std::net::SocketAddr) -> Re
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn connections_leave_room_for_other_files() {
-        assert_eq!(connections_within(1000, None), 1000);
-        assert_eq!(connections_within(1000, Some(524_288)), 1000);
-        assert_eq!(connections_within(1000, Some(1024)), 704);
-        assert_eq!(connections_within(1000, Some(256)), 64);
-    }
-}
+mod tests;

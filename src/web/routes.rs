@@ -21,6 +21,8 @@ const HOME: &str = "A groundmist-sync server runs here. Apps connect by WebSocke
 pub async fn route(mut request: Request<Incoming>, web: &Web, from: Option<IpAddr>) -> Answer {
     let path = request.uri().path();
     let upgrade = fastwebsockets::upgrade::is_upgrade_request(&request);
+    #[cfg(test)]
+    assert!(path != super::PANIC, "asked to");
     if path == AUTHENTICATE || path.strip_prefix("/xrpc/") == Some(LXM) {
         return match *request.method() {
             Method::POST => authenticate(request, web, from).await,
