@@ -38,6 +38,12 @@ pub enum TelemetryError {
 pub struct Level(reload::Handle<Targets, Registry>);
 
 impl Level {
+    /// Of no log.
+    #[cfg(test)]
+    pub fn detached() -> Self {
+        Self(reload::Layer::new(filter(LogLevel::Info)).1)
+    }
+
     /// From now on.
     pub fn set(&self, level: LogLevel) {
         // It fails only when logging itself is gone, and then nobody can be told.
@@ -158,6 +164,50 @@ mod tests {
         let trace = logged(LogLevel::Trace, false);
         assert!(trace.contains("details") && !trace.contains("eyJ"), "{trace}");
         assert_eq!(logged(LogLevel::Error, false), "");
+    }
+
+    #[test]
+    fn the_level_changes_while_it_runs() {
+        let buffer = Buffer::default();
+        let writer = {
+            let buffer = buffer.clone();
+            move || buffer.clone()
+        };
+        let (filter, handle) = reload::Layer::new(filter(LogLevel::Warn));
+        let level = Level(handle);
+        tracing::subscriber::with_default(Registry::default().with(filter).with(text(writer, false)), || {
+            for (wanted, word) in
+                [(LogLevel::Warn, "one"), (LogLevel::Info, "two"), (LogLevel::Warn, "three")]
+            {
+                level.set(wanted);
+                tracing::info!(word);
+            }
+        });
+        let log = String::from_utf8(buffer.0.lock().unwrap().clone()).unwrap();
+        assert!(log.contains("two") && log.lines().count() == 1, "{log}");
+    }
+
+    #[test]
+    fn a_panic_is_logged_once_without_what_it_stumbled_over() {
+        let buffer = Buffer::default();
+        let writer = {
+            let buffer = buffer.clone();
+            move || buffer.clone()
+        };
+        let token = String::from("eyJhbGciOi");
+        let before = panics::count();
+        let usual = std::panic::take_hook();
+        panics::log();
+        tracing::subscriber::with_default(Registry::default().with(text(writer, false)), || {
+            for _ in 0..2 {
+                let _ = std::panic::catch_unwind(|| panic!("{token} is odd"));
+            }
+        });
+        std::panic::set_hook(usual);
+        let log = String::from_utf8(buffer.0.lock().unwrap().clone()).unwrap();
+        assert_eq!(log.lines().count(), 1, "{log}");
+        assert!(log.contains("a fault in the program") && log.contains("telemetry.rs:"), "{log}");
+        assert!(!log.contains("eyJ") && panics::count() >= before + 2, "{log}");
     }
 
     #[test]

@@ -333,15 +333,4 @@ async fn announce_dev(access: &Arc<Access>, url: &str) -> Result<(), Error> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn connections_leave_room_for_other_files() {
-        assert_eq!(connections_within(1000, TlsMode::Off, None), 1000);
-        assert_eq!(connections_within(1000, TlsMode::Acme, Some(524_288)), 1000);
-        assert_eq!(connections_within(1000, TlsMode::Off, Some(1024)), 704);
-        assert_eq!(connections_within(1000, TlsMode::Files, Some(1024)), 384);
-        assert_eq!(connections_within(1000, TlsMode::Off, Some(256)), 64);
-    }
-}
+mod tests;

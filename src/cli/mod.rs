@@ -92,6 +92,16 @@ impl CliError {
     }
 }
 
+impl From<crate::appliance::Error> for CliError {
+    fn from(error: crate::appliance::Error) -> Self {
+        match error {
+            crate::appliance::Error::Died(_) => Self::Broken(error.to_string()),
+            crate::appliance::Error::Certificate(wrong) => Self::Setting(wrong.to_string()),
+            error => Self::failed("start", error),
+        }
+    }
+}
+
 /// Runs the command of the process arguments.
 pub fn main() -> ExitCode {
     let args = match Args::try_parse() {
@@ -177,4 +187,18 @@ fn print_json(value: &impl Serialize) -> Result<(), CliError> {
     let text = serde_json::to_string_pretty(value).map_err(|error| CliError::failed("internal", error))?;
     print(&format!("{text}\n"));
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_broke_exits_so_that_it_is_started_anew() {
+        let died = CliError::from(crate::appliance::Error::Died("journal".into()));
+        assert_eq!((died.exit() as u8, died.code()), (70, "broken"));
+        let other = CliError::from(crate::appliance::Error::Engine(std::io::ErrorKind::OutOfMemory.into()));
+        assert_eq!((other.exit() as u8, other.code()), (1, "start"));
+        assert_eq!(CliError::failed("config", "no").exit(), Exit::Config);
+    }
 }

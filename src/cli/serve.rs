@@ -12,9 +12,6 @@ pub(super) fn run(loaded: Loaded, sources: Sources) -> Result<Exit, CliError> {
     let served = runtime.block_on(appliance::run(loaded, sources, level));
     // A blocking call that hangs on a broken disk must not hold up the end.
     runtime.shutdown_background();
-    served.map(|()| Exit::Success).map_err(|error| match error {
-        appliance::Error::Died(_) => CliError::Broken(error.to_string()),
-        appliance::Error::Certificate(wrong) => CliError::Setting(wrong.to_string()),
-        other => CliError::failed("start", other),
-    })
+    served?;
+    Ok(Exit::Success)
 }

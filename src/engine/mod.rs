@@ -103,7 +103,8 @@ pub struct EngineFigures {
     pub waiting: [(&'static str, usize); 3],
     /// From the hand-over to the journal to the disk.
     pub commit: Buckets,
-    /// From a message's arrival at its shard to its changes being in the outboxes of others; a commit counts once.
+    /// From a message's arrival at its shard to its changes being in the outboxes of others; a commit counts once, and
+    /// what the opener had to look at first does not.
     pub relay: Buckets,
 }
 
@@ -232,6 +233,12 @@ impl Engine {
         core.journal.ping();
         core.send_all(|| Input::Ping);
         alive
+    }
+
+    /// Has the first shard die.
+    #[cfg(test)]
+    pub fn break_shard(&self) {
+        let _ = self.core.shards[0].send(Input::Panic);
     }
 
     /// Waits until a thread has died without which the engine cannot go on: its name. End the process then, after

@@ -48,6 +48,9 @@ mod throttle;
 mod token;
 mod well_known;
 
+/// A path at which the program fails, in its own tests.
+#[cfg(test)]
+pub const PANIC: &str = "/panic";
 /// Bytes of a request's head; more is answered with 431.
 const MAX_HEAD_BYTES: usize = 16 * 1024;
 /// Headers of a request.

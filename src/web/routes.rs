@@ -23,6 +23,8 @@ pub async fn route(mut request: Request<Incoming>, web: &Web, connection: &Conne
     };
     let path = request.uri().path();
     let upgrade = fastwebsockets::upgrade::is_upgrade_request(&request);
+    #[cfg(test)]
+    assert!(path != super::PANIC, "asked to");
     if path == AUTHENTICATE || path.strip_prefix("/xrpc/") == Some(LXM) {
         return match *request.method() {
             Method::POST => authenticate(request, web, caller).await,

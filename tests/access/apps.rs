@@ -152,6 +152,23 @@ async fn read_only_comes_and_goes_with_the_same_token() {
 }
 
 #[tokio::test]
+async fn settings_changed_while_it_runs_count_from_then_on() {
+    let place = Place::new();
+    let (_, before) = place.token("before").await;
+    assert!(matches!(enter(&place, asks(CLIENT)).await, Err(EnterError::NotApproved(_))));
+    assert_eq!(place.access.counts(), (1, 1), "a session, and an app that waits");
+    let life = LIFE * 2;
+    place.access.reconfigure(Settings { approve: Approve::FirstUse, token_life: life, ..settings() });
+    let entered = enters(&place, asks(CLIENT)).await.session;
+    let lives = |session: &Session| Duration::from_millis(session.expires - session.created);
+    assert_eq!((lives(&before), lives(&entered)), (LIFE, life), "what was given out before stays");
+    place.access.reconfigure(settings());
+    let other = "https://other.example/client-metadata.json";
+    assert!(matches!(enter(&place, asks(other)).await, Err(EnterError::NotApproved(_))));
+    enters(&place, asks(CLIENT)).await;
+}
+
+#[tokio::test]
 async fn first_use_approves_once_and_not_against_the_owner() {
     let place = Place::new().restart_with(Settings { approve: Approve::FirstUse, ..settings() });
     enters(&place, asks(CLIENT)).await;

@@ -45,3 +45,46 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Serve<S> for MetricsHtt
         serve(stream, service, self.stopping.clone()).await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::access::Access;
+    use crate::config::{Config, Flags, Sources};
+    use crate::engine::Engine;
+    use crate::listen::{Plain, accept};
+    use crate::store::Store;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpStream;
+
+    #[tokio::test]
+    async fn figures_are_served_on_any_listener_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let flags = Flags { data_dir: Some(dir.path().into()), ..Flags::default() };
+        let sources = Sources { config: None, default_file: "".into(), env: vec![], flags, dev: false };
+        let config = Config::load(&sources).unwrap().config;
+        let store = Arc::new(Store::open(&dir.path().join("store"), &config.store_options()).unwrap());
+        let engine = Engine::start(store.clone(), config.engine_options()).unwrap();
+        let secret = crate::access::secret::load_or_create(&config).unwrap();
+        let access =
+            Access::open(store.clone(), Arc::new(engine.clone()), &secret, config.access.clone()).unwrap();
+        let metrics = Metrics { engine, access, store, doors: Arc::default(), started: 0 };
+        let stopping = watch::Sender::new(false);
+        let listener = Plain::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = listener.address();
+        let serve = MetricsHttp::new(Arc::new(metrics), stopping.subscribe());
+        tokio::spawn(accept(listener, serve, stopping.subscribe()));
+        for (request, status, part) in [
+            ("GET /metrics", "200", "\ngroundmist_connections 0\n"),
+            ("POST /metrics", "405", "allow: GET"),
+            ("GET /api/status", "404", "not_found"),
+        ] {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            let request = format!("{request} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+            stream.write_all(request.as_bytes()).await.unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await.unwrap();
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status}")) && answer.contains(part), "{answer}");
+        }
+    }
+}
