@@ -156,6 +156,8 @@ async fn serve(
         access: access.clone(),
         store: store.clone(),
         doors: web.doors(),
+        certificate: sockets.certificate.clone(),
+        per_address: sockets.per_address.clone(),
         started,
     });
     let mut parts = vec![log_level(level), who_gets_in(access.clone(), verifier)];
@@ -174,18 +176,19 @@ async fn serve(
             let reload = reload.clone();
             Arc::new(move || reload_now(reload.clone()))
         },
-        metrics,
+        metrics: metrics.clone(),
     };
     tokio::spawn(listen::accept(admin, AdminHttp::new(api, stopping.subscribe()), stopping.subscribe()));
     if dev {
         announce_dev(&access, &sockets.url(config)).await?;
     }
-    sockets.serve(config, &web, store, engine, &stopping)?;
+    let notes = sockets.note();
+    sockets.serve(config, &web, &metrics, store, engine, &stopping)?;
     // Its connections hold it; `drain` waits for all of them.
     drop(web);
     tracing::info!(data_dir = %config.data_dir.display(), "serving");
     notify(&[NotifyState::Ready]);
-    let informing = tokio::spawn(systemd::inform(engine.clone(), vec![]));
+    let informing = tokio::spawn(systemd::inform(engine.clone(), notes));
     let died = until_the_end(engine, &reload, signals).await;
     informing.abort();
     notify(&[NotifyState::Stopping]);

@@ -6,6 +6,7 @@ use tokio::sync::watch;
 
 use super::Error;
 use super::reload::{Part, Prepare, Prepared};
+use super::systemd::Note;
 use crate::config::{Config, TlsMode};
 use crate::engine::Engine;
 use crate::listen::{
@@ -13,6 +14,7 @@ use crate::listen::{
     Spoken, accept, acme,
 };
 use crate::store::Store;
+use crate::web::metrics::{Metrics, MetricsHttp};
 use crate::web::{Proxies, Web};
 
 /// Open sockets, and the certificate that is shown on them.
@@ -77,6 +79,22 @@ impl Sockets {
         Some(Part { settings: &[], prepare })
     }
 
+    /// What systemd's status line says of the certificate; nothing while all is well.
+    pub fn note(&self) -> Vec<Note> {
+        let note = |certificate: &Arc<Certificate>| -> Note {
+            let certificate = Arc::clone(certificate);
+            Arc::new(move || {
+                let now = certificate.now();
+                match (now.valid_until, now.last_error) {
+                    (_, Some(error)) => Some(format!("certificate: {error}")),
+                    (None, None) => Some("no certificate yet".into()),
+                    (Some(_), None) => None,
+                }
+            })
+        };
+        self.certificate.iter().map(note).collect()
+    }
+
     /// Port of the most important one.
     pub fn port(&self) -> u16 {
         self.list.first().map_or(0, |first| first.address.port())
@@ -98,6 +116,7 @@ impl Sockets {
         self,
         config: &Config,
         web: &Web,
+        metrics: &Arc<Metrics>,
         store: Arc<Store>,
         engine: &Engine,
         stopping: &watch::Sender<bool>,
@@ -105,6 +124,10 @@ impl Sockets {
         let time = config.limits.handshake_timeout;
         for plain in self.listeners.plain {
             tokio::spawn(accept(plain, web.clone(), stopping.subscribe()));
+        }
+        if let Some(plain) = self.listeners.metrics {
+            let serve = MetricsHttp::new(Arc::clone(metrics), stopping.subscribe());
+            tokio::spawn(accept(plain, serve, stopping.subscribe()));
         }
         if let (Some(certificate), Some(domain)) = (self.certificate, &config.domain) {
             let https = Https::new(

@@ -40,7 +40,7 @@ fn troubles(status: &Status, now: Millis) -> Vec<String> {
 }
 
 /// A certificate that clients refuse, or soon will because nothing renews it.
-fn certificate_trouble(known: &CertificateNow, now: Millis) -> Option<String> {
+pub(super) fn certificate_trouble(known: &CertificateNow, now: Millis) -> Option<String> {
     let why = known.last_error.as_ref().map_or_else(String::new, |error| format!(": {error}"));
     match known.valid_until {
         _ if known.mode == TlsMode::Off.as_str() => None,
@@ -56,7 +56,8 @@ fn certificate_trouble(known: &CertificateNow, now: Millis) -> Option<String> {
     }
 }
 
-fn certificate(known: &CertificateNow) -> String {
+/// The certificate, in words.
+pub(super) fn certificate(known: &CertificateNow) -> String {
     let renewal = known.renewal_due.map_or_else(String::new, |due| format!(", renewal from {}", day(due)));
     match (known.valid_until, &known.last_error) {
         _ if known.mode == TlsMode::Off.as_str() => "none here, tls is off".into(),

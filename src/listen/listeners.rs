@@ -18,6 +18,8 @@ pub enum Spoken {
     Http,
     /// HTTP and WebSocket without encryption, on loopback.
     Plain,
+    /// Figures for monitoring, on loopback.
+    Metrics,
 }
 
 impl Spoken {
@@ -27,6 +29,7 @@ impl Spoken {
             Self::Https => "https",
             Self::Http => "http",
             Self::Plain => "plain",
+            Self::Metrics => "metrics",
         }
     }
 }
@@ -55,6 +58,8 @@ pub struct Listeners {
     pub http: Vec<Tcp>,
     /// Those without encryption.
     pub plain: Vec<Plain>,
+    /// The one for monitoring.
+    pub metrics: Option<Plain>,
 }
 
 impl Listeners {
@@ -72,7 +77,7 @@ impl Listeners {
             let passed = inherited.take(Spoken::Plain.as_str());
             open.plain = passed.into_iter().map(Plain::from_tcp).collect::<Result<_, _>>()?;
             if open.plain.is_empty() {
-                open.plain.push(Plain::bind(listen.address)?);
+                open.plain.push(Plain::bind("listen.address", listen.address)?);
             }
         } else {
             open.https = inherited.take(Spoken::Https.as_str());
@@ -89,6 +94,7 @@ impl Listeners {
                 }
             }
         }
+        open.metrics = listen.metrics.map(|address| Plain::bind("listen.metrics", address)).transpose()?;
         inherited.close_others();
         Ok(open)
     }
@@ -98,9 +104,10 @@ impl Listeners {
         let of = |spoken, tcp: &Tcp| Listening { spoken, address: tcp.address() };
         let https = self.https.iter().map(|tcp| of(Spoken::Https, tcp));
         let http = self.http.iter().map(|tcp| of(Spoken::Http, tcp));
-        let plain =
-            self.plain.iter().map(|plain| Listening { spoken: Spoken::Plain, address: plain.address() });
-        https.chain(plain).chain(http).collect()
+        let loopback = |spoken, plain: &Plain| Listening { spoken, address: plain.address() };
+        let plain = self.plain.iter().map(|plain| loopback(Spoken::Plain, plain));
+        let metrics = self.metrics.iter().map(|plain| loopback(Spoken::Metrics, plain));
+        https.chain(plain).chain(http).chain(metrics).collect()
     }
 }
 

@@ -12,18 +12,14 @@ use super::{Accept, ListenError, Tcp};
 pub struct Plain(Tcp);
 
 impl Plain {
-    /// Listens; port 0 takes a free one. Must be called within a tokio runtime.
+    /// Listens, as `setting` says; port 0 takes a free one. Must be called within a tokio runtime.
     /// # Errors
     /// Not a loopback address, or it is taken.
-    pub fn bind(address: SocketAddr) -> Result<Self, ListenError> {
+    pub fn bind(setting: &'static str, address: SocketAddr) -> Result<Self, ListenError> {
         if !address.ip().is_loopback() {
             return Err(ListenError::NotLoopback(address));
         }
-        Tcp::bind(address).map(Self).map_err(|source| ListenError::Tcp {
-            setting: "listen.address",
-            address,
-            source,
-        })
+        Tcp::bind(address).map(Self).map_err(|source| ListenError::Tcp { setting, address, source })
     }
 
     /// Takes over a listener.
@@ -61,12 +57,15 @@ mod tests {
 
     #[tokio::test]
     async fn loopback_only_and_one_at_a_time() {
-        let first = Plain::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let first = Plain::bind("listen.address", "127.0.0.1:0".parse().unwrap()).unwrap();
         assert_ne!(first.address().port(), 0);
-        let error = Plain::bind(first.address()).unwrap_err().to_string();
+        let error = Plain::bind("listen.address", first.address()).unwrap_err().to_string();
         assert!(error.contains(&first.address().to_string()) && error.contains("listen.address"), "{error}");
         for public in ["0.0.0.0:0", "192.0.2.1:0", "[::]:0"] {
-            assert!(matches!(Plain::bind(public.parse().unwrap()), Err(ListenError::NotLoopback(_))));
+            assert!(matches!(
+                Plain::bind("listen.address", public.parse().unwrap()),
+                Err(ListenError::NotLoopback(_))
+            ));
         }
         let everywhere = Tcp::bind("0.0.0.0:0".parse().unwrap()).unwrap();
         assert!(matches!(Plain::from_tcp(everywhere), Err(ListenError::NotLoopback(_))));

@@ -12,6 +12,7 @@ use crate::atproto::{Http, Resolver};
 use crate::config::{Config, ConfigError, Loaded, Owner};
 use crate::web::admin::OwnerNow;
 
+mod certificate;
 mod clock;
 mod disk;
 mod domain;
@@ -115,6 +116,7 @@ fn checks(config: &Config, wanted: &args::Doctor) -> Result<Vec<Finding>, CliErr
     Ok(runtime()?.block_on(async {
         let mut findings = vec![server::check(&context), permissions::check(&context), disk::check(&context)];
         findings.extend(domain::check(&context).await);
+        findings.push(certificate::check(&context));
         let (found, account) = owner::check(&context).await;
         findings.extend(found);
         let (found, pds) = pds::check(&context, account.as_deref()).await;

@@ -52,7 +52,7 @@ mod tests {
     use crate::access::Access;
     use crate::config::{Config, Flags, Sources};
     use crate::engine::Engine;
-    use crate::listen::{Plain, accept};
+    use crate::listen::{PerAddress, Plain, accept};
     use crate::store::Store;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::TcpStream;
@@ -68,9 +68,17 @@ mod tests {
         let secret = crate::access::secret::load_or_create(&config).unwrap();
         let access =
             Access::open(store.clone(), Arc::new(engine.clone()), &secret, config.access.clone()).unwrap();
-        let metrics = Metrics { engine, access, store, doors: Arc::default(), started: 0 };
+        let metrics = Metrics {
+            engine,
+            access,
+            store,
+            doors: Arc::default(),
+            certificate: None,
+            per_address: PerAddress::new(1),
+            started: 0,
+        };
         let stopping = watch::Sender::new(false);
-        let listener = Plain::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let listener = Plain::bind("listen.address", "127.0.0.1:0".parse().unwrap()).unwrap();
         let address = listener.address();
         let serve = MetricsHttp::new(Arc::new(metrics), stopping.subscribe());
         tokio::spawn(accept(listener, serve, stopping.subscribe()));

@@ -9,6 +9,7 @@ use hyper::{Response, StatusCode};
 
 use crate::access::Access;
 use crate::engine::Engine;
+use crate::listen::{Certificate, PerAddress};
 use crate::store::{Store, StoreStats};
 use crate::telemetry::panics;
 use crate::telemetry::tally::Tally;
@@ -40,6 +41,10 @@ pub struct Metrics {
     pub store: Arc<Store>,
     /// Shared with who counts there.
     pub doors: Arc<Doors>,
+    /// None without TLS.
+    pub certificate: Option<Arc<Certificate>>,
+    /// Counts connections by where they come from.
+    pub per_address: Arc<PerAddress>,
     /// When the process started.
     pub started: Millis,
 }
@@ -61,6 +66,7 @@ impl Metrics {
         let mut text = Text::default();
         self.engine(&mut text);
         self.doors(&mut text);
+        self.certificate(&mut text);
         if let Some(stats) = stats {
             text.gauge("groundmist_documents_stored", "Documents in the store.", stats.documents);
             text.gauge("groundmist_store_bytes", "Bytes that the store takes on the disk.", stats.file_bytes);
@@ -147,6 +153,25 @@ impl Metrics {
             "counter",
             "reason",
             self.doors.refused.read(),
+        );
+        text.counter(
+            "groundmist_address_full_total",
+            "Connections that were closed because one address had too many.",
+            self.per_address.rejected(),
+        );
+    }
+
+    fn certificate(&self, text: &mut Text) {
+        let now = self.certificate.as_ref().map(|certificate| certificate.now()).unwrap_or_default();
+        text.gauge(
+            "groundmist_certificate_expiry_time_seconds",
+            "When the certificate expires, since the Unix epoch; 0 without one.",
+            now.valid_until.unwrap_or_default() / 1000,
+        );
+        text.gauge(
+            "groundmist_certificate_failures",
+            "Attempts in a row that brought no certificate.",
+            now.failures.into(),
         );
     }
 
