@@ -278,6 +278,24 @@ fn identity_has_defaults_and_lists() {
 }
 
 #[test]
+fn an_authority_is_asked_again_no_sooner_than_it_bears() {
+    let usual = Place::new().config().acme;
+    assert_eq!((usual.retry, usual.check_reach), (Duration::from_secs(300), true));
+    let acme = |more: &str| Place::new().file(&format!("[acme]\n{more}"));
+    for text in ["retry = \"4m\"", "retry = \"1s\"\nstaging = true"] {
+        let problem = acme(text).problem();
+        assert!(problem.contains("acme.retry") && problem.contains("Let's Encrypt shuts out"), "{problem}");
+    }
+    for text in ["retry = \"500ms\"", "retry = \"2h\""] {
+        assert!(acme(text).problem().contains("acme.retry"), "{text}");
+    }
+    let own = acme("retry = \"1s\"\ncheck_reach = false\ndirectory = \"https://ca.home.example/directory\"");
+    let own = own.config().acme;
+    assert_eq!((own.retry, own.check_reach), (Duration::from_secs(1), false));
+    assert_eq!(acme("retry = \"1h\"").config().acme.retry, Duration::from_secs(3600));
+}
+
+#[test]
 fn a_socket_that_others_can_reach_is_refused() {
     for address in ["0.0.0.0:3030", "192.168.1.2:3030", "[::]:3030"] {
         let problem = Place::new().file(&format!("[listen]\naddress = \"{address}\"")).problem();

@@ -190,6 +190,23 @@ fn schema(path: &Path) -> u32 {
 }
 
 #[test]
+fn a_kind_of_record_that_is_newer_than_the_store_comes_with_its_first_record() {
+    let (_directory, path) = new_file();
+    drop(Store::open(&path, &OPTIONS).unwrap());
+    let certificates: TableDefinition<&[u8], &[u8]> = TableDefinition::new("certificates");
+    let database = redb::Database::open(&path).unwrap();
+    let transaction = database.begin_write().unwrap();
+    assert!(transaction.delete_table(certificates).unwrap());
+    transaction.commit().unwrap();
+    drop(database);
+    let store = Store::open(&path, &OPTIONS).unwrap();
+    let kind = RecordKind::Certificate;
+    assert_eq!((store.record(kind, b"k").unwrap(), store.records(kind).unwrap()), (None, vec![]));
+    store.commit(&[Op::Record { kind, key: b"k".into(), row: Some(b"v".into()) }]).unwrap();
+    assert_eq!(store.record(kind, b"k").unwrap(), Some(b"v".into()));
+}
+
+#[test]
 fn an_older_schema_is_migrated_and_a_copy_kept() {
     let (directory, path) = new_file();
     let store = Store::open(&path, &OPTIONS).unwrap();

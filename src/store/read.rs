@@ -16,6 +16,8 @@ const READ: &str = "reading";
 /// A whole document: head, the snapshot's document chunk, and the tail rows ascending.
 pub type Whole = (Head, Option<Bytes>, Vec<Row>);
 
+type Records = TableDefinition<'static, &'static [u8], &'static [u8]>;
+
 /// One read transaction, with the names its errors need.
 pub(super) struct Reader<'t> {
     pub(super) transaction: &'t ReadTransaction,
@@ -33,10 +35,10 @@ impl Reader<'_> {
     }
 
     /// A kind that this store has no table for was added since it was made: the table comes with the first record.
-    fn open_records<K: redb::Key + 'static, V: redb::Value + 'static>(
+    fn open_records(
         &self,
-        table: TableDefinition<'_, K, V>,
-    ) -> Result<Option<ReadOnlyTable<K, V>>, StoreError> {
+        table: Records,
+    ) -> Result<Option<ReadOnlyTable<&'static [u8], &'static [u8]>>, StoreError> {
         let name = table.name().to_owned();
         match self.transaction.open_table(table) {
             Ok(table) => Ok(Some(table)),

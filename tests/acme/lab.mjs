@@ -83,6 +83,9 @@ export class Lab {
       certificate: this.#file("api.pem"), privateKey: this.#file("api.key"), httpPort: 80, tlsPort: 443,
       ocspResponderURL: "", externalAccountBindingRequired: false, certificateValidityPeriod: this.options.validity,
     }
+    // Newer ones take it from a profile.
+    const { validity } = this.options
+    if (validity) pebble.profiles = { default: { description: "the only one", validityPeriod: validity } }
     const config = this.#file("pebble.json", JSON.stringify({ pebble }))
     this.#children.pebble = this.#spawn("pebble", ["-config", config, "-dnsserver", `${this.address}:8053`], {
       PEBBLE_VA_NOSLEEP: "1", PEBBLE_WFE_NONCEREJECT: String(this.options.nonceReject), PEBBLE_AUTHZREUSE: "0",
@@ -98,9 +101,9 @@ export class Lab {
   }
 
   /** In the authority's place: something that takes connections and never answers; or, with `change`, its directory, changed. */
-  async standIn(change) {
+  async standIn(change, hang = path => !change) {
     const server = createServer(this.tls, (request, answer) => {
-      if (!change) return
+      if (hang(request.url)) return
       const directory = JSON.parse(this.#curl(this.directory))
       answer.end(JSON.stringify(change(directory)))
     })

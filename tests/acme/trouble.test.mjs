@@ -77,14 +77,42 @@ describe("trouble", () => {
     await appliance.certified()
   })
 
-  test("an authority that takes connections and never answers", async t => {
+  test("an authority that takes connections and never answers, at once or in the middle of the order", async t => {
     const lab = await Lab.begin(t)
-    const appliance = await lab.appliance()
-    appliance.start({ GROUNDMIST_SYNC_ACME__DIRECTORY: await lab.standIn() })
-    await appliance.logged(/no certificate for \S+: the certificate authority at \S+ did not answer within 10 s/)
-    assert.equal(await appliance.stop(), 0)
+    const [silent, stuck] = [await lab.appliance(), await lab.appliance()]
+    silent.start({ GROUNDMIST_SYNC_ACME__DIRECTORY: await lab.standIn() })
+    let hanging = true
+    const directory = await lab.standIn(
+      original => (hanging ? { ...original, newNonce: `${new URL(directory).origin}/nonce` } : original),
+      path => path !== "/dir",
+    )
+    stuck.start({ GROUNDMIST_SYNC_ACME__DIRECTORY: directory })
+    await silent.logged(/no certificate for \S+: the certificate authority at \S+ did not answer within 10 s/)
+    assert.equal(await silent.stop(), 0)
+    silent.start()
+    await silent.certified()
+    await stuck.logged(/no certificate for \S+: the certificate authority took too long \(registering this server\)/)
+    hanging = false
+    await stuck.certified() // the order is made anew, without a restart
+  })
+
+  test("an order that fails is not made again at once, however often the server is restarted", async t => {
+    const lab = await Lab.begin(t)
+    const nobody = "127.0.99.2"
+    // As with Let's Encrypt.
+    const appliance = await lab.appliance({ dns: false, settings: { GROUNDMIST_SYNC_ACME__RETRY: "5m" } })
+    await lab.point(appliance.domain, nobody)
     appliance.start()
-    await appliance.certified()
+    await appliance.logged(/WARN .*nothing answers at \S+, 127\.0\.99\.2 \(Connection refused.* port 443 is forwarded/)
+    await appliance.logged(/no certificate for \S+: the certificate authority could not verify that \S+ is this server: ".*Check that the A and AAAA records.*next attempt at/)
+    for (const signal of ["SIGTERM", "SIGKILL", "SIGKILL", "SIGTERM"]) {
+      await appliance.stop(signal)
+      const from = appliance.log.length
+      appliance.start()
+      // What failed before the restart is known, and when to try again.
+      await appliance.logged(/could not verify .* next attempt at/, from)
+    }
+    assert.deepEqual([lab.orders, lab.validations], [1, 1])
   })
 
   test("a certificate that expired is shown until there is a new one, the authority being away meanwhile", async t => {

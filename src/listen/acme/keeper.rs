@@ -170,7 +170,10 @@ impl Keeper {
         let outcome = self.order().await;
         self.certificate.update(|known| known.ordering = false);
         match outcome {
-            Ok(issued) => self.present(issued),
+            Ok(issued) => {
+                self.told = Told::default();
+                self.present(issued);
+            }
             Err((failed, reason)) => {
                 self.attempts.failed(failed, reason, self.options.pace, now(), dice());
                 if let Err(error) = self.kept.put_attempts(&self.attempts).await {
@@ -236,7 +239,7 @@ impl Keeper {
     fn warn(&mut self, warnings: &[String]) {
         let all = warnings.join("; ");
         if !all.is_empty() && self.told_warnings.is_news(Urgency::Due, &all, now()) {
-            tracing::warn!("{all}");
+            warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
         }
     }
 
