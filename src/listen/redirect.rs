@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::fmt::Write as _;
-use std::future::ready;
+use std::future::{poll_fn, ready};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -50,17 +50,19 @@ impl Redirect {
     async fn answer<S: AsyncRead + AsyncWrite + Unpin>(&self, stream: S) -> hyper::Result<()> {
         let service =
             service_fn(|request: Request<Incoming>| ready(Ok::<_, Infallible>(self.redirect(&request))));
-        let connection = http1::Builder::new()
+        let mut connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(self.time)
             .keep_alive(false)
             .max_buf_size(MAX_HEAD_BYTES)
             .max_headers(MAX_HEADERS)
             .serve_connection(TokioIo::new(stream), service);
-        let mut stream = connection.without_shutdown().await?.io.into_inner();
+        // Not given away: what is no request is an error, and answered all the same.
+        let served = poll_fn(|cx| connection.poll_without_shutdown(cx)).await;
+        let mut stream = connection.into_parts().io.into_inner();
         let _ = stream.shutdown().await;
         let _ = tokio::io::copy(&mut stream.take(MAX_DRAINED_BYTES), &mut tokio::io::sink()).await;
-        Ok(())
+        served
     }
 
     fn redirect(&self, request: &Request<Incoming>) -> Response<Empty<Bytes>> {

@@ -220,8 +220,11 @@ export class Appliance {
     })
   }
 
+  /** What a command says; also `status` of a server in trouble, which exits with 1. */
   command(...args) {
-    return execFileSync(BINARY, [...args, "--data-dir", this.dataDir], { encoding: "utf8", stdio: ["ignore", "pipe", "pipe"] }).trim()
+    const ran = spawnSync(BINARY, [...args, "--data-dir", this.dataDir], { encoding: "utf8" })
+    if (!ran.stdout) throw new Error(`${args}: ${ran.stderr}`)
+    return ran.stdout.trim()
   }
 
   async token(name) {

@@ -1,12 +1,16 @@
 //! What tests of the running server share: the process, a WebSocket of bare bytes, and a peer made of the automerge crate.
 #![allow(dead_code, unused_imports, missing_docs, clippy::unwrap_used)]
 
+pub mod authority;
+pub mod line;
 pub mod peer;
 pub mod server;
 pub mod websocket;
 
 use std::time::{Duration, Instant};
 
+pub use authority::Authority;
+pub use line::Line;
 pub use peer::Peer;
 pub use server::{Server, Start};
 pub use websocket::{Frame, Refused, WebSocket};

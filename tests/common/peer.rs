@@ -36,14 +36,27 @@ impl Peer {
 
     /// Connects with any token and joins.
     pub fn join_with(server: &Server, token: &str, id: &str) -> Result<Self, Refused> {
-        let mut socket = WebSocket::connect(server.address, token)?;
-        socket.send(&join_message(id, "1"));
-        let frame = socket.receive().unwrap();
-        assert_eq!(field(&frame.payload, "type").as_deref(), Some("peer"), "{frame:?}");
-        assert_eq!(field(&frame.payload, "targetId").as_deref(), Some(id));
-        let server = field(&frame.payload, "senderId").unwrap();
+        let (socket, server) = join(server.connect(token)?, id);
         let (documents, unavailable, errors, transcript) = Default::default();
         Ok(Self { socket, id: id.to_owned(), server, documents, unavailable, errors, transcript })
+    }
+
+    /// Connects again and says what it has; changes made meanwhile are among it.
+    pub fn rejoin(&mut self, server: &Server) -> Result<(), Refused> {
+        (self.socket, self.server) = join(server.connect(&server.token)?, &self.id);
+        for (_, state) in self.documents.values_mut() {
+            *state = State::new();
+        }
+        let documents: Vec<DocumentId> = self.documents.keys().copied().collect();
+        documents.into_iter().for_each(|document| self.flush(document));
+        Ok(())
+    }
+
+    /// Sets a key of a document while there is no connection.
+    pub fn put_offline(&mut self, document: DocumentId, key: &str, value: &str) {
+        let (doc, _) = self.documents.entry(document).or_default();
+        doc.put(ROOT, key, value).unwrap();
+        doc.commit();
     }
 
     /// Sends one message as this peer.
@@ -152,6 +165,16 @@ impl Peer {
         self.until("the document", |peer| peer.get(document, key).is_some());
         self.get(document, key).unwrap()
     }
+}
+
+/// Joins; the server's peer id.
+fn join(mut socket: WebSocket, id: &str) -> (WebSocket, String) {
+    socket.send(&join_message(id, "1"));
+    let frame = socket.receive().unwrap();
+    assert_eq!(field(&frame.payload, "type").as_deref(), Some("peer"), "{frame:?}");
+    assert_eq!(field(&frame.payload, "targetId").as_deref(), Some(id));
+    let server = field(&frame.payload, "senderId").unwrap();
+    (socket, server)
 }
 
 /// A `join` as 2.x writes it, without storage.

@@ -2,14 +2,18 @@
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::Arc;
 
+use rustls::ClientConfig;
 use tempfile::TempDir;
 
-use super::{PATIENCE, wait_for};
+use super::authority::DOMAIN;
+use super::{Line, PATIENCE, Refused, WebSocket, wait_for};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_groundmist-sync");
 
@@ -19,7 +23,13 @@ pub struct Start {
     data_dir: Option<PathBuf>,
     config: Option<PathBuf>,
     environment: Vec<(String, String)>,
+    trusted: Option<ClientConfig>,
+    sockets: Option<(TcpListener, TcpListener)>,
 }
+
+/// Passes stdin and stderr on as systemd passes sockets on (sd_listen_fds(3)), the second one twice.
+const LAUNCHER: &str = r#"exec 3<&0 4<&2 5<&2 0</dev/null 2>>"$0"
+LISTEN_PID=$$ LISTEN_FDS=3 LISTEN_FDNAMES=https:http:odd exec "$@""#;
 
 impl Start {
     /// Keep the store in a directory that the test owns.
@@ -45,31 +55,69 @@ impl Start {
         self
     }
 
+    /// It is to be encrypted, and this is what its clients go by.
+    pub fn trust(mut self, client: ClientConfig) -> Self {
+        self.trusted = Some(client);
+        self
+    }
+
+    /// Passes sockets on to it, for HTTPS and for HTTP, and the latter under a name that it does not know too.
+    pub fn pass_on(mut self, https: &TcpListener, http: &TcpListener) -> Self {
+        self.sockets = Some((https.try_clone().unwrap(), http.try_clone().unwrap()));
+        self
+    }
+
+    /// The process, and what it prints first.
+    fn spawn(self, data_dir: &Path, log: &Path) -> (Child, String) {
+        let file = File::create(log).unwrap();
+        let mut command = match self.sockets {
+            None => {
+                let mut command = Command::new(BINARY);
+                command.stdin(Stdio::null()).stderr(file);
+                command
+            }
+            Some((https, http)) => {
+                let mut command = Command::new("/bin/sh");
+                command.args(["-c", LAUNCHER]).arg(log).arg(BINARY);
+                command.stdin(OwnedFd::from(https)).stderr(OwnedFd::from(http));
+                command
+            }
+        };
+        command.args(["serve", "--dev", "--data-dir"]).arg(data_dir);
+        command.args(self.config.iter().flat_map(|path| [Path::new("--config"), path]));
+        if self.trusted.is_none() {
+            command.args(["--port", "0"]);
+        }
+        let mut child = command.env_clear().envs(self.environment).stdout(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        (child, line.trim().to_owned())
+    }
+
     /// Starts it and waits for its URL.
     pub fn run(self) -> Server {
         let own = tempfile::tempdir().unwrap();
-        let data_dir = self.data_dir.unwrap_or_else(|| own.path().join("data"));
+        let data_dir = self.data_dir.clone().unwrap_or_else(|| own.path().join("data"));
         let log = own.path().join("log");
-        let mut child = Command::new(BINARY)
-            .args(["serve", "--dev", "--port", "0", "--data-dir"])
-            .arg(&data_dir)
-            .args(self.config.iter().flat_map(|path| [Path::new("--config"), path]))
-            .env_clear()
-            .envs(self.environment)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(File::create(&log).unwrap())
-            .spawn()
-            .unwrap();
-        let mut url = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut url).unwrap();
-        let parts = url.trim().strip_prefix("ws://").and_then(|rest| rest.split_once("/?token="));
-        let Some((address, token)) = parts else {
+        let tls = self.trusted.clone().map(Arc::new);
+        let (mut child, url) = self.spawn(&data_dir, &log);
+        let encrypted = || Some(format!("127.0.0.1{}", url.strip_prefix("wss://")?.strip_prefix(DOMAIN)?));
+        let rest = url.strip_prefix("ws://").map(str::to_owned).or_else(encrypted);
+        let Some((address, token)) = rest.as_deref().and_then(|rest| rest.split_once("/?token=")) else {
             let _ = child.kill();
             panic!("no URL but {url:?}; log:\n{}", std::fs::read_to_string(&log).unwrap());
         };
         let (address, token) = (address.parse().unwrap(), token.to_owned());
-        Server { child, address, token, data_dir, log, _own: own }
+        Server { child, address, token, data_dir, tls, log, _own: own }
+    }
+
+    /// Starts it where it cannot: how it ended, and all it said.
+    pub fn fail(self) -> (Option<i32>, String) {
+        let own = tempfile::tempdir().unwrap();
+        let log = own.path().join("log");
+        let (mut child, url) = self.spawn(&own.path().join("data"), &log);
+        assert_eq!(url, "", "it started");
+        (child.wait().unwrap().code(), std::fs::read_to_string(&log).unwrap())
     }
 }
 
@@ -80,6 +128,8 @@ pub struct Server {
     /// Token for the namespace `dev.local`.
     pub token: String,
     pub data_dir: PathBuf,
+    /// What its clients go by, if it is encrypted.
+    pub tls: Option<Arc<ClientConfig>>,
     log: PathBuf,
     _own: TempDir,
 }
@@ -93,6 +143,28 @@ impl Server {
     /// URL with the token.
     pub fn url(&self) -> String {
         format!("ws://{}/?token={}", self.address, self.token)
+    }
+
+    /// A connection, encrypted if the server is.
+    pub fn line(&self) -> std::io::Result<Line> {
+        match &self.tls {
+            Some(config) => Line::encrypted(self.address, config, DOMAIN),
+            None => Line::plain(self.address),
+        }
+    }
+
+    /// Upgrades at `/` with `?token=`.
+    pub fn connect(&self, token: &str) -> Result<WebSocket, Refused> {
+        WebSocket::upgrade_on(self.line().unwrap(), &format!("/?token={token}"), &[])
+    }
+
+    /// Where it listens for `https`, `http` or `plain`.
+    pub fn socket(&self, spoken: &str) -> SocketAddr {
+        let output = self.command(&["status", "--json"]);
+        let status: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let listen = status["listen"].as_array().unwrap();
+        let socket = listen.iter().find(|socket| socket["spoken"] == spoken).unwrap();
+        socket["address"].as_str().unwrap().parse().unwrap()
     }
 
     pub fn pid(&self) -> u32 {
@@ -187,8 +259,7 @@ impl Server {
 
     /// The same with a body.
     pub fn http_with_body(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> String {
-        let mut stream = TcpStream::connect(self.address).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut stream = self.line().unwrap();
         let mut request =
             format!("{method} {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n", self.address);
         for (name, value) in headers {
@@ -198,9 +269,7 @@ impl Server {
             request.push_str(&format!("Content-Length: {}\r\n", body.len()));
         }
         stream.write_all(format!("{request}\r\n{body}").as_bytes()).unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        answer
+        stream.read_all().unwrap()
     }
 }
 

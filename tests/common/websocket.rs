@@ -1,10 +1,10 @@
 //! A WebSocket client of bare bytes, so that a test can break every rule.
 
 use std::io::{ErrorKind, Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use super::PATIENCE;
+use super::{Line, PATIENCE};
 
 pub const BINARY: u8 = 0x82;
 pub const TEXT: u8 = 0x81;
@@ -31,7 +31,7 @@ pub struct Refused {
 
 /// One connection.
 pub struct WebSocket {
-    pub stream: TcpStream,
+    pub stream: Line,
     /// Received and not yet looked at.
     buffer: Vec<u8>,
     /// Head of the answer to the upgrade.
@@ -48,11 +48,13 @@ impl WebSocket {
 
     /// Upgrades at any path with any headers.
     pub fn upgrade(address: SocketAddr, path: &str, headers: &[(&str, &str)]) -> Result<Self, Refused> {
-        let mut stream = TcpStream::connect(address).unwrap();
-        stream.set_nodelay(true).unwrap();
-        stream.set_write_timeout(Some(PATIENCE)).unwrap();
+        Self::upgrade_on(Line::plain(address).unwrap(), path, headers)
+    }
+
+    /// The same on a connection that is there.
+    pub fn upgrade_on(mut stream: Line, path: &str, headers: &[(&str, &str)]) -> Result<Self, Refused> {
         let mut request = format!(
-            "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+            "GET {path} HTTP/1.1\r\nHost: sync.example.org\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
              Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
         );
         for (name, value) in headers {
