@@ -17,6 +17,7 @@ const READ: &str = "reading";
 pub type Whole = (Head, Option<Bytes>, Vec<Row>);
 
 type Records = TableDefinition<'static, &'static [u8], &'static [u8]>;
+type RecordTable = ReadOnlyTable<&'static [u8], &'static [u8]>;
 
 /// One read transaction, with the names its errors need.
 pub(super) struct Reader<'t> {
@@ -35,10 +36,7 @@ impl Reader<'_> {
     }
 
     /// A kind that this store has no table for was added since it was made: the table comes with the first record.
-    fn open_records(
-        &self,
-        table: Records,
-    ) -> Result<Option<ReadOnlyTable<&'static [u8], &'static [u8]>>, StoreError> {
+    fn open_records(&self, table: Records) -> Result<Option<RecordTable>, StoreError> {
         let name = table.name().to_owned();
         match self.transaction.open_table(table) {
             Ok(table) => Ok(Some(table)),
