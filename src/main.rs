@@ -2,6 +2,9 @@
 
 use std::process::ExitCode;
 
+mod nss;
+
 fn main() -> ExitCode {
+    nss::only_files_and_dns();
     groundmist_sync::cli::main()
 }

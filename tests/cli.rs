@@ -181,10 +181,14 @@ fn without_a_server_the_socket_is_named() {
 #[test]
 fn the_command_line_explains_itself() {
     let version = run(&["--version"], &[]);
-    assert_eq!(
-        (code(&version), out(&version)),
-        (0, format!("groundmist-sync {}\n", env!("CARGO_PKG_VERSION")))
-    );
+    let text = out(&version);
+    let start = concat!("groundmist-sync ", env!("CARGO_PKG_VERSION"), " (");
+    let build: Vec<_> = text.strip_prefix(start).unwrap().strip_suffix(")\n").unwrap().split(", ").collect();
+    let [commit, processor, libc] = build[..] else { panic!("{text}") };
+    let hash = commit.strip_suffix("-dirty").unwrap_or(commit);
+    assert!(hash == "unknown" || hash.len() == 12 && u64::from_str_radix(hash, 16).is_ok(), "{text}");
+    assert_eq!((code(&version), processor), (0, std::env::consts::ARCH));
+    assert!(libc.ends_with("glibc") || libc.ends_with("musl"), "{text}");
     let help = run(&["--help"], &[]);
     for part in [
         "serve",

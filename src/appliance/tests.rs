@@ -48,7 +48,7 @@ async fn a_request_that_panics_ends_alone_and_a_shard_that_dies_ends_the_server(
             }
         };
         let status = ask(admin, "/api/status").await;
-        let address = status.split("\"listen\":\"").nth(1).unwrap().split('"').next().unwrap();
+        let address = status.split("\"address\":\"").nth(1).unwrap().split('"').next().unwrap();
         let ask = async |path| ask(TcpStream::connect(address).await.unwrap(), path).await;
         assert!(ask("/healthz").await.starts_with("HTTP/1.1 200"));
         assert_eq!(ask(crate::web::PANIC).await, "", "the connection ends");

@@ -13,9 +13,12 @@ Exit codes:
   70  serve: a part of the server failed and it cannot go on; start it again, as systemd does
   78  the configuration has to be put right";
 
+/// Version, and in brackets commit, processor and C library (`build.rs`).
+const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("GROUNDMIST_BUILD"), ")");
+
 /// One person's Automerge sync server.
 #[derive(Debug, Parser)]
-#[command(name = "groundmist-sync", version, after_help = AFTER_HELP, max_term_width = 100)]
+#[command(name = "groundmist-sync", version = VERSION, after_help = AFTER_HELP, max_term_width = 100)]
 pub(super) struct Args {
     /// Print results and errors as JSON
     #[arg(long, global = true)]

@@ -2,18 +2,19 @@
 
 use hyper::Method;
 
-use super::{Context, Finding};
+use super::Finding;
 use crate::cli::CliError;
 use crate::cli::admin_client::call;
 use crate::cli::status;
+use crate::config::Config;
 use crate::listen::CertificateNow;
 use crate::types::{now, rfc3339};
 use crate::web::admin::Status;
 
 const CHECK: &str = "certificate";
 
-pub(super) fn check(context: &Context<'_>) -> Finding {
-    match call::<Status>(context.config, Method::GET, "/api/status", None::<&()>) {
+pub(super) fn check(config: &Config) -> Finding {
+    match call::<Status>(config, Method::GET, "/api/status", None::<&()>) {
         Ok(status) => judge(&status.certificate),
         Err(CliError::NotRunning(_)) => Finding::skipped(CHECK, "no server is running"),
         Err(error) => Finding::skipped(CHECK, &format!("the running server cannot be asked: {error}")),

@@ -113,10 +113,11 @@ fn checks(config: &Config, wanted: &args::Doctor) -> Result<Vec<Finding>, CliErr
     };
     let host = wanted.host.clone().or_else(|| config.domain.clone());
     let context = Context { config, host, http, resolver, server, pinned };
+    let certificate = certificate::check(config);
     Ok(runtime()?.block_on(async {
         let mut findings = vec![server::check(&context), permissions::check(&context), disk::check(&context)];
         findings.extend(domain::check(&context).await);
-        findings.push(certificate::check(&context));
+        findings.push(certificate);
         let (found, account) = owner::check(&context).await;
         findings.extend(found);
         let (found, pds) = pds::check(&context, account.as_deref()).await;
