@@ -21,7 +21,7 @@ use crate::listen::Certificate;
 /// Time for one request to the authority.
 pub const REQUEST_TIME: Duration = Duration::from_secs(30);
 /// How often a request is made again because the authority refuses its nonce (RFC 8555, section 6.5), and the pause before.
-pub const NONCE_RETRIES: u32 = 5;
+pub const NONCE_RETRIES: u32 = 8;
 const NONCE_PAUSE: Duration = Duration::from_millis(500);
 /// Between questions whether it is done yet: the first, doubled up to the last.
 const POLL: std::ops::RangeInclusive<Duration> = Duration::from_millis(500)..=Duration::from_secs(8);
