@@ -15,6 +15,8 @@ use crate::types::{now, rfc3339};
 
 /// How often the files are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
+/// How soon they are looked at again when they changed and did not fit together: the second one may be on its way.
+const LOOK_AGAIN: Duration = Duration::from_secs(2);
 
 /// What tells that a file is another than before; symbolic links, as certbot has them, are followed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,7 +78,7 @@ impl CertificateFromFiles {
         loop {
             tokio::select! {
                 () = stopped(&mut stopping) => return,
-                () = tokio::time::sleep(LOOK_EVERY) => {}
+                () = tokio::time::sleep(if unfit.is_some() { LOOK_AGAIN } else { LOOK_EVERY }) => {}
             }
             let keeper = Arc::clone(&self);
             let before = unfit.take();

@@ -28,16 +28,16 @@ use rows::{Setting, Size};
 use server::{Kind, Programs};
 
 const USAGE: &str =
-    "usage: bench-driver [--quick] [--rounds N] [--rows all|flood,ack,relay,cpu,newcomer,docs,idle,start,authenticate,forged]
+    "usage: bench-driver [--quick] [--rounds N] [--rows all|flood,ack,relay,cpu,newcomer,docs,idle,start,authenticate,forged,tls]
     [--servers groundmist,js,samod] [--document FILE] [--out FILE] [--scratch DIR]
     --groundmist BINARY --js DIR --samod BINARY
 bench-driver echo-server";
 
 /// Every scenario, in the order of the table.
-const SCENARIOS: [&str; 10] =
-    ["flood", "ack", "relay", "cpu", "newcomer", "docs", "idle", "start", "authenticate", "forged"];
+const SCENARIOS: [&str; 11] =
+    ["flood", "ack", "relay", "cpu", "newcomer", "docs", "idle", "start", "authenticate", "forged", "tls"];
 /// Those of what the other servers do not have.
-const OURS: [&str; 2] = ["authenticate", "forged"];
+const OURS: [&str; 3] = ["authenticate", "forged", "tls"];
 /// A scenario that takes longer has failed.
 const LIMIT: Duration = Duration::from_secs(900);
 
@@ -103,6 +103,7 @@ async fn scenario(setting: &Setting, name: &str, kind: Kind) -> Result<Measured>
         "start" => rows::start::run(setting, kind).await,
         "authenticate" => rows::authenticate::run(setting).await,
         "forged" => rows::forged::run(setting).await,
+        "tls" => rows::tls::run(setting).await,
         _ => bail!("no scenario {name:?}"),
     }
 }

@@ -104,6 +104,14 @@ pub const ROWS: &[Row] = &[
     row("forged_ratio_p99", "ratio of p99", Unit::Times, "within 1.5x"),
     row("forged_401", "forged requests answered 401", Unit::Count("/s"), "all,"),
     row("forged_429", "forged requests answered 429", Unit::Count("/s"), "or these"),
+    row("ws_p50", "relay at 50/s, not encrypted, p50", Unit::Seconds, ""),
+    row("ws_p99", "relay at 50/s, not encrypted, p99", Unit::Seconds, ""),
+    row("wss_p50", "relay at 50/s, encrypted, p50", Unit::Seconds, ""),
+    row("wss_p99", "relay at 50/s, encrypted, p99", Unit::Seconds, ""),
+    row("wss_ratio_p50", "ratio of p50", Unit::Times, "within 1.3x"),
+    row("wss_connection_rss", "RSS per idle encrypted connection", Unit::Bytes, "under 40 kB"),
+    row("wss_shaken", "encrypted connections opened and joined one by one", Unit::Count("/s"), ""),
+    row("wss_gone_rss", "RSS growth when they are gone", Unit::Bytes, ""),
 ];
 
 /// What the machine can do; measured between the servers.

@@ -11,7 +11,7 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::time::{sleep, timeout};
 
-use crate::socket::{self, Endpoint};
+use crate::socket::{self, Endpoint, Tls};
 
 /// A clock tick of /proc/PID/stat in seconds (USER_HZ is 100 on every Linux that Rust supports).
 const TICK: f64 = 0.01;
@@ -95,12 +95,26 @@ impl Server {
         data: &Path,
         settings: &[(&str, String)],
     ) -> Result<Self> {
+        Self::start_encrypted(programs, kind, data, settings, None).await
+    }
+
+    /// The same, with what its clients go by if its settings make it encrypted.
+    pub async fn start_encrypted(
+        programs: &Programs,
+        kind: Kind,
+        data: &Path,
+        settings: &[(&str, String)],
+        tls: Option<Tls>,
+    ) -> Result<Self> {
         std::fs::create_dir_all(data)?;
         let port = free_port()?;
         let mut command = match kind {
             Kind::Groundmist => {
                 let mut command = Command::new(&programs.groundmist);
-                command.args(["serve", "--dev", "--port", "0", "--data-dir"]).arg(data);
+                command.args(["serve", "--dev", "--data-dir"]).arg(data);
+                if tls.is_none() {
+                    command.args(["--port", "0"]);
+                }
                 command
             }
             Kind::JavaScript => {
@@ -123,9 +137,10 @@ impl Server {
         let mut child = command.spawn().with_context(|| format!("start {}", kind.title()))?;
         let pid = child.id().context("the server ended at once")?;
         let output = child.stdout.take().context("the server has no output")?;
-        let (endpoint, output) = timeout(START, listening(output, kind, port))
+        let (mut endpoint, output) = timeout(START, listening(output, kind, port))
             .await
             .with_context(|| format!("{} did not say where it listens", kind.title()))??;
+        endpoint.tls = tls;
         // What it says later is read and dropped, so that a full pipe never stops it.
         tokio::spawn(async move {
             let mut lines = output;
@@ -208,11 +223,17 @@ async fn listening(output: tokio::process::ChildStdout, kind: Kind, port: u16) -
         if let Some((_, rest)) = line.split_once("ws://") {
             let url = rest.split_whitespace().next().unwrap_or_default();
             let (address, path) = url.split_once('/').unwrap_or((url, ""));
-            return Ok((Endpoint { address: address.parse()?, path: format!("/{path}") }, lines));
+            return Ok((Endpoint { address: address.parse()?, path: format!("/{path}"), tls: None }, lines));
+        }
+        if let Some((_, rest)) = line.split_once("wss://") {
+            let (host, path) = rest.split_once('/').context("no path")?;
+            let port = host.rsplit_once(':').context("no port")?.1.parse()?;
+            let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+            return Ok((Endpoint { address, path: format!("/{path}"), tls: None }, lines));
         }
         if kind == Kind::JavaScript && line.contains("Listening on port") {
             let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-            return Ok((Endpoint { address, path: "/".to_owned() }, lines));
+            return Ok((Endpoint { address, path: "/".to_owned(), tls: None }, lines));
         }
     }
     bail!("{} ended before it listened", kind.title())

@@ -9,10 +9,11 @@ use std::task::Poll;
 use anyhow::{Context, Result, bail, ensure};
 use bytes::BytesMut;
 use fastwebsockets::{Frame, OpCode, Payload, Role, WebSocketRead, WebSocketWrite, after_handshake_split};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader, BufWriter};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader, BufWriter};
 use tokio::net::TcpStream;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::Mutex;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::ClientConfig;
 
 use crate::wire;
 
@@ -28,10 +29,24 @@ pub struct Endpoint {
     pub address: SocketAddr,
     /// Path and query of the upgrade request.
     pub path: String,
+    /// What it is encrypted by, if it is.
+    pub tls: Option<Tls>,
 }
 
+/// How to find out that the server is the right one.
+#[derive(Clone)]
+pub struct Tls {
+    /// Whom to trust.
+    pub config: Arc<ClientConfig>,
+    /// The server's name.
+    pub name: &'static str,
+}
+
+type ReadHalf = Box<dyn AsyncRead + Send + Sync + Unpin>;
+type WriteHalf = Box<dyn AsyncWrite + Send + Sync + Unpin>;
+
 /// The writing half; shared with whoever answers pings.
-pub struct Writer(WebSocketWrite<BufWriter<OwnedWriteHalf>>);
+pub struct Writer(WebSocketWrite<BufWriter<WriteHalf>>);
 
 /// A writing half that tasks share.
 pub type SharedWriter = Arc<Mutex<Writer>>;
@@ -56,7 +71,7 @@ impl Writer {
 
 /// The reading half.
 pub struct Reader {
-    socket: WebSocketRead<BufReader<OwnedReadHalf>>,
+    socket: WebSocketRead<BufReader<ReadHalf>>,
     writer: SharedWriter,
 }
 
@@ -102,7 +117,7 @@ impl Reader {
     }
 }
 
-async fn event(socket: &mut WebSocketRead<BufReader<OwnedReadHalf>>) -> Result<Event> {
+async fn event(socket: &mut WebSocketRead<BufReader<ReadHalf>>) -> Result<Event> {
     let mut no_reply = |_| async { Ok::<_, std::io::Error>(()) };
     let frame = socket.read_frame(&mut no_reply).await.context("the server dropped the connection")?;
     match frame.opcode {
@@ -134,14 +149,31 @@ fn take(payload: Payload<'_>) -> BytesMut {
 
 /// Open a WebSocket.
 pub async fn open(endpoint: &Endpoint) -> Result<(Reader, SharedWriter)> {
-    let mut stream = TcpStream::connect(endpoint.address).await?;
+    let stream = TcpStream::connect(endpoint.address).await?;
     stream.set_nodelay(true)?;
+    let Some(Tls { config, name }) = &endpoint.tls else {
+        return upgrade(endpoint, stream, |stream| split(stream, Role::Client)).await;
+    };
+    let stream = TlsConnector::from(Arc::clone(config)).connect((*name).try_into()?, stream).await?;
+    upgrade(endpoint, stream, |stream| {
+        let (read, write) = tokio::io::split(stream);
+        halves(Box::new(read), Box::new(write), Role::Client)
+    })
+    .await
+}
+
+async fn upgrade<S: AsyncRead + AsyncWrite + Unpin>(
+    endpoint: &Endpoint,
+    mut stream: S,
+    split: impl FnOnce(S) -> (Reader, SharedWriter),
+) -> Result<(Reader, SharedWriter)> {
     let request = format!(
         "GET {} HTTP/1.1\r\nHost: {}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
          Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n",
         endpoint.path, endpoint.address
     );
     stream.write_all(request.as_bytes()).await?;
+    stream.flush().await?;
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         ensure!(head.len() < 16_384, "the answer to the upgrade request does not end");
@@ -150,12 +182,16 @@ pub async fn open(endpoint: &Endpoint) -> Result<(Reader, SharedWriter)> {
     let head = String::from_utf8_lossy(&head);
     let status = head.lines().next().unwrap_or_default();
     ensure!(status.contains(" 101"), "upgrade refused: {status}");
-    Ok(split(stream, Role::Client))
+    Ok(split(stream))
 }
 
 /// Reader and writer over a stream that is upgraded already.
 pub fn split(stream: TcpStream, role: Role) -> (Reader, SharedWriter) {
     let (read, write) = stream.into_split();
+    halves(Box::new(read), Box::new(write), role)
+}
+
+fn halves(read: ReadHalf, write: WriteHalf, role: Role) -> (Reader, SharedWriter) {
     let (read, write) = (BufReader::with_capacity(BUFFER, read), BufWriter::with_capacity(BUFFER, write));
     let (mut socket, write) = after_handshake_split(read, write, role);
     socket.set_auto_pong(false);

@@ -124,7 +124,7 @@ pub async fn run(setting: &Setting) -> Result<Measured> {
     let mut child = command.spawn()?;
     let output = child.stdout.take().context("the echo server has no output")?;
     let line = BufReader::new(output).lines().next_line().await?.context("the echo server said nothing")?;
-    let endpoint = Endpoint { address: line.parse()?, path: "/".to_owned() };
+    let endpoint = Endpoint { address: line.parse()?, path: "/".to_owned(), tls: None };
     let echo = pipelined(&endpoint, setting.size.flood / 4, true).await?;
     let each = Endpoint { path: "/each".to_owned(), ..endpoint.clone() };
     let echo_each = pipelined(&each, setting.size.flood / 4, false).await?;

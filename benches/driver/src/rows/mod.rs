@@ -20,6 +20,7 @@ pub mod latency;
 pub mod machine;
 pub mod newcomer;
 pub mod start;
+pub mod tls;
 
 /// How much is measured.
 #[derive(Debug, Clone, Copy)]
@@ -48,6 +49,8 @@ pub struct Size {
     pub documents_limit: Duration,
     /// Idle connections.
     pub connections: u32,
+    /// Idle connections that are encrypted.
+    pub encrypted: u32,
     /// Documents on disk at start.
     pub many: u32,
     /// Times that an app is let in, at the highest rate and again at a steady one. 32,000 at most: each uses up two
@@ -71,6 +74,7 @@ impl Size {
             documents: 10_000,
             documents_limit: Duration::from_secs(60),
             connections: 500,
+            encrypted: 2_000,
             many: 100_000,
             requests: 20_000,
         }
@@ -91,6 +95,7 @@ impl Size {
             documents: 300,
             documents_limit: Duration::from_secs(10),
             connections: 50,
+            encrypted: 50,
             many: 1_000,
             requests: 1_000,
         }
