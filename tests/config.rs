@@ -234,6 +234,11 @@ fn every_kind_of_wrong_value_is_refused() {
         ("[identity]\nname_servers = \"dns.example\"", "not an address"),
         ("[listen]\naddress = \"localhost:1\"", "not an address and a port"),
         ("[listen]\nport = 65536", "not a port"),
+        ("tls = \"files\"\n[certificate]\nchain_file = \"a\"\nkey_file = \"b\"", "\"files\" needs domain"),
+        (
+            "domain = \"sync.example.org\"\n[listen]\ntrusted_proxies = [\"10.0.0.1\"]",
+            "is for a server behind a proxy that does the encryption, and tls is \"acme\" here",
+        ),
     ] {
         let problem = Place::new().file(text).problem();
         assert!(problem.contains(part), "{text}: {problem}");

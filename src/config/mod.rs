@@ -150,7 +150,8 @@ pub struct Limits {
     pub requests: usize,
     /// WebSocket connections of the whole server. Default 1,000, from 1 to 100,000.
     pub connections: usize,
-    /// TLS connections from one address (of IPv6: one /64), whatever they are for. Default 128, from 1 to 100,000.
+    /// Connections from one address (of IPv6: one /64), whatever they are for; without TLS those that a
+    /// trusted proxy passes on for one client. Programs on this machine have no limit. Default 128, from 1 to 100,000.
     pub connections_per_address: usize,
     /// Time for a connection to finish its TLS handshake, to send its HTTP headers and, after the upgrade, its `join`.
     /// Default 10s, from 100ms to 300s.

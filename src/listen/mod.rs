@@ -207,6 +207,23 @@ mod tests {
         }
     }
 
+    #[test]
+    fn what_to_do_about_a_socket_is_said() {
+        for (errno, part) in [
+            (98, "`ss -ltnp sport = :443`"), // EADDRINUSE
+            (13, "groundmist-sync.socket"),  // EACCES
+            (99, "no such address"),         // EADDRNOTAVAIL
+            (12, "choose another address"),  // ENOMEM
+        ] {
+            let source = io::Error::from_raw_os_error(errno);
+            let error =
+                ListenError::Tcp { setting: "listen.https", address: "[::]:443".parse().unwrap(), source };
+            let text = error.to_string();
+            assert!(text.contains("[::]:443") && text.contains("listen.https"), "{text}");
+            assert!(text.contains(part), "{text}");
+        }
+    }
+
     #[tokio::test]
     async fn accepting_goes_on_after_errors_and_ends_when_told() {
         let stop = watch::Sender::new(false);

@@ -111,7 +111,8 @@ pub const ROWS: &[Row] = &[
     row("wss_ratio_p50", "ratio of p50", Unit::Times, "within 1.3x"),
     row("wss_connection_rss", "RSS per idle encrypted connection", Unit::Bytes, "under 40 kB"),
     row("wss_shaken", "encrypted connections opened and joined one by one", Unit::Count("/s"), ""),
-    row("wss_gone_rss", "RSS growth when they are gone", Unit::Bytes, ""),
+    row("wss_gone_rss", "RSS above the start when they are gone", Unit::Bytes, ""),
+    row("wss_again_rss", "RSS above that peak with as many again", Unit::Bytes, "nothing"),
 ];
 
 /// What the machine can do; measured between the servers.

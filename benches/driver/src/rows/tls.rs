@@ -14,7 +14,7 @@ use super::{Setting, document_id, settle};
 use crate::peer::{Author, follow};
 use crate::report::{Measured, median};
 use crate::server::{Kind, Server};
-use crate::socket::{self, Tls};
+use crate::socket::{self, Session, Tls};
 
 const NAME: &str = "sync.bench.example";
 /// The two relays are measured in turns, so many each: a noisy second hits both.
@@ -111,16 +111,31 @@ async fn idle(
             .await?;
     settle(&server).await;
     let (alone, begin) = (server.rss()?, Instant::now());
+    let sessions = open(setting, &server).await?;
+    let rate = f64::from(setting.size.encrypted) / begin.elapsed().as_secs_f64();
+    settle(&server).await;
+    let full = server.rss()?;
+    drop(sessions);
+    settle(&server).await;
+    let gone = server.rss()?;
+    let sessions = open(setting, &server).await?;
+    settle(&server).await;
+    let again = server.rss()?;
+    drop(sessions);
+    server.kill().await?;
+    Ok(vec![
+        ("wss_connection_rss", (full - alone) / f64::from(setting.size.encrypted)),
+        ("wss_shaken", rate),
+        ("wss_gone_rss", gone - alone),
+        ("wss_again_rss", again - full),
+    ])
+}
+
+/// One after the other.
+async fn open(setting: &Setting, server: &Server) -> Result<Vec<Session>> {
     let mut sessions = Vec::new();
     for number in 0..setting.size.encrypted {
         sessions.push(socket::join(&server.endpoint, &format!("idle-{number}"), None).await?);
     }
-    let rate = f64::from(setting.size.encrypted) / begin.elapsed().as_secs_f64();
-    settle(&server).await;
-    let each = (server.rss()? - alone) / f64::from(setting.size.encrypted);
-    drop(sessions);
-    settle(&server).await;
-    let gone = server.rss()? - alone;
-    server.kill().await?;
-    Ok(vec![("wss_connection_rss", each), ("wss_shaken", rate), ("wss_gone_rss", gone)])
+    Ok(sessions)
 }
