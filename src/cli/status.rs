@@ -10,7 +10,7 @@ use crate::listen::CertificateNow;
 use crate::types::{Millis, now};
 use crate::web::admin::Status;
 
-/// A certificate that has no longer than this should have been renewed.
+/// A certificate that has no longer than this, or the last sixth of its life, should have been renewed.
 const SOON_MS: Millis = 7 * 86_400_000;
 
 pub(super) fn run(config: &Config, json: bool) -> Result<Exit, CliError> {
@@ -39,6 +39,10 @@ fn troubles(status: &Status, now: Millis) -> Vec<String> {
     troubles
 }
 
+fn life(known: &CertificateNow) -> Millis {
+    known.valid_until.unwrap_or_default().saturating_sub(known.valid_from.unwrap_or_default())
+}
+
 /// A certificate that clients refuse, or soon will because nothing renews it.
 pub(super) fn certificate_trouble(known: &CertificateNow, now: Millis) -> Option<String> {
     let why = known.last_error.as_ref().map_or_else(String::new, |error| format!(": {error}"));
@@ -49,7 +53,7 @@ pub(super) fn certificate_trouble(known: &CertificateNow, now: Millis) -> Option
         Some(until) if until <= now => {
             Some(format!("the certificate expired on {}: clients refuse to connect{why}", day(until)))
         }
-        Some(until) if until - now < SOON_MS => {
+        Some(until) if until - now < SOON_MS.min(life(known) / 6) => {
             Some(format!("the certificate expires on {}, and should have been renewed{why}", day(until)))
         }
         Some(_) => known.last_error.as_ref().map(|error| format!("the certificate: {error}")),
@@ -171,7 +175,8 @@ mod tests {
             (&ordering, "being ordered", ""),
             (&files, "none yet", "no certificate yet"),
             (&until(DAY), "valid until 2 Jan 1970", "expired on 2 Jan 1970"),
-            (&until(9 * DAY), "valid until 10 Jan 1970", "expires on 10 Jan 1970"),
+            (&until(7 * DAY / 2), "valid until 4 Jan 1970", "expires on 4 Jan 1970"),
+            (&until(9 * DAY), "valid until 10 Jan 1970", ""), // it lives nine days, and three are over
         ] {
             assert!(certificate(known).contains(says), "{known:?}");
             let found = certificate_trouble(known, 3 * DAY).unwrap_or_default();

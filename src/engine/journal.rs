@@ -197,10 +197,9 @@ fn run(store: &Store, requests: &Receiver<Request>, state: &State) {
 }
 
 fn commit(store: &Store, ops: &[Op], parts: Vec<Part>, state: &State) {
-    let all = store.commit(ops);
-    state.commits.fetch_add(1, Ordering::Relaxed);
-    match all {
+    match store.commit(ops) {
         Ok(()) => {
+            state.commits.fetch_add(1, Ordering::Relaxed);
             if lock(&state.error).take().is_some() {
                 tracing::info!("changes are stored again");
             }

@@ -89,7 +89,10 @@ impl CertificateFromFiles {
     /// `before`: those that were found unfit last time. Those that are now, and were not told about yet.
     fn look(&self, before: Option<Stamps>) -> Option<Stamps> {
         let found = stamps(&self.files);
-        if *self.stamps() == found && before.is_none() {
+        // What is wrong with its times may pass: the clock of a machine that has just started can be behind.
+        let known = self.certificate.now();
+        let odd = known.last_error.is_some() && known.failures == 0;
+        if *self.stamps() == found && before.is_none() && !odd {
             return None;
         }
         match self.load() {
@@ -109,17 +112,22 @@ impl CertificateFromFiles {
 
     fn load(&self) -> Result<(), PemError> {
         let loaded = pem::load(&self.files, &self.domain, now())?;
-        for oddity in &loaded.oddities {
-            tracing::warn!(file = %self.files.chain_file.display(), "the certificate has a fault: {oddity}");
+        let oddities = (!loaded.oddities.is_empty()).then(|| loaded.oddities.join("; "));
+        let before = self.certificate.now();
+        let is_news = (before.valid_until, &before.last_error) != (Some(loaded.valid_until), &oddities);
+        if let Some(oddities) = oddities.as_ref().filter(|_| is_news) {
+            tracing::warn!(file = %self.files.chain_file.display(), "the certificate has a fault: {oddities}");
         }
         self.certificate.present(loaded.certified);
         self.certificate.update(|known| {
             known.valid_from = Some(loaded.valid_from);
             known.valid_until = Some(loaded.valid_until);
             known.failures = 0;
-            known.last_error = (!loaded.oddities.is_empty()).then(|| loaded.oddities.join("; "));
+            known.last_error = oddities;
         });
-        tracing::info!(domain = self.domain, valid_until = rfc3339(loaded.valid_until), "certificate read");
+        if is_news {
+            tracing::info!(domain = self.domain, valid_until = rfc3339(loaded.valid_until), "certificate read");
+        }
         Ok(())
     }
 

@@ -33,7 +33,7 @@ pub struct Caller {
     /// The connection's.
     pub half_open: Arc<Place>,
     /// Counts the request, or the WebSocket that it becomes, among those of its address.
-    _seat: Option<Seat>,
+    pub seat: Option<Seat>,
 }
 
 impl Proxies {
@@ -51,16 +51,17 @@ impl Proxies {
         let (address, place) = match proxy.map(|proxy| (proxy, client(headers, &self.trusted))) {
             None | Some((_, Named::Nobody)) => {
                 let place = peer.and_then(place_of);
-                return Some(Caller { address: peer, place, half_open, _seat: None });
+                return Some(Caller { address: peer, place, half_open, seat: None });
             }
-            Some((_, Named::Client(address))) => (address, place_of(address)),
-            // All who make their proxy say nonsense are one place, even on this machine: it is no way around limits.
-            Some((proxy, Named::Garbage)) => (proxy, Some(proxy)),
+            Some((_, Named::Client(address))) => (Some(address), place_of(address)),
+            // All who make their proxy say nonsense are one place, even on this machine: it is no way around limits. Nor is
+            // it a way to seem to come from the proxy's.
+            Some((proxy, Named::Garbage)) => (None, Some(proxy)),
         };
         let seat = match place.map(|place| self.per_address.enter(place)) {
             Some(None) => return None,
             counted => counted.flatten(),
         };
-        Some(Caller { address: Some(address), place, half_open, _seat: seat })
+        Some(Caller { address, place, half_open, seat })
     }
 }

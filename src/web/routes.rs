@@ -100,12 +100,14 @@ fn accept(request: &mut Request<Incoming>, web: &Web, caller: Caller) -> Answer 
         return with(answer, SEC_WEBSOCKET_VERSION, "13");
     };
     let web = web.clone();
+    // Not its place among those that are no WebSocket.
+    let seat = caller.seat;
     tokio::spawn(async move {
         let upgraded = timeout(web.shared.limits.handshake_timeout, upgraded).await;
         if let Ok(Ok(websocket)) = upgraded {
             socket::run(websocket.into_inner(), lease, web).await;
         }
-        drop((place, caller));
+        drop((place, seat));
     });
     let answer = response.map(|_| Default::default());
     if echo { with(answer, SEC_WEBSOCKET_PROTOCOL, SUBPROTOCOL) } else { answer }

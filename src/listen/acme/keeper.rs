@@ -26,6 +26,10 @@ const TICK: Duration = Duration::from_secs(60);
 /// How far the authority's clock may be from ours, in milliseconds.
 const CLOCKS_APART: Millis = 600_000;
 
+/// Pause, in milliseconds, after a certificate that is due for renewal the moment it is made: this clock is far ahead, and
+/// authorities count how many they make for one name (Let's Encrypt: five a week).
+const BORN_DUE_PAUSE: Millis = 2 * 86_400_000;
+
 /// What is presented.
 struct Held {
     valid_from: Millis,
@@ -42,6 +46,8 @@ pub struct Keeper {
     held: Option<Held>,
     told: Told,
     told_warnings: Told,
+    /// A certificate that could not be stored yet.
+    unsaved: Option<Vec<u8>>,
 }
 
 impl Keeper {
@@ -62,6 +68,7 @@ impl Keeper {
             held: None,
             told: Told::default(),
             told_warnings: Told::default(),
+            unsaved: None,
         }
     }
 
@@ -110,6 +117,7 @@ impl Keeper {
     /// Until it is time for an attempt.
     async fn wait(&mut self) {
         loop {
+            self.save().await;
             let now = now();
             let due = self.held.as_ref().map_or(0, |held| held.due);
             let at = self.attempts.earliest(due, self.options.pace, now);
@@ -125,6 +133,14 @@ impl Keeper {
                 () = sleep(Duration::from_millis(left).min(TICK)) => {}
                 () = self.certificate.retry_wanted() => self.attempts.next = None,
             }
+        }
+    }
+
+    /// What could not be stored is tried again, so that a restart need not order another.
+    async fn save(&mut self) {
+        let Some(pem) = self.unsaved.take() else { return };
+        if self.kept.put_chain(&pem, &self.attempts).await.is_err() {
+            self.unsaved = Some(pem);
         }
     }
 
@@ -173,6 +189,10 @@ impl Keeper {
             Ok(issued) => {
                 self.told = Told::default();
                 self.present(issued);
+                let now = now();
+                if let Some(held) = self.held.as_mut().filter(|held| held.due <= now) {
+                    held.due = now + BORN_DUE_PAUSE;
+                }
             }
             Err((failed, reason)) => {
                 self.attempts.failed(failed, reason, self.options.pace, now(), dice());
@@ -194,6 +214,9 @@ impl Keeper {
             (if patience || ready.unseen { Failed::Slowly } else { Failed::Order }, error.to_string())
         };
         let account_key = self.account_key().await.map_err(|error| failed(&OrderError::Store(error)))?;
+        // Nothing is asked for that could not be written down.
+        let writable = self.kept.put_attempts(&self.attempts).await;
+        writable.map_err(|error| failed(&OrderError::Store(error)))?;
         let order = Order {
             authority: &ready.authority,
             account_key: &account_key,
@@ -221,8 +244,9 @@ impl Keeper {
         if let Err(error) = self.kept.put_chain(&pem, &self.attempts).await {
             tracing::error!(
                 error,
-                "the new certificate could not be stored, so a restart will order another"
+                "the new certificate could not be stored; until it is, a restart will order another"
             );
+            self.unsaved = Some(pem);
         }
         let now = now();
         if issued.valid_from > now + CLOCKS_APART || issued.valid_until < now {

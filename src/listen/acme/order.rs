@@ -147,6 +147,9 @@ impl Order<'_> {
                 }
                 OrderStatus::Ready => {
                     order = asking(FINALIZE, || account.finalize(tls, order.finalize.as_str(), &csr)).await?;
+                    if matches!(order.status, OrderStatus::Ready) {
+                        pauses.next().await;
+                    }
                     continue;
                 }
                 OrderStatus::Processing => pauses.next().await,
