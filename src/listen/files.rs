@@ -126,7 +126,11 @@ impl CertificateFromFiles {
             known.last_error = oddities;
         });
         if is_news {
-            tracing::info!(domain = self.domain, valid_until = rfc3339(loaded.valid_until), "certificate read");
+            tracing::info!(
+                domain = self.domain,
+                valid_until = rfc3339(loaded.valid_until),
+                "certificate read"
+            );
         }
         Ok(())
     }
