@@ -155,7 +155,7 @@ impl AccessToken {
         // Invariant: `read` found three parts, and an object in the second.
         let payload = URL_SAFE_NO_PAD.decode(payload.unwrap_or_default()).unwrap_or_default();
         let mut claims: Value = serde_json::from_slice(&payload).unwrap_or_default();
-        claims["exp"] = self.exp.checked_add(1).unwrap_or(self.exp - 1).into();
+        claims["exp"] = self.exp.checked_add(1).unwrap_or_else(|| self.exp - 1).into();
         let payload = URL_SAFE_NO_PAD.encode(claims.to_string());
         format!("{}.{payload}.{}", header.unwrap_or_default(), signature.unwrap_or_default())
     }
@@ -308,6 +308,18 @@ mod tests {
             assert_eq!(symmetric.verify_with(&keys(&key)), Err(JwksError::NoKey));
             let shared = json!([{ "kty": "oct", "k": URL_SAFE_NO_PAD.encode("the secret of the PDS") }]);
             assert_eq!(symmetric.verify_with(&Jwks::from_keys(&shared).unwrap()), Err(JwksError::NoKey));
+        }
+    }
+
+    #[test]
+    fn any_time_of_expiry_can_be_altered() {
+        for exp in [0, 1, u64::MAX] {
+            let read = AccessToken::read(&issued(&json!({ "exp": exp }))).unwrap();
+            assert_eq!(
+                AccessToken::read(&read.with_altered_payload()).unwrap().exp().abs_diff(exp),
+                1,
+                "{exp}"
+            );
         }
     }
 
