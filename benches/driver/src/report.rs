@@ -83,6 +83,7 @@ pub const ROWS: &[Row] = &[
     row("documents_again", "reconnect of a device that has all", Unit::Seconds, "under 1 s"),
     row("documents_done", "documents that went up in time and came down again", Unit::Count(""), "all"),
     row("documents_rss", "peak RSS through all this", Unit::Bytes, "under 64 MB"),
+    row("documents_left", "RSS when the devices have left", Unit::Bytes, ""),
     row("idle_rss", "idle RSS", Unit::Bytes, "12 MB"),
     row("connection_rss", "RSS per idle connection", Unit::Bytes, "20 kB"),
     row("start_many", "start with many documents on disk", Unit::Seconds, "under 200 ms"),

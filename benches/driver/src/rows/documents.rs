@@ -35,13 +35,14 @@ async fn measure(setting: &Setting, server: &Server, documents: &[Small]) -> Res
     Ok((up, measured))
 }
 
-/// All three, and the disk they take.
+/// All three, the memory that is left to the server after them, and the disk they take.
 pub async fn run(setting: &Setting, kind: Kind) -> Result<Measured> {
     let directory = setting.directory("documents")?;
     let server = Server::start(&setting.programs, kind, &directory.0).await?;
     let documents = devices::make(setting.size.documents)?;
     let (stored, mut measured) = measure(setting, &server, &documents).await?;
     settle(&server).await;
+    measured.push(("documents_left", server.rss()?));
     server.stop().await?;
     measured.push(("disk_small", disk(&directory.0)? / f64::from(stored)));
     Ok(measured)
