@@ -13,7 +13,7 @@ use super::issued::Issued;
 use super::kept::Kept;
 use super::order::{Ledger, Order, OrderError};
 use super::preflight;
-use super::schedule::{Attempts, Failed, Told, Urgency, renewal_due, urgency};
+use super::schedule::{Attempts, Failed, Told, Urgency, renewal_due, renewal_due_of_new, urgency};
 use crate::access::Commit;
 use crate::listen::Certificate;
 use crate::store::Store;
@@ -25,10 +25,6 @@ pub const ORDER_TIME: Duration = Duration::from_secs(180);
 const TICK: Duration = Duration::from_secs(60);
 /// How far the authority's clock may be from ours, in milliseconds.
 const CLOCKS_APART: Millis = 600_000;
-
-/// Pause, in milliseconds, after a certificate that is due for renewal the moment it is made: this clock is far ahead, and
-/// authorities count how many they make for one name (Let's Encrypt: five a week).
-const BORN_DUE_PAUSE: Millis = 2 * 86_400_000;
 
 /// What is presented.
 struct Held {
@@ -85,7 +81,7 @@ impl Keeper {
         let domain = &self.options.domain;
         let Some(pem) = self.kept.chain() else { return };
         match Issued::parse(&pem, domain, &self.provider) {
-            Ok(issued) => self.present(issued),
+            Ok(issued) => self.present(issued, renewal_due),
             Err(error) => {
                 tracing::warn!(
                     "the certificate for {domain} in the store cannot be used, so a new one is ordered: {error}"
@@ -94,9 +90,10 @@ impl Keeper {
         }
     }
 
-    fn present(&mut self, issued: Issued) {
+    /// `due` says when it is to be renewed, by its times and some chance.
+    fn present(&mut self, issued: Issued, due: impl FnOnce(Millis, Millis, u16) -> Millis) {
         let Issued { certified, valid_from, valid_until } = issued;
-        let due = renewal_due(valid_from, valid_until, dice());
+        let due = due(valid_from, valid_until, dice());
         self.held = Some(Held { valid_from, valid_until, due });
         self.certificate.present(certified);
         self.certificate.update(|known| {
@@ -188,11 +185,7 @@ impl Keeper {
         match outcome {
             Ok(issued) => {
                 self.told = Told::default();
-                self.present(issued);
-                let now = now();
-                if let Some(held) = self.held.as_mut().filter(|held| held.due <= now) {
-                    held.due = now + BORN_DUE_PAUSE;
-                }
+                self.present(issued, |from, until, dice| renewal_due_of_new(from, until, dice, now()));
             }
             Err((failed, reason)) => {
                 self.attempts.failed(failed, reason, self.options.pace, now(), dice());

@@ -16,6 +16,8 @@ const HOUR: Millis = 3_600_000;
 const DAY: Millis = 24 * HOUR;
 /// The end of a certificate's life in which it is an error that there is no new one, unless a sixth of it is shorter.
 const URGENT: Millis = 3 * DAY;
+/// After a certificate that is due the moment it is made; Let's Encrypt makes five of a name in a week.
+const BORN_DUE_PAUSE: Millis = 2 * DAY;
 
 /// What failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -138,6 +140,13 @@ pub fn renewal_due(valid_from: Millis, valid_until: Millis, dice: u16) -> Millis
     valid_from + life / 3 * 2 + part(life / 100, dice)
 }
 
+/// The same of one that was just made. It may be due already, if this clock is far ahead: then not at once, for authorities
+/// count what they make for one name.
+pub fn renewal_due_of_new(valid_from: Millis, valid_until: Millis, dice: u16, now: Millis) -> Millis {
+    let due = renewal_due(valid_from, valid_until, dice);
+    if due <= now { now + BORN_DUE_PAUSE } else { due }
+}
+
 /// How bad it is that there is no new certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Urgency {
@@ -208,6 +217,22 @@ mod tests {
             }
         }
         assert_eq!(renewal_due(5_000, 4_000, u16::MAX), 5_000, "a certificate that ends before it begins");
+    }
+
+    #[test]
+    fn a_clock_that_is_ahead_does_not_use_up_what_the_authority_gives_in_a_week() {
+        let (mut now, mut due, mut made) = (1_000 * DAY, 0, 0);
+        while now < 1_007 * DAY {
+            now = Attempts::default().earliest(due, PACE, now).max(now);
+            due = renewal_due_of_new(now - 90 * DAY, now, 0, now);
+            made += 1;
+        }
+        assert!(made <= 5, "{made}");
+        assert_eq!(
+            renewal_due_of_new(0, 90 * DAY, 0, 1_000),
+            60 * DAY,
+            "with the right time it is as always"
+        );
     }
 
     #[test]
