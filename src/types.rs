@@ -7,9 +7,11 @@ use std::sync::Arc;
 pub use automerge::ChangeHash;
 
 mod identity;
+mod place;
 mod time;
 
 pub use identity::{Did, DidMethod, Handle, IdentityError, MAX_DID_BYTES, MAX_HOST_BYTES};
+pub use place::place_of;
 pub use time::{civil, now, rfc3339};
 
 /// Longest namespace in bytes (an NSID's limit, atproto NSID spec).

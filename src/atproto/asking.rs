@@ -116,8 +116,8 @@ impl Ask<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::limiter::place_of;
     use super::*;
+    use crate::types::place_of;
 
     fn place(n: u8) -> Option<IpAddr> {
         Some(IpAddr::from([192, 0, 2, n]))

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::net::IpAddr;
 
 /// Most keys that are counted at once, some 3 MB; beyond it newcomers are refused until others have had their rest.
 pub const MAX_KEYS: usize = 65_536;
@@ -52,16 +51,6 @@ impl<K: Eq + Hash> Limiter<K> {
     }
 }
 
-/// What counts as one place: an IPv6 user has at least a /64 to herself. This machine is none: behind a proxy on it is
-/// everybody, and one of them must not use up what is the owner's.
-pub fn place_of(address: IpAddr) -> Option<IpAddr> {
-    match address.to_canonical() {
-        here if here.is_loopback() => None,
-        IpAddr::V4(v4) => Some(IpAddr::V4(v4)),
-        IpAddr::V6(v6) => Some(IpAddr::V6((u128::from(v6) & !u128::from(u64::MAX)).into())),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -95,17 +84,5 @@ mod tests {
         assert!(limiter.take(MAX_KEYS, 0).is_err());
         assert_eq!(limiter.take(MAX_KEYS, SECOND), Ok(()));
         assert_eq!(limiter.rested.len(), 1);
-    }
-
-    #[test]
-    fn neighbours_in_ipv6_are_one_place() {
-        let place = |text: &str| place_of(text.parse().unwrap());
-        assert_eq!(place("2001:db8::1"), place("2001:db8::ffff:1"));
-        assert_ne!(place("2001:db8::1"), place("2001:db8:0:1::1"));
-        assert_eq!(place("::ffff:192.0.2.1"), place("192.0.2.1"));
-        assert_ne!(place("192.0.2.1"), place("192.0.2.2"));
-        for here in ["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1"] {
-            assert_eq!(place(here), None, "{here}");
-        }
     }
 }

@@ -28,7 +28,7 @@ pub struct DpopRequest<'a> {
     pub proof: &'a str,
     /// A second proof, for `getSession` at the owner's PDS.
     pub pds_proof: Option<&'a str>,
-    /// What counts as one place that requests come from ([`super::limiter::place_of`]).
+    /// What counts as one place that requests come from ([`crate::types::place_of`]).
     pub place: Option<IpAddr>,
 }
 

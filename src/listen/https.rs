@@ -17,7 +17,7 @@ use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::{Certificate, HalfOpen, ListenError, PROBE_ALPN, PerAddress, Seated, Serve, stopped};
-use crate::atproto::limiter::place_of;
+use crate::types::place_of;
 
 /// TLS handshakes under way; beyond it the oldest is dropped. Each may hold some 80 kB: rustls reads ClientHellos of up
 /// to 64 KiB.

@@ -32,7 +32,7 @@ impl PerAddress {
         Arc::new(Self { most, open: Mutex::default(), rejected: AtomicU64::new(0) })
     }
 
-    /// Counts a connection from a place, as `limiter::place_of` names it; `None` if it has as many as it may.
+    /// Counts a connection from a place, as `types::place_of` names it; `None` if it has as many as it may.
     pub fn enter(self: &Arc<Self>, place: IpAddr) -> Option<Seat> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let count = open.entry(place).or_default();

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use hyper::HeaderMap;
 
 use super::forwarded::{Named, client};
-use crate::atproto::limiter::place_of;
 use crate::config::Network;
 use crate::listen::{PerAddress, Place, Seat};
+use crate::types::place_of;
 
 /// The proxies that are believed, and how many connections one of their clients may have.
 pub struct Proxies {

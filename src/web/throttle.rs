@@ -39,8 +39,8 @@ impl Throttle {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::atproto::limiter::place_of;
     use crate::config::{Config, Flags, Sources};
+    use crate::types::place_of;
 
     /// So many at once, and then seconds until the next.
     fn allowed(throttle: &Throttle, from: &str) -> (u64, u64) {
