@@ -253,23 +253,34 @@ pub(super) fn parse(text: &str) -> Result<Url, HttpError> {
 /// # Errors
 /// The file cannot be read, or holds no certificate, or one that is none of an authority.
 pub fn tls(ca_file: Option<&Path>) -> Result<ClientConfig, HttpError> {
-    let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+    let mut roots = built_in_roots();
     if let Some(path) = ca_file {
-        let failed = |reason: String| HttpError::CaFile { path: path.into(), reason };
-        let built_in = roots.len();
-        for certificate in CertificateDer::pem_file_iter(path).map_err(|e| failed(e.to_string()))? {
-            let certificate = certificate.map_err(|e| failed(e.to_string()))?;
-            roots.add(certificate).map_err(|e| failed(e.to_string()))?;
-        }
-        if roots.len() == built_in {
-            return Err(failed("there is no certificate in it".into()));
-        }
+        let failed = |reason| HttpError::CaFile { path: path.into(), reason };
+        roots.roots.extend(roots_in(path).map_err(failed)?.roots);
     }
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|error| HttpError::Setup(error.to_string()))?;
     Ok(config.with_root_certificates(roots).with_no_client_auth())
+}
+
+/// Mozilla's authorities.
+pub fn built_in_roots() -> RootCertStore {
+    RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() }
+}
+
+/// The authorities in a file (PEM); one at least.
+///
+/// # Errors
+/// Why it cannot be used, in words.
+pub fn roots_in(path: &Path) -> Result<RootCertStore, String> {
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_file_iter(path).map_err(|error| error.to_string())? {
+        let certificate = certificate.map_err(|error| error.to_string())?;
+        roots.add(certificate).map_err(|error| error.to_string())?;
+    }
+    if roots.is_empty() { Err("there is no certificate in it".into()) } else { Ok(roots) }
 }
 
 /// The innermost reason; the outer ones repeat the URL.

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::atproto::document::origin;
 use crate::atproto::resolve::public_plc_directory;
-use crate::atproto::{Hosts, HttpError, http};
+use crate::atproto::{Hosts, http};
 use crate::types::{Did, DidMethod};
 
 /// Key of the port that `PORT` and `--port` put in place of the one in `listen.address`.
@@ -220,16 +220,7 @@ fn identity(r: &mut Reader, dev: bool) -> Identity {
             Ok((url, shown))
         });
     let mut hosts = Hosts::default();
-    let ca_file = r.parsed("identity.ca_file", None, |text| {
-        let path = PathBuf::from(text);
-        match http::tls(Some(&path)) {
-            Ok(_) => Ok((path, text.to_owned())),
-            Err(HttpError::CaFile { reason, .. }) => {
-                Err(format!("holds no certificates (PEM) that can be used: {reason}"))
-            }
-            Err(other) => Err(format!("cannot be used: {other}")),
-        }
-    });
+    let ca_file = ca_file(r, "identity.ca_file");
     r.list("identity.hosts", |entry| hosts.insert(entry));
     let name_servers = r.list("identity.name_servers", |entry| {
         let address =
@@ -244,6 +235,17 @@ fn identity(r: &mut Reader, dev: bool) -> Identity {
         name_servers,
         allow_loopback: dev,
     }
+}
+
+/// A file with certificates of authorities to trust.
+pub(super) fn ca_file(r: &mut Reader, key: &'static str) -> Option<PathBuf> {
+    r.parsed(key, None, |text| {
+        let path = PathBuf::from(text);
+        match http::roots_in(&path) {
+            Ok(_) => Ok((path, text.to_owned())),
+            Err(reason) => Err(format!("holds no certificates (PEM) that can be used: {reason}")),
+        }
+    })
 }
 
 fn secret(r: &mut Reader) -> Option<Secret> {

@@ -7,9 +7,8 @@ use std::time::Duration;
 use url::Url;
 
 use super::reader::Reader;
-use super::settings::choice;
+use super::settings::{ca_file, choice};
 use super::{Acme, CertificateFiles, Listen, Network, TlsMode};
-use crate::atproto::{HttpError, http};
 
 /// Let's Encrypt's directory.
 const LETS_ENCRYPT: &str = "https://acme-v02.api.letsencrypt.org/directory";
@@ -133,16 +132,7 @@ pub(super) fn acme(r: &mut Reader) -> Acme {
             "is Let's Encrypt's, and acme.directory names one too: keep one of them".into(),
         );
     }
-    let ca_file = r.parsed("acme.ca_file", None, |text| {
-        let path = PathBuf::from(text);
-        match http::tls(Some(&path)) {
-            Ok(_) => Ok((path, text.to_owned())),
-            Err(HttpError::CaFile { reason, .. }) => {
-                Err(format!("holds no certificates (PEM) that can be used: {reason}"))
-            }
-            Err(other) => Err(format!("cannot be used: {other}")),
-        }
-    });
+    let ca_file = ca_file(r, "acme.ca_file");
     let contact = r.parsed("acme.contact", None, |text| {
         let address = text.strip_prefix("mailto:").unwrap_or(text);
         let plausible = address.split_once('@').is_some_and(|(user, host)| {

@@ -4,15 +4,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::ClientConfig;
 use rustls::crypto::CryptoProvider;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject as _;
-use rustls::{ClientConfig, RootCertStore};
 use rustls_acme::acme;
 use serde::Deserialize;
 use url::Url;
 
-use crate::atproto::is_public;
+use crate::atproto::{http, is_public};
 use crate::types::{now, rfc3339};
 
 /// Time for the directory to answer, from the first DNS question to the last byte.
@@ -200,18 +198,11 @@ fn is_about_trust(error: &(dyn std::error::Error + 'static)) -> bool {
 }
 
 fn trust(ca_file: Option<&Path>, provider: &Arc<CryptoProvider>) -> Result<ClientConfig, AuthorityError> {
-    let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
-    if let Some(path) = ca_file {
-        let failed = |reason: String| AuthorityError::CaFile { path: path.display().to_string(), reason };
-        roots = RootCertStore::empty();
-        for certificate in CertificateDer::pem_file_iter(path).map_err(|error| failed(error.to_string()))? {
-            let certificate = certificate.map_err(|error| failed(error.to_string()))?;
-            roots.add(certificate).map_err(|error| failed(error.to_string()))?;
-        }
-        if roots.is_empty() {
-            return Err(failed("there is no certificate in it".into()));
-        }
-    }
+    let failed = |path: &Path, reason| AuthorityError::CaFile { path: path.display().to_string(), reason };
+    let roots = match ca_file {
+        Some(path) => http::roots_in(path).map_err(|reason| failed(path, reason))?,
+        None => http::built_in_roots(),
+    };
     let config = ClientConfig::builder_with_provider(Arc::clone(provider))
         .with_safe_default_protocol_versions()
         .map_err(|error| AuthorityError::Setup(error.to_string()))?;
