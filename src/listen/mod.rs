@@ -18,6 +18,7 @@ mod certificate;
 mod files;
 mod half_open;
 mod https;
+mod leaf;
 mod listeners;
 mod open_files;
 mod pem;

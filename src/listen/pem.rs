@@ -5,15 +5,13 @@ use std::io::{self, Read as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use rustls::client::verify_server_name;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::server::ParsedCertificate;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use rustls::{Error as TlsError, InconsistentKeys};
-use x509_parser::parse_x509_certificate;
 
+use super::leaf::Leaf;
 use crate::config::CertificateFiles;
 use crate::types::{Millis, rfc3339};
 
@@ -80,11 +78,11 @@ pub fn load(files: &CertificateFiles, domain: &str, now: Millis) -> Result<FromP
     let chain = CertificateDer::pem_slice_iter(&chain_pem)
         .collect::<Result<Vec<_>, _>>()
         .map_err(|_| damaged("not all of it is PEM".into()))?;
-    let leaf = chain.first().ok_or_else(|| PemError::NoCertificate(chain_file.clone()))?.clone();
+    let leaf = chain.first().ok_or_else(|| PemError::NoCertificate(chain_file.clone()))?;
     let alone = chain.len() == 1;
     let key = PrivateKeyDer::from_pem_slice(&key_pem).map_err(|_| no_key(key_file, &key_pem))?;
-    let (valid_from, valid_until, own_issuer) = facts(&leaf).map_err(damaged)?;
-    let named = is_named(&leaf, domain).map_err(damaged)?;
+    let Leaf { valid_from, valid_until, own_issuer, is_named } = Leaf::read(leaf, domain)
+        .map_err(|reason| damaged(format!("its first certificate cannot be read: {reason}")))?;
     let certified = CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider());
     let certified = certified.map_err(|error| match error {
         TlsError::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
@@ -93,7 +91,7 @@ pub fn load(files: &CertificateFiles, domain: &str, now: Millis) -> Result<FromP
         other => PemError::Damaged { setting: KEY, path: key_file.clone(), reason: other.to_string() },
     })?;
     let mut oddities = Vec::new();
-    if !named {
+    if !is_named {
         oddities
             .push(format!("it is not for {domain} (domain): clients will refuse it; get one for that name"));
     }
@@ -145,22 +143,6 @@ fn no_key(path: &Path, pem: &[u8]) -> PemError {
         return PemError::Damaged { setting: KEY, path: path.into(), reason };
     }
     PemError::NoKey(path.into())
-}
-
-/// From when and until when it is valid, and whether it is its own issuer.
-fn facts(leaf: &CertificateDer<'_>) -> Result<(Millis, Millis, bool), String> {
-    let (_, certificate) =
-        parse_x509_certificate(leaf).map_err(|_| "its first certificate cannot be read")?;
-    let validity = certificate.validity();
-    let millis = |seconds: i64| Millis::try_from(seconds).unwrap_or_default().saturating_mul(1000);
-    let own_issuer = certificate.issuer() == certificate.subject();
-    Ok((millis(validity.not_before.timestamp()), millis(validity.not_after.timestamp()), own_issuer))
-}
-
-fn is_named(leaf: &CertificateDer<'_>, domain: &str) -> Result<bool, String> {
-    let parsed = ParsedCertificate::try_from(leaf).map_err(|error| error.to_string())?;
-    let name = ServerName::try_from(domain).map_err(|error| error.to_string())?;
-    Ok(verify_server_name(&parsed, &name).is_ok())
 }
 
 #[cfg(test)]

@@ -2,14 +2,12 @@
 
 use std::sync::Arc;
 
-use rustls::client::verify_server_name;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::server::ParsedCertificate;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
-use x509_parser::prelude::{FromDer as _, X509Certificate};
 
+use crate::listen::leaf::Leaf;
 use crate::types::Millis;
 
 /// Most bytes of a key and a chain in PEM; usual are 5,000.
@@ -60,21 +58,17 @@ impl Issued {
         let damaged = |error: rustls::pki_types::pem::Error| IssuedError::Pem(error.to_string());
         let key = PrivateKeyDer::from_pem_slice(pem).map_err(damaged)?;
         let chain = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>().map_err(damaged)?;
-        let Some(own) = chain.first().cloned() else {
+        let Some(own) = chain.first() else {
             return Err(IssuedError::Pem("there is no certificate in it".into()));
         };
         if chain.len() > MAX_CHAIN {
             return Err(IssuedError::Pem(format!("there are more than {MAX_CHAIN} certificates in it")));
         }
-        let unreadable = |error: &dyn ToString| IssuedError::Certificate(error.to_string());
-        let name = ServerName::try_from(domain).map_err(|_| IssuedError::OtherName(domain.into()))?;
-        let parsed = ParsedCertificate::try_from(&own).map_err(|error| unreadable(&error))?;
-        verify_server_name(&parsed, &name).map_err(|_| IssuedError::OtherName(domain.into()))?;
-        let (_, x509) = X509Certificate::from_der(&own).map_err(|error| unreadable(&error))?;
-        let millis = |seconds: i64| Millis::try_from(seconds).unwrap_or(0).saturating_mul(1000);
-        let validity = x509.validity();
-        let (valid_from, valid_until) =
-            (millis(validity.not_before.timestamp()), millis(validity.not_after.timestamp()));
+        let Leaf { valid_from, valid_until, is_named, .. } =
+            Leaf::read(own, domain).map_err(IssuedError::Certificate)?;
+        if !is_named {
+            return Err(IssuedError::OtherName(domain.into()));
+        }
         let certified = CertifiedKey::from_der(chain, key, provider)
             .map_err(|error| IssuedError::Key(error.to_string()))?;
         Ok(Self { certified, valid_from, valid_until })
