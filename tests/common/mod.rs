@@ -4,6 +4,7 @@
 pub mod authority;
 pub mod line;
 pub mod peer;
+pub mod scene;
 pub mod server;
 pub mod websocket;
 

@@ -3,65 +3,19 @@
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
 
-use crate::common::peer::new_document;
-use crate::common::{Authority, Line, Peer, Server, Start, wait_for};
-use groundmist_sync::types::DocumentId;
+use crate::common::Line;
+use crate::common::scene::{MARGIN, Scene};
 
-const MIB: u64 = 1 << 20;
-/// By how much resident memory may differ from before: what the allocator keeps for later.
-const MARGIN: u64 = 16 * MIB;
 /// A ClientHello's first bytes: a record, a handshake message in it, and nothing of what they promise.
 const HELLO: &[u8] = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03";
 
-struct Scene {
-    server: Server,
-    document: DocumentId,
-    before: u64,
-    newcomers: u32,
-    _authority: Authority,
-}
-
-impl Scene {
-    fn new(more: impl Fn(Start) -> Start) -> Self {
-        let authority = Authority::new();
-        let server = more(authority.start()).run();
-        let document = new_document();
-        Peer::join(&server, "author").store(document, "key", "value");
-        let mut scene = Self { server, document, before: 0, newcomers: 0, _authority: authority };
-        // What a first connection makes the process take for good is not the attacker's.
-        for _ in 0..3 {
-            scene.newcomer_syncs();
-        }
-        scene.before = scene.server.rss();
-        scene
-    }
-
-    fn newcomer_syncs(&mut self) {
-        self.newcomers += 1;
-        let mut peer = Peer::join(&self.server, &format!("newcomer-{}", self.newcomers));
-        assert_eq!(peer.find(self.document, "key"), "value");
-        peer.store(new_document(), "key", "mine");
-    }
-
-    fn growth(&self) -> u64 {
-        self.server.rss().saturating_sub(self.before)
-    }
-
-    fn unharmed(mut self) {
-        assert!(self.server.is_running());
-        self.newcomer_syncs();
-        wait_for("memory to be back", || (self.growth() <= MARGIN).then_some(()));
-        assert!(!self.server.log().contains("panicked"), "{}", self.server.log());
-    }
-
-    fn tcp(&self) -> TcpStream {
-        TcpStream::connect(self.server.address).unwrap()
-    }
+fn tcp(scene: &Scene) -> TcpStream {
+    TcpStream::connect(scene.server.address).unwrap()
 }
 
 #[test]
 fn slow_handshakes_and_slow_heads_come_to_an_end() {
-    let mut scene = Scene::new(|start| start.set("LIMITS__HANDSHAKE_TIMEOUT", "2s"));
+    let mut scene = Scene::encrypted(|start| start.set("LIMITS__HANDSHAKE_TIMEOUT", "2s"));
     let mut silent: Vec<Line> = (0..100).map(|_| Line::plain(scene.server.address).unwrap()).collect();
     for line in silent.iter_mut().step_by(2) {
         line.write_all(HELLO).unwrap();
@@ -88,10 +42,10 @@ fn slow_handshakes_and_slow_heads_come_to_an_end() {
 #[test]
 fn thousands_of_half_open_connections() {
     // So long that nothing ends by itself.
-    let mut scene = Scene::new(|start| start.set("LIMITS__HANDSHAKE_TIMEOUT", "5m"));
+    let mut scene = Scene::encrypted(|start| start.set("LIMITS__HANDSHAKE_TIMEOUT", "5m"));
     let mut open = Vec::new();
     for n in 0..3_000 {
-        let mut stream = scene.tcp();
+        let mut stream = tcp(&scene);
         // Those dropped for others to come may be gone already.
         let _ = stream.write_all(if n % 2 == 0 { b"" } else { HELLO });
         open.push(stream);
@@ -115,13 +69,13 @@ fn thousands_of_half_open_connections() {
 
 #[test]
 fn ten_thousand_connections_opened_and_dropped() {
-    let mut scene = Scene::new(|start| start);
+    let mut scene = Scene::encrypted(|start| start);
     for n in 0..10_000 {
         match n % 50 {
             0 => drop(scene.server.line().unwrap()),
             1 => drop(scene.server.connect(&scene.server.token).unwrap()),
             n => {
-                let mut stream = scene.tcp();
+                let mut stream = tcp(&scene);
                 let _ = stream.write_all([b"", HELLO, &b"GET / HTTP/1.1\r\n\r\n"[..], &[0xff; 100]][n % 4]);
             }
         }
@@ -134,7 +88,7 @@ fn ten_thousand_connections_opened_and_dropped() {
 
 #[test]
 fn what_is_not_tls() {
-    let mut scene = Scene::new(|start| start);
+    let mut scene = Scene::encrypted(|start| start);
     let mut random = vec![0; 100_000];
     getrandom::fill(&mut random).unwrap();
     // A ClientHello of 2^24 - 1 bytes, in records of 16 KiB.
@@ -154,7 +108,7 @@ fn what_is_not_tls() {
         ("alerts", alerts),
         ("SSL 2", b"\x80\x2e\x01\x00\x02\x00\x15\x00\x00\x00\x10".to_vec()),
     ] {
-        let mut stream = scene.tcp();
+        let mut stream = tcp(&scene);
         // The server may hang up while we still write.
         let _ = stream.write_all(&bytes);
         let _ = stream.shutdown(Shutdown::Write);
