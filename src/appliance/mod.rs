@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use sd_notify::NotifyState;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::access::secret::{self, SecretError};
@@ -71,7 +72,7 @@ pub enum Error {
     Http(#[from] HttpError),
     #[error(transparent)]
     DevNamespace(#[from] NameError),
-    #[error("its thread {0} failed, and the server cannot go on: start it again; the log says more")]
+    #[error("its part {0} failed, and the server cannot go on: start it again; the log says more")]
     Died(String),
     #[error("{operation} failed: {source}")]
     System { operation: &'static str, source: io::Error },
@@ -178,24 +179,24 @@ async fn serve(
         },
         metrics: metrics.clone(),
     };
-    tokio::spawn(listen::accept(admin, AdminHttp::new(api, stopping.subscribe()), stopping.subscribe()));
     if dev {
         announce_dev(&access, &sockets.url(config)).await?;
     }
     let notes = sockets.note();
-    sockets.serve(config, &web, &metrics, store, engine, &stopping)?;
+    let mut listening = sockets.serve(config, &web, &metrics, store, engine, &stopping)?;
+    listening.spawn(listen::accept(admin, AdminHttp::new(api, stopping.subscribe()), stopping.subscribe()));
     // Its connections hold it; `drain` waits for all of them.
     drop(web);
     tracing::info!(data_dir = %config.data_dir.display(), "serving");
     notify(&[NotifyState::Ready]);
     let informing = tokio::spawn(systemd::inform(engine.clone(), notes));
-    let died = until_the_end(engine, &reload, signals).await;
+    let died = until_the_end(engine, listening, &reload, signals).await;
     informing.abort();
     notify(&[NotifyState::Stopping]);
     match &died {
         None => tracing::info!("stopping: clients are told to come back later"),
-        Some(thread) => tracing::error!(
-            thread,
+        Some(part) => tracing::error!(
+            part,
             "a part of the server has failed, and it cannot go on: it ends to be started anew; what it acknowledged is safe"
         ),
     }
@@ -213,18 +214,30 @@ async fn serve(
             std::process::exit(1);
         }
     }
-    died.map_or(Ok(()), |thread| Err(Error::Died(thread)))
+    died.map_or(Ok(()), |part| Err(Error::Died(part)))
 }
 
-/// Serves, and reads the configuration again when asked to, until asked to stop, or a thread has died: its name.
-async fn until_the_end(engine: &Engine, reload: &Arc<Reload>, signals: &mut Signals) -> Option<String> {
+/// Serves, and reads the configuration again when asked to, until asked to stop, or a part that nothing can do without
+/// has died: its name.
+async fn until_the_end(
+    engine: &Engine,
+    mut listening: JoinSet<()>,
+    reload: &Arc<Reload>,
+    signals: &mut Signals,
+) -> Option<String> {
     let died = engine.died();
     let mut died = std::pin::pin!(died);
     loop {
         tokio::select! {
-            thread = &mut died => return Some(thread),
+            thread = &mut died => break Some(thread),
+            // Their sockets are closed by then.
+            Some(ended) = listening.join_next() => {
+                if ended.is_err() {
+                    break Some("listener".into());
+                }
+            }
             asked = signals.next() => match asked {
-                Asked::Stop => return None,
+                Asked::Stop => break None,
                 // The log tells what came of it.
                 Asked::Reload => drop(tokio::spawn(reload_now(reload.clone()))),
             },
@@ -235,7 +248,15 @@ async fn until_the_end(engine: &Engine, reload: &Arc<Reload>, signals: &mut Sign
 /// Reads the configuration again; also if nobody waits for it any more.
 fn reload_now(reload: Arc<Reload>) -> ReloadFuture {
     let work = tokio::task::spawn_blocking(move || reload.run());
-    Box::pin(async { work.await.unwrap_or_else(|_| Err("the server is stopping".into())) })
+    Box::pin(async {
+        work.await.unwrap_or_else(|ended| {
+            Err(if ended.is_panic() {
+                "reading the configuration failed by a fault of this program; the log says more".into()
+            } else {
+                "the server is stopping".into()
+            })
+        })
+    })
 }
 
 fn log_level(level: Level) -> Part {
@@ -295,7 +316,8 @@ async fn drain(engine: &Engine, access: &Arc<Access>, stopping: &watch::Sender<b
 /// As many connections as were asked for and the limit on open files leaves room for.
 fn connections_within(wanted: usize, tls: TlsMode, open_files: Option<usize>) -> usize {
     let encrypted = if tls == TlsMode::Off { 0 } else { listen::MAX_HANDSHAKES + listen::MAX_REDIRECTS };
-    let others = OTHER_FILES + crate::web::MAX_HALF_OPEN + encrypted;
+    // As many again are spared while they are answered.
+    let others = OTHER_FILES + 2 * crate::web::MAX_HALF_OPEN + encrypted;
     match open_files {
         Some(limit) => wanted.min(limit.saturating_sub(others).max(limit / 4)),
         None => wanted,

@@ -45,6 +45,15 @@ pub(super) struct Reload {
     state: Mutex<InForce>,
 }
 
+/// Tells systemd when the reload is over.
+struct Ready;
+
+impl Drop for Ready {
+    fn drop(&mut self) {
+        systemd::notify(&[NotifyState::Ready]);
+    }
+}
+
 struct InForce {
     settings: Vec<Effective>,
     config: Config,
@@ -68,6 +77,8 @@ impl Reload {
     pub(super) fn run(&self) -> Result<Reloaded, String> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         systemd::reloading();
+        // Also if it panics: systemd waits for it.
+        let _ready = Ready;
         let reloaded = self.take_up(&mut state);
         match &reloaded {
             Ok(reloaded) => tracing::info!("the configuration was read again: {}", reloaded.in_words()),
@@ -77,7 +88,6 @@ impl Reload {
                 );
             }
         }
-        systemd::notify(&[NotifyState::Ready]);
         reloaded
     }
 

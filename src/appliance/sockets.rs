@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 
 use super::Error;
 use super::reload::{Part, Prepare, Prepared};
@@ -11,7 +12,7 @@ use crate::config::{Config, TlsMode};
 use crate::engine::Engine;
 use crate::listen::{
     Certificate, CertificateFromFiles, Https, ListenError, Listeners, Listening, PerAddress, Redirect,
-    Spoken, accept, acme,
+    Spoken, accept, acme, again,
 };
 use crate::store::Store;
 use crate::web::metrics::{Metrics, MetricsHttp};
@@ -58,10 +59,9 @@ impl Sockets {
             (Some(files), _) => {
                 let files = Arc::clone(files);
                 Box::new(move |_| {
-                    files.check().map_err(|error| error.to_string())?;
+                    let read = files.read().map_err(|error| error.to_string())?;
                     let files = Arc::clone(&files);
-                    // What went wrong since the check is logged, and the certificate before is shown on.
-                    let apply = Box::new(move || drop(files.reload()));
+                    let apply = Box::new(move || files.show(read));
                     Ok(Prepared { also: Some("the certificate's files were read".into()), apply })
                 })
             }
@@ -111,7 +111,8 @@ impl Sockets {
         }
     }
 
-    /// Accepts on all of them until `stopping` turns true, and keeps the certificate up to date.
+    /// Accepts on all of them until `stopping` turns true, and keeps the certificate up to date. The tasks
+    /// that accept are given back: when they are dropped they end.
     pub fn serve(
         self,
         config: &Config,
@@ -120,14 +121,15 @@ impl Sockets {
         store: Arc<Store>,
         engine: &Engine,
         stopping: &watch::Sender<bool>,
-    ) -> Result<(), ListenError> {
+    ) -> Result<JoinSet<()>, ListenError> {
+        let mut listening = JoinSet::new();
         let time = config.limits.handshake_timeout;
         for plain in self.listeners.plain {
-            tokio::spawn(accept(plain, web.clone(), stopping.subscribe()));
+            listening.spawn(accept(plain, web.clone(), stopping.subscribe()));
         }
         if let Some(plain) = self.listeners.metrics {
             let serve = MetricsHttp::new(Arc::clone(metrics), stopping.subscribe());
-            tokio::spawn(accept(plain, serve, stopping.subscribe()));
+            listening.spawn(accept(plain, serve, stopping.subscribe()));
         }
         if let (Some(certificate), Some(domain)) = (self.certificate, &config.domain) {
             let https = Https::new(
@@ -138,11 +140,11 @@ impl Sockets {
                 stopping.subscribe(),
             )?;
             for tcp in self.listeners.https {
-                tokio::spawn(accept(tcp, https.clone(), stopping.subscribe()));
+                listening.spawn(accept(tcp, https.clone(), stopping.subscribe()));
             }
             let redirect = Redirect::new(domain, time, stopping.subscribe());
             for tcp in self.listeners.http {
-                tokio::spawn(accept(tcp, redirect.clone(), stopping.subscribe()));
+                listening.spawn(accept(tcp, redirect.clone(), stopping.subscribe()));
             }
             if config.tls == TlsMode::Acme {
                 let options = acme::Options::new(domain, &config.acme, &config.identity);
@@ -151,11 +153,13 @@ impl Sockets {
             }
         }
         if let Some(files) = self.from_files {
-            tokio::spawn(files.watch(stopping.subscribe()));
+            let stopping = stopping.subscribe();
+            let begin = move || Arc::clone(&files).watch(stopping.clone());
+            tokio::spawn(async { again("watching the certificate's files", begin).await });
         }
-        for listening in &self.list {
-            tracing::info!(address = %listening.address, spoken = listening.spoken.as_str(), "listening");
+        for Listening { address, spoken } in &self.list {
+            tracing::info!(%address, spoken = spoken.as_str(), "listening");
         }
-        Ok(())
+        Ok(listening)
     }
 }

@@ -10,9 +10,16 @@ use crate::config::Flags;
 fn connections_leave_room_for_other_files() {
     assert_eq!(connections_within(1000, TlsMode::Off, None), 1000);
     assert_eq!(connections_within(1000, TlsMode::Acme, Some(524_288)), 1000);
-    assert_eq!(connections_within(1000, TlsMode::Off, Some(1024)), 704);
-    assert_eq!(connections_within(1000, TlsMode::Files, Some(1024)), 384);
+    assert_eq!(connections_within(1000, TlsMode::Off, Some(1024)), 448);
+    assert_eq!(connections_within(1000, TlsMode::Files, Some(1024)), 256);
     assert_eq!(connections_within(1000, TlsMode::Off, Some(256)), 64);
+}
+
+fn configured(dir: &std::path::Path) -> (Sources, Loaded) {
+    let flags = Flags { data_dir: Some(dir.into()), port: Some(0), ..Flags::default() };
+    let sources = Sources { config: None, default_file: "".into(), env: vec![], flags, dev: false };
+    let loaded = Config::load(&sources).unwrap();
+    (sources, loaded)
 }
 
 /// One request; the whole answer, which may be none.
@@ -28,9 +35,7 @@ async fn ask(mut stream: impl AsyncRead + AsyncWrite + Unpin, path: &str) -> Str
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_request_that_panics_ends_alone_and_a_shard_that_dies_ends_the_server() {
     let dir = tempfile::tempdir().unwrap();
-    let flags = Flags { data_dir: Some(dir.path().into()), port: Some(0), ..Flags::default() };
-    let sources = Sources { config: None, default_file: "".into(), env: vec![], flags, dev: false };
-    let loaded = Config::load(&sources).unwrap();
+    let (sources, loaded) = configured(dir.path());
     let config = loaded.config.clone();
     let store = Arc::new(open_store(&config).unwrap());
     let secret = secret::load_or_create(&config).unwrap();
@@ -58,4 +63,19 @@ async fn a_request_that_panics_ends_alone_and_a_shard_that_dies_ends_the_server(
     let (served, ()) = tokio::join!(served, trouble);
     assert!(matches!(&served, Err(Error::Died(thread)) if thread == "shard-0"), "{served:?}");
     assert!(served.unwrap_err().to_string().contains("start it again"));
+}
+
+#[tokio::test]
+async fn a_listener_that_dies_ends_the_server_and_one_that_ends_does_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let (sources, loaded) = configured(dir.path());
+    let store = Arc::new(open_store(&loaded.config).unwrap());
+    let engine = Engine::start(store, loaded.config.engine_options()).unwrap();
+    let reload = Arc::new(Reload::new(sources, loaded, vec![]));
+    let mut listening = JoinSet::new();
+    listening.spawn(async {});
+    tokio::task::yield_now().await;
+    listening.spawn(async { panic!("a fault") });
+    let died = until_the_end(&engine, listening, &reload, &mut Signals::new().unwrap()).await;
+    assert_eq!(died.as_deref(), Some("listener"));
 }

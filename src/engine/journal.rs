@@ -83,6 +83,8 @@ struct State {
     took: Histogram,
     error: Mutex<Option<String>>,
     heart: Arc<Heart>,
+    #[cfg(test)]
+    settled: std::sync::atomic::AtomicBool,
 }
 
 /// Handle to the thread.
@@ -136,6 +138,12 @@ impl Journal {
         let _ = self.requests.send(Request::Panic);
     }
 
+    /// It has turned idle once.
+    #[cfg(test)]
+    pub fn has_settled(&self) -> bool {
+        self.state.settled.load(Ordering::Relaxed)
+    }
+
     /// Commits since start.
     pub fn commits(&self) -> u64 {
         self.state.commits.load(Ordering::Relaxed)
@@ -153,10 +161,16 @@ impl Journal {
 }
 
 fn run(store: &Store, requests: &Receiver<Request>, state: &State) {
-    let mut settled = false;
+    // When the store is to be settled; none when it is. Asking for a sign of life does not put it off.
+    let mut settle_at = Some(Instant::now() + IDLE);
     let mut waiting = VecDeque::new();
     loop {
-        match requests.take(&mut waiting, usize::MAX, (!settled).then_some(IDLE)) {
+        let patience = settle_at.map(|at| at.saturating_duration_since(Instant::now()));
+        let taken = match patience {
+            Some(Duration::ZERO) => Err(Empty::Timeout),
+            patience => requests.take(&mut waiting, usize::MAX, patience),
+        };
+        match taken {
             Ok(()) => {}
             Err(Empty::Timeout) => {
                 // Failing costs only a slower start after a crash; the next commit tells if the disk is at fault.
@@ -166,7 +180,9 @@ fn run(store: &Store, requests: &Receiver<Request>, state: &State) {
                     Ok(false) => {}
                     Err(error) => tracing::debug!(%error, "dead space is given back later"),
                 }
-                settled = true;
+                settle_at = None;
+                #[cfg(test)]
+                state.settled.store(true, Ordering::Relaxed);
                 continue;
             }
             Err(Empty::Closed) => return,
@@ -187,8 +203,8 @@ fn run(store: &Store, requests: &Receiver<Request>, state: &State) {
             }
         }
         if !parts.is_empty() {
-            settled = false;
             commit(store, &ops, parts, state);
+            settle_at = Some(Instant::now() + IDLE);
         }
         if stopping {
             return;

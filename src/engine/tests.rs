@@ -85,6 +85,17 @@ async fn a_shard_that_hangs_is_not_alive() {
 }
 
 #[tokio::test]
+async fn asking_whether_it_lives_does_not_keep_the_journal_from_settling() {
+    let (_dir, _store, engine) = engine();
+    engine.commit(record(b"key")).await.unwrap();
+    while !engine.core.journal.has_settled() {
+        engine.core.journal.ping();
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    engine.shutdown().await;
+}
+
+#[tokio::test]
 async fn a_connections_task_that_panics_ends_that_connection_only() {
     let (_dir, _store, engine) = engine();
     let (_inbound, mut other) = engine.join(joining("other"));

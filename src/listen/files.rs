@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::pem::{self, PemError};
+use super::pem::{self, FromPem, PemError};
 use super::{Certificate, stopped};
 use crate::config::{CertificateFiles, TlsMode};
 use crate::types::{now, rfc3339};
@@ -29,6 +29,12 @@ struct Stamp {
 /// Both files; `None` for one that is not there.
 type Stamps = [Option<Stamp>; 2];
 
+/// What the files had, checked.
+pub struct Read {
+    loaded: FromPem,
+    stamps: Stamps,
+}
+
 /// Keeps the certificate as the files have it.
 #[derive(Debug)]
 pub struct CertificateFromFiles {
@@ -36,7 +42,7 @@ pub struct CertificateFromFiles {
     domain: String,
     certificate: Arc<Certificate>,
     /// As they were when they were last read.
-    read: Mutex<Stamps>,
+    seen: Mutex<Stamps>,
 }
 
 impl CertificateFromFiles {
@@ -45,9 +51,9 @@ impl CertificateFromFiles {
     /// They cannot be used.
     pub fn open(files: &CertificateFiles, domain: &str) -> Result<Arc<Self>, PemError> {
         let certificate = Certificate::new(TlsMode::Files.as_str(), domain);
-        let read = Mutex::new(stamps(files));
-        let keeper = Self { files: files.clone(), domain: domain.into(), certificate, read };
-        keeper.load()?;
+        let seen = Mutex::new(Stamps::default());
+        let keeper = Self { files: files.clone(), domain: domain.into(), certificate, seen };
+        keeper.show(keeper.read()?);
         Ok(Arc::new(keeper))
     }
 
@@ -56,19 +62,18 @@ impl CertificateFromFiles {
         Arc::clone(&self.certificate)
     }
 
-    /// Whether the files can be used as they are now; shows nothing else yet.
+    /// Reads the files as they are now; shows nothing else yet.
     /// # Errors
-    /// They cannot.
-    pub fn check(&self) -> Result<(), PemError> {
-        pem::load(&self.files, &self.domain, now()).map(drop)
+    /// They cannot be used.
+    pub fn read(&self) -> Result<Read, PemError> {
+        let stamps = stamps(&self.files);
+        Ok(Read { loaded: pem::load(&self.files, &self.domain, now())?, stamps })
     }
 
-    /// Reads the files now. Connections that are open go on with what they began with.
-    /// # Errors
-    /// They cannot be used: the certificate before is still shown.
-    pub fn reload(&self) -> Result<(), PemError> {
-        *self.stamps() = stamps(&self.files);
-        self.load().inspect_err(|error| self.keep(error))
+    /// Shows what was read. Connections that are open go on with what they began with.
+    pub fn show(&self, read: Read) {
+        *self.stamps() = read.stamps;
+        self.present(read.loaded);
     }
 
     /// Reads them whenever they change, until `stopping` turns true.
@@ -95,8 +100,8 @@ impl CertificateFromFiles {
         if *self.stamps() == found && before.is_none() && !odd {
             return None;
         }
-        match self.load() {
-            Ok(()) => *self.stamps() = found,
+        match pem::load(&self.files, &self.domain, now()) {
+            Ok(loaded) => self.show(Read { loaded, stamps: found }),
             Err(error) if before.as_ref() == Some(&found) => {
                 self.keep(&error);
                 *self.stamps() = found;
@@ -107,11 +112,10 @@ impl CertificateFromFiles {
     }
 
     fn stamps(&self) -> std::sync::MutexGuard<'_, Stamps> {
-        self.read.lock().unwrap_or_else(PoisonError::into_inner)
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn load(&self) -> Result<(), PemError> {
-        let loaded = pem::load(&self.files, &self.domain, now())?;
+    fn present(&self, loaded: FromPem) {
         let oddities = (!loaded.oddities.is_empty()).then(|| loaded.oddities.join("; "));
         let before = self.certificate.now();
         let is_news = (before.valid_until, &before.last_error) != (Some(loaded.valid_until), &oddities);
@@ -132,7 +136,6 @@ impl CertificateFromFiles {
                 "certificate read"
             );
         }
-        Ok(())
     }
 
     fn keep(&self, error: &PemError) {
@@ -206,10 +209,10 @@ mod tests {
         assert_eq!(keeper.look(None), None);
         let known = keeper.certificate().now();
         assert!(known.failures == 1 && known.last_error.unwrap().contains("no private key"));
-        assert!(keeper.reload().is_err() && keeper.certificate().now().failures == 2);
+        assert!(keeper.read().is_err());
         assert_eq!(shown(), second);
         write(&files.key_file, &key);
-        keeper.reload().unwrap();
+        keeper.show(keeper.read().unwrap());
         let known = keeper.certificate().now();
         assert_eq!((known.failures, known.last_error), (0, None));
         assert_eq!(keeper.look(None), None);

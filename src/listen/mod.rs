@@ -14,6 +14,7 @@ use tokio::sync::watch;
 pub mod acme;
 mod activation;
 mod admin;
+mod again;
 mod certificate;
 mod files;
 mod half_open;
@@ -29,6 +30,7 @@ mod tcp;
 
 pub use activation::Inherited;
 pub use admin::AdminSocket;
+pub use again::again;
 pub use certificate::{Certificate, CertificateNow, PROBE_ALPN};
 pub use files::CertificateFromFiles;
 pub use half_open::{HalfOpen, Place};
@@ -123,7 +125,7 @@ pub async fn accept<A: Accept, S: Serve<A::Stream>>(
     mut stopping: watch::Receiver<bool>,
 ) {
     let mut pause = *BACK_OFF.start();
-    let mut full = false;
+    let mut told = false;
     loop {
         let accepted = tokio::select! {
             biased;
@@ -134,18 +136,15 @@ pub async fn accept<A: Accept, S: Serve<A::Stream>>(
             Ok((stream, from)) => {
                 tokio::spawn(serve.clone().serve(stream, from));
                 pause = *BACK_OFF.start();
-                full = false;
+                told = false;
             }
             Err(error) if is_of_the_connection(&error) => {}
             Err(error) => {
-                if !full {
-                    tracing::warn!(
-                        listener = listener.name(),
-                        %error,
-                        "no room for another connection; raise the limit on open files (LimitNOFILE in the systemd unit)"
-                    );
+                if !told {
+                    let (listener, what) = (listener.name(), trouble(&error));
+                    tracing::warn!(listener, %error, "no connection can be taken: {what}");
                 }
-                full = true;
+                told = true;
                 tokio::select! {
                     () = stopped(&mut stopping) => return,
                     () = tokio::time::sleep(pause) => {}
@@ -161,10 +160,35 @@ pub async fn stopped(stopping: &mut watch::Receiver<bool>) {
     let _ = stopping.wait_for(|stop| *stop).await;
 }
 
-/// The client gave up while it waited: accept(2) reports that on the listener.
+/// The client gave up while it waited, or the way to it is gone: accept(2) reports that on the listener.
 fn is_of_the_connection(error: &io::Error) -> bool {
-    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
-    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
+    use io::ErrorKind::{
+        ConnectionAborted, ConnectionRefused, ConnectionReset, HostUnreachable, Interrupted, NetworkDown,
+        NetworkUnreachable,
+    };
+    matches!(
+        error.kind(),
+        ConnectionAborted
+            | ConnectionRefused
+            | ConnectionReset
+            | HostUnreachable
+            | Interrupted
+            | NetworkDown
+            | NetworkUnreachable
+    )
+}
+
+/// What stands in the way of all connections.
+fn trouble(error: &io::Error) -> &'static str {
+    match error.raw_os_error().map(rustix::io::Errno::from_raw_os_error) {
+        Some(rustix::io::Errno::MFILE) => {
+            "too many files are open; raise the limit on them (LimitNOFILE in the systemd unit)"
+        }
+        Some(rustix::io::Errno::NFILE) => {
+            "too many files are open on this machine; see which program has them (lsof), or raise fs.file-max"
+        }
+        _ => "it is tried again every second",
+    }
 }
 
 #[cfg(test)]
@@ -193,7 +217,7 @@ mod tests {
 
         async fn accept(&self) -> io::Result<(Self::Stream, Option<IpAddr>)> {
             match self.calls.fetch_add(1, Ordering::SeqCst) {
-                0 => Err(io::ErrorKind::ConnectionAborted.into()),
+                0 => Err(io::Error::from_raw_os_error(100)),    // ENETDOWN
                 1 | 2 => Err(io::Error::from_raw_os_error(24)), // EMFILE
                 3 => Ok((tokio::io::duplex(1).0, None)),
                 _ => {
@@ -222,6 +246,21 @@ mod tests {
             let text = error.to_string();
             assert!(text.contains("[::]:443") && text.contains("listen.https"), "{text}");
             assert!(text.contains(part), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_stands_in_the_way_of_connections_is_said() {
+        for (errno, is_of_one, words) in [
+            (100, true, ""),
+            (113, true, ""),
+            (24, false, "LimitNOFILE"),
+            (23, false, "fs.file-max"),
+            (12, false, "again"),
+        ] {
+            let error = io::Error::from_raw_os_error(errno);
+            assert_eq!(is_of_the_connection(&error), is_of_one, "{error}");
+            assert!(is_of_one || trouble(&error).contains(words), "{error}");
         }
     }
 

@@ -86,6 +86,22 @@ describe("apps that the owner approves", () => {
     admitted(scene, await session.post(SYNC, asked()))
   })
 
+  test("behind a proxy that is trusted, an app's own address is what the owner sees", async t => {
+    const address = "203.0.113.9"
+    const scene = await begin(t, lab, { settings: { GROUNDMIST_SYNC_LISTEN__TRUSTED_PROXIES: "127.0.0.1" } })
+    const host = new URL(SYNC).hostname
+    t.after(lab.gateway.fault(host, request => ((request.headers["x-forwarded-for"] = address), false)))
+    const session = await notes.signIn(lab.owner)
+    refused(await session.post(SYNC, asked()), 403, /^app_not_approved$/)
+    const [waiting] = JSON.parse(await pending(scene)).pending
+    assert.equal(waiting.address, address)
+    await approve(scene, notes)
+    admitted(scene, await session.post(SYNC, asked()))
+    const trail = JSON.parse(await scene.server.command("apps", "log", "--json"))
+    const entered = JSON.stringify(trail)
+    assert.ok(entered.includes(address) && !entered.includes("127.0.0.1"), entered)
+  })
+
   for (const who of ["owner", "webOwner"])
     test(`service auth and the app's attestation, in every form, for ${who === "owner" ? "a did:plc" : "a did:web"} owner`, async t => {
       const account = lab[who]

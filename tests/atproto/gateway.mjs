@@ -66,7 +66,9 @@ export class Gateway {
     const target = this.#routes.get(host)
     if (typeof target === "function") return target(request, response)
     if (!target) return response.writeHead(404).end()
-    const headers = { ...request.headers, "x-forwarded-for": "127.0.0.1", "x-forwarded-proto": "https" }
+    // As proxies do: behind what one before it said.
+    const forwarded = [request.headers["x-forwarded-for"], "127.0.0.1"].filter(Boolean).join(", ")
+    const headers = { ...request.headers, "x-forwarded-for": forwarded, "x-forwarded-proto": "https" }
     const onward = httpRequest({ host: "127.0.0.1", port: target, method: request.method, path: request.url, headers }, answer => {
       response.writeHead(answer.statusCode, answer.statusMessage, answer.rawHeaders)
       answer.pipe(response)

@@ -4,8 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::ClientConfig;
 use rustls::crypto::CryptoProvider;
+use rustls::{CertificateError, ClientConfig};
 use rustls_acme::acme;
 use serde::Deserialize;
 use url::Url;
@@ -48,15 +48,15 @@ pub enum AuthorityError {
     },
     /// A connection, and nobody we trust at its end.
     #[error(
-        "what answers as the certificate authority at {host} is not trusted: {reason}. Check this machine's clock (it says {now}); if the authority is your own, name its root certificate in acme.ca_file"
+        "what answers as the certificate authority at {host} is not trusted: {reason}. Check this machine's clock (it says {today}); if the authority is your own, name its root certificate in acme.ca_file"
     )]
     Untrusted {
         /// Which.
         host: String,
         /// Why.
         reason: String,
-        /// The time here.
-        now: String,
+        /// The date here. No time, so that the same trouble is the same text.
+        today: String,
     },
     /// It accepts and says nothing, or too slowly.
     #[error(
@@ -178,23 +178,35 @@ fn parse(body: &[u8]) -> Result<(acme::Directory, Vec<String>), String> {
 
 fn explain(host: &str, error: &reqwest::Error) -> AuthorityError {
     let mut innermost: &(dyn std::error::Error + 'static) = error;
-    let mut certificate = false;
+    let mut untrusted = None;
     while let Some(source) = innermost.source() {
         innermost = source;
-        certificate |= is_about_trust(innermost);
+        untrusted = untrusted.or_else(|| is_about_trust(innermost));
     }
-    let (host, reason) = (host.to_owned(), innermost.to_string());
-    if certificate {
-        return AuthorityError::Untrusted { host, reason, now: rfc3339(now()) };
+    let host = host.to_owned();
+    match untrusted {
+        Some(reason) => {
+            let today = rfc3339(now()).split('T').next().unwrap_or_default().to_owned();
+            AuthorityError::Untrusted { host, reason, today }
+        }
+        None => AuthorityError::Unreachable { host, reason: innermost.to_string() },
     }
-    AuthorityError::Unreachable { host, reason }
 }
 
-/// An `io::Error` shows the error in it only by a reference of its own.
-fn is_about_trust(error: &(dyn std::error::Error + 'static)) -> bool {
+/// What is wrong with its certificate, if that is it. An `io::Error` shows the error in it only by a reference of its own.
+fn is_about_trust(error: &(dyn std::error::Error + 'static)) -> Option<String> {
     let inside = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-    let tls = error.downcast_ref().or_else(|| inside.and_then(|inside| inside.downcast_ref()));
-    matches!(tls, Some(rustls::Error::InvalidCertificate(_)))
+    match error.downcast_ref().or_else(|| inside.and_then(|inside| inside.downcast_ref()))? {
+        // rustls names both times, to the second.
+        rustls::Error::InvalidCertificate(CertificateError::ExpiredContext { .. }) => {
+            Some("its certificate has expired".into())
+        }
+        rustls::Error::InvalidCertificate(CertificateError::NotValidYetContext { .. }) => {
+            Some("its certificate is not valid yet".into())
+        }
+        rustls::Error::InvalidCertificate(reason) => Some(reason.to_string()),
+        _ => None,
+    }
 }
 
 fn trust(ca_file: Option<&Path>, provider: &Arc<CryptoProvider>) -> Result<ClientConfig, AuthorityError> {
@@ -212,6 +224,7 @@ fn trust(ca_file: Option<&Path>, provider: &Arc<CryptoProvider>) -> Result<Clien
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rustls::pki_types::UnixTime;
 
     #[test]
     fn directories_are_read_and_others_are_not() {
@@ -235,6 +248,23 @@ mod tests {
         ] {
             assert!(parse(bad.as_bytes()).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn the_same_trouble_with_its_certificate_is_the_same_text() {
+        let time = |seconds| UnixTime::since_unix_epoch(Duration::from_secs(seconds));
+        let said = |reason| {
+            let tls = rustls::Error::InvalidCertificate(reason);
+            // As tokio-rustls has it.
+            is_about_trust(&std::io::Error::new(std::io::ErrorKind::InvalidData, tls))
+        };
+        let expired = |now| CertificateError::ExpiredContext { time: time(now), not_after: time(1) };
+        assert_eq!(said(expired(10)).as_deref(), Some("its certificate has expired"));
+        assert_eq!(said(expired(10)), said(expired(11)));
+        let early = CertificateError::NotValidYetContext { time: time(1), not_before: time(10) };
+        assert_eq!(said(early).as_deref(), Some("its certificate is not valid yet"));
+        assert!(said(CertificateError::UnknownIssuer).is_some());
+        assert!(is_about_trust(&std::io::Error::from_raw_os_error(111)).is_none());
     }
 
     #[tokio::test]

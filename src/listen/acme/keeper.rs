@@ -78,6 +78,8 @@ impl Keeper {
 
     /// What the store has is presented even if it has expired: clients decide, and some can be told to go on.
     fn load(&mut self) {
+        // A keeper before this one may have ended in the middle of it.
+        self.certificate.update(|known| known.ordering = false);
         let domain = &self.options.domain;
         let Some(pem) = self.kept.chain() else { return };
         match Issued::parse(&pem, domain, &self.provider) {

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use url::Url;
 
+use super::again::again;
 use super::{Certificate, stopped};
 use crate::access::Commit;
 use crate::config::{Acme, Identity};
@@ -71,12 +72,23 @@ pub async fn keep(
     store: Arc<Store>,
     commit: Arc<dyn Commit>,
     options: Options,
-    mut stopping: watch::Receiver<bool>,
+    stopping: watch::Receiver<bool>,
 ) {
-    let mut keeper = keeper::Keeper::new(certificate, store, commit, options);
+    let begin = || {
+        let mut keeper =
+            keeper::Keeper::new(certificate.clone(), store.clone(), commit.clone(), options.clone());
+        let mut stopping = stopping.clone();
+        async move {
+            tokio::select! {
+                () = stopped(&mut stopping) => {}
+                () = keeper.run() => {}
+            }
+        }
+    };
+    let mut stopping = stopping.clone();
     tokio::select! {
         () = stopped(&mut stopping) => {}
-        () = keeper.run() => {}
+        () = again("keeping the certificate", begin) => {}
     }
 }
 

@@ -3,12 +3,13 @@
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 
-use super::{Setting, settle};
+use super::{Setting, settle, tls};
 use crate::devices::{self, Small, Task};
 use crate::report::{Measured, median};
 use crate::server::{Kind, Server};
+use crate::socket::Tls;
 
 /// Documents under way while they are uploaded.
 const WINDOW: usize = 1000;
@@ -51,15 +52,34 @@ pub async fn run(setting: &Setting, kind: Kind) -> Result<Measured> {
     } else {
         upload(setting, kind, &directory.0, &documents).await?;
     }
+    let mut measured: Measured =
+        [("start_many", starts(setting, kind, &directory.0, &documents, None).await?)].into();
+    if kind == Kind::Groundmist {
+        let certificate = tls::certificate(setting, &directory.0)?;
+        let time = starts(setting, kind, &directory.0, &documents, Some(certificate)).await?;
+        measured.insert("start_many_tls", time);
+    }
+    Ok(measured)
+}
+
+/// Seconds from the start of the process until a client has joined, the median.
+async fn starts(
+    setting: &Setting,
+    kind: Kind,
+    data: &Path,
+    documents: &[Small],
+    certificate: Option<(Tls, Vec<(&'static str, String)>)>,
+) -> Result<f64> {
+    let (tls, settings) = certificate.map_or_else(Default::default, |(tls, settings)| (Some(tls), settings));
     let mut times = Vec::new();
     // Another document each time: what a server does to one that it has loaded is not our concern here.
     for (_, wanted) in (0..STARTS).zip(documents.chunks(1).rev()) {
-        let server = Server::start(&setting.programs, kind, &directory.0).await?;
+        let server = Server::start_encrypted(&setting.programs, kind, data, &settings, tls.clone()).await?;
         times.push(server.started.as_secs_f64());
         let limit = Duration::from_secs(10);
         let (found, _) = devices::run(&server.endpoint, "phone", Task::Download, wanted, 1, limit).await?;
         ensure!(found == 1, "{} is not there after a start", wanted[0].id);
         server.stop().await?;
     }
-    Ok(median(&times).map(|time| ("start_many", time)).into_iter().collect())
+    median(&times).context("no start was measured")
 }

@@ -32,7 +32,7 @@ pub async fn run(setting: &Setting) -> Result<Measured> {
 }
 
 /// A certificate of its own for the server, and what clients and server go by.
-fn certificate(setting: &Setting, directory: &Path) -> Result<(Tls, Vec<(&'static str, String)>)> {
+pub(super) fn certificate(setting: &Setting, directory: &Path) -> Result<(Tls, Vec<(&'static str, String)>)> {
     let key = KeyPair::generate()?;
     let certificate = CertificateParams::new([NAME.to_owned()])?.self_signed(&key)?;
     let [chain_file, key_file] = ["chain.pem", "key.pem"].map(|name| directory.join(name));
