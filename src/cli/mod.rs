@@ -10,6 +10,7 @@ use serde::Serialize;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::config::{Config, ConfigError, Flags, Loaded, Sources};
+use crate::store::StoreError;
 use args::{Args, Command, ConfigCommand, SessionsCommand, TokenCommand};
 
 mod account;
@@ -41,7 +42,8 @@ pub enum Exit {
     NotRunning = 69,
     /// A part of the server failed and it cannot go on (`EX_SOFTWARE`): start it again, as systemd does.
     Broken = 70,
-    /// The configuration has to be put right (`EX_CONFIG`).
+    /// The configuration has to be put right, or the store needs a newer version (`EX_CONFIG`): the same again would
+    /// fail the same way.
     Config = 78,
 }
 
@@ -50,7 +52,7 @@ pub enum Exit {
 pub(crate) enum CliError {
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// What the configuration names cannot be used.
+    /// What the configuration names cannot be used as it is.
     #[error("{0}")]
     Setting(String),
     #[error("{0}")]
@@ -97,6 +99,10 @@ impl From<crate::appliance::Error> for CliError {
         match error {
             crate::appliance::Error::Died(_) => Self::Broken(error.to_string()),
             crate::appliance::Error::Certificate(wrong) => Self::Setting(wrong.to_string()),
+            // Trying again would not help either.
+            crate::appliance::Error::Store { source: StoreError::Newer { .. }, .. } => {
+                Self::Setting(error.to_string())
+            }
             error => Self::failed("start", error),
         }
     }
@@ -194,9 +200,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_server_that_broke_exits_so_that_it_is_started_anew() {
+    fn the_exit_code_says_whether_to_start_it_anew() {
         let died = CliError::from(crate::appliance::Error::Died("journal".into()));
         assert_eq!((died.exit() as u8, died.code()), (70, "broken"));
+        let newer = StoreError::Newer { object: "it".into(), needs: 9, knows: 1 };
+        let newer = CliError::from(crate::appliance::Error::Store { path: "it".into(), source: newer });
+        assert_eq!(newer.exit(), Exit::Config, "{newer}");
         let other = CliError::from(crate::appliance::Error::Engine(std::io::ErrorKind::OutOfMemory.into()));
         assert_eq!((other.exit() as u8, other.code()), (1, "start"));
         assert_eq!(CliError::failed("config", "no").exit(), Exit::Config);
