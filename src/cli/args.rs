@@ -197,4 +197,26 @@ pub(super) struct Doctor {
 pub(super) enum ConfigCommand {
     /// Check everything and show each setting with where it comes from
     Check,
+    /// Print what the configuration file sets a key to: nothing if it does not, a line for each value of a list
+    Get {
+        /// Such as domain, or acme.contact
+        #[arg(value_name = "KEY")]
+        key: String,
+    },
+    /// Change settings in the configuration file, and keep its comments
+    ///
+    /// Makes the file if there is none. If anything were wrong with the configuration then, nothing is changed. The
+    /// running server takes it up by `reload`, or by a restart.
+    Set {
+        /// Such as domain=sync.example.com, of a list with commas between the values; KEY= removes the setting
+        #[arg(value_name = "KEY=VALUE", required = true, value_parser = change)]
+        changes: Vec<(String, String)>,
+    },
+}
+
+fn change(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.trim().is_empty() => Ok((key.trim().into(), value.trim().into())),
+        _ => Err("write KEY=VALUE, such as domain=sync.example.com".into()),
+    }
 }
