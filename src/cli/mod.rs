@@ -24,6 +24,7 @@ mod publish;
 mod reload;
 mod serve;
 mod sessions;
+mod setup;
 mod status;
 mod text;
 mod token;
@@ -158,6 +159,7 @@ fn run(args: &Args) -> Result<Exit, CliError> {
             }
         }
         Command::Status => status::run(&load(args)?.config, args.json),
+        Command::Setup(wanted) => setup::run(&sources(args, None), wanted, args.json),
         Command::Publish(wanted) => publish::run(&load(args)?.config, wanted, args.json),
         Command::Doctor(wanted) => doctor::run(load(args), wanted, args.json),
         Command::Config { command } => match command {

@@ -23,8 +23,8 @@ pub struct ConfigFile {
     /// What the disk has; `None` if there is no file.
     before: Option<String>,
     text: String,
-    /// Settings that were changed.
-    changed: Vec<String>,
+    /// Settings that were set.
+    touched: Vec<String>,
 }
 
 impl ConfigFile {
@@ -42,7 +42,7 @@ impl ConfigFile {
             }
         };
         let text = before.clone().unwrap_or_default();
-        let file = Self { path: path.into(), before, text, changed: Vec::new() };
+        let file = Self { path: path.into(), before, text, touched: Vec::new() };
         file.document()?;
         Ok(file)
     }
@@ -98,10 +98,8 @@ impl ConfigFile {
             })?;
             document.to_string()
         };
-        if text != self.text {
-            self.text = text;
-            self.changed.push(key.to_owned());
-        }
+        self.text = text;
+        self.touched.push(key.to_owned());
         Ok(())
     }
 
@@ -111,12 +109,12 @@ impl ConfigFile {
     }
 
     /// The configuration as it would be with this file in its place. Variables of the environment count, except where they
-    /// hide what was changed.
+    /// hide what was set.
     ///
     /// # Errors
     /// Everything that would be wrong with it.
     pub fn check(&self, sources: &Sources) -> Result<Loaded, ConfigError> {
-        let hidden: Vec<&str> = self.changed.iter().map(String::as_str).collect();
+        let hidden: Vec<&str> = self.touched.iter().map(String::as_str).collect();
         let file = (self.path.clone(), self.text.clone());
         check(Merged::with(sources, Some(file), &hidden)?, sources.dev)
     }
@@ -254,7 +252,7 @@ mod tests {
 
     fn file(text: &str) -> ConfigFile {
         let path = PathBuf::from("/nowhere/config.toml");
-        ConfigFile { path, before: Some(text.into()), text: text.into(), changed: Vec::new() }
+        ConfigFile { path, before: Some(text.into()), text: text.into(), touched: Vec::new() }
     }
 
     #[test]
