@@ -14,18 +14,22 @@ use crate::atproto::{Hosts, IdentityOptions};
 use crate::engine::EngineOptions;
 use crate::store::StoreOptions;
 
+mod edit;
 mod error;
 mod network;
 mod reader;
+mod replace;
 mod settings;
 mod sources;
 mod tls;
 mod units;
 mod values;
 
+pub use edit::ConfigFile;
 pub use error::{ConfigError, Problem};
 pub use network::Network;
 pub use reader::Effective;
+pub use replace::WriteError;
 pub use settings::Loaded;
 pub use sources::{Flags, Sources};
 pub use units::{parse_duration, show_duration};

@@ -49,11 +49,23 @@ impl Config {
     /// # Errors
     /// Everything that is wrong, at once.
     pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
-        let mut reader = Reader::new(Merged::read(sources)?);
-        let config = read(&mut reader, sources.dev);
-        let known: Vec<&'static str> = reader.effective.iter().map(|row| row.key).collect();
-        Ok(Loaded { config, settings: reader.finish(&known)? })
+        check(Merged::read(sources)?, sources.dev)
     }
+}
+
+/// Checks everything.
+pub(super) fn check(merged: Merged, dev: bool) -> Result<Loaded, ConfigError> {
+    let mut reader = Reader::new(merged);
+    let config = read(&mut reader, dev);
+    let known: Vec<&'static str> = reader.effective.iter().map(|row| row.key).collect();
+    Ok(Loaded { config, settings: reader.finish(&known)? })
+}
+
+/// Every setting that there is, with its default.
+pub(super) fn known() -> Vec<Effective> {
+    let mut reader = Reader::new(Merged::nothing());
+    read(&mut reader, false);
+    reader.effective
 }
 
 fn read(r: &mut Reader, dev: bool) -> Config {

@@ -148,13 +148,26 @@ pub(super) fn acme(r: &mut Reader) -> Acme {
     });
     let directory = directory.unwrap_or(default);
     let retry = r.time("acme.retry", LETS_ENCRYPT_RETRY, Duration::from_secs(1)..=Duration::from_secs(3600));
-    let theirs = directory.host_str().is_some_and(|host| host.ends_with(LETS_ENCRYPT_DOMAIN));
-    if theirs && retry < LETS_ENCRYPT_RETRY {
+    let check_reach = r.flag("acme.check_reach", true);
+    let acme = Acme { directory, ca_file, contact, retry, check_reach };
+    if acme.is_lets_encrypt() && retry < LETS_ENCRYPT_RETRY {
         let origin = r.origin("acme.retry").unwrap_or("default").to_owned();
         let fix = "is less than 5m, and Let's Encrypt shuts out who tries more often: make it 5m or more, or leave it out";
         r.problem("acme.retry", origin, fix.into());
     }
-    Acme { directory, ca_file, contact, retry, check_reach: r.flag("acme.check_reach", true) }
+    acme
+}
+
+impl Acme {
+    /// The authority is Let's Encrypt, or its staging environment.
+    pub fn is_lets_encrypt(&self) -> bool {
+        self.directory.host_str().is_some_and(|host| host.ends_with(LETS_ENCRYPT_DOMAIN))
+    }
+
+    /// It is the staging environment: nobody trusts its certificates.
+    pub fn is_staging(&self) -> bool {
+        self.directory.as_str() == LETS_ENCRYPT_STAGING
+    }
 }
 
 fn lets_encrypt(staging: bool) -> Url {

@@ -15,6 +15,7 @@ pub mod acme;
 mod activation;
 mod admin;
 mod certificate;
+pub mod domain;
 mod files;
 mod half_open;
 mod https;

@@ -25,9 +25,12 @@ mod order;
 mod preflight;
 mod problem;
 mod reach;
+mod rehearse;
 mod schedule;
 
 pub use keeper::ORDER_TIME;
+pub use preflight::PreflightError;
+pub use rehearse::rehearse;
 pub use schedule::{Pace, VALIDATIONS_AN_HOUR};
 
 /// For which name, from whom, and how.
@@ -78,9 +81,4 @@ pub async fn keep(
         () = stopped(&mut stopping) => {}
         () = keeper.run() => {}
     }
-}
-
-/// `a, b, c`.
-fn list<T: ToString>(items: &[T]) -> String {
-    items.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
