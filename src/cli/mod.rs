@@ -19,6 +19,8 @@ mod args;
 mod config_check;
 mod doctor;
 mod hidden_input;
+#[cfg(test)]
+mod pages;
 mod publish;
 mod reload;
 mod serve;
