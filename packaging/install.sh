@@ -49,7 +49,7 @@ check_system() {
     # Debian's testing has no number.
     [ -z "${VERSION_ID:-}" ] || [ "$(whole "$VERSION_ID")" -ge "$oldest" ] ||
         refuse "$name is too old: it needs Debian 12 or Ubuntu 24.04, or newer. Upgrade the system, or copy the program there by itself"
-    has apt-get && has dpkg || refuse "apt is missing"
+    if ! has apt-get || ! has dpkg; then refuse "apt is missing"; fi
     architecture=$(dpkg --print-architecture)
     case $architecture in
         amd64 | arm64) ;;
