@@ -21,6 +21,8 @@ mod config_check;
 mod config_file;
 mod doctor;
 mod hidden_input;
+#[cfg(test)]
+mod pages;
 mod publish;
 mod reload;
 mod serve;

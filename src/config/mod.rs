@@ -82,9 +82,12 @@ pub struct Config {
 /// Section `listen`. A socket that systemd passes on by name (`https`, `http`) takes the place of an address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listen {
-    /// Plain HTTP and WebSocket, loopback only, without TLS. Port 0: any free port. `listen.port` replaces its port.
-    /// Default `127.0.0.1:3030`.
+    /// Plain HTTP and WebSocket, without TLS. Port 0: any free port. `listen.port` replaces its port. Loopback only, unless
+    /// `plain_from` is set. Default `127.0.0.1:3030`, with `plain_from` `[::]:3030`.
     pub address: SocketAddr,
+    /// Private networks from which plain connections are taken, besides this machine: where a proxy in another container
+    /// is. Default none.
+    pub plain_from: Vec<Network>,
     /// HTTPS and WebSocket, with TLS. Default `[::]:443`, which IPv4 reaches as well.
     pub https: SocketAddr,
     /// Where plain HTTP is sent on to HTTPS. Default `[::]:80`.

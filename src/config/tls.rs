@@ -35,7 +35,7 @@ pub(super) fn mode(r: &mut Reader, domain: Option<&str>, dev: bool) -> TlsMode {
 }
 
 /// The sockets besides `listen.address`, which the caller has read.
-pub(super) fn listen(r: &mut Reader, address: SocketAddr, mode: TlsMode) -> Listen {
+pub(super) fn listen(r: &mut Reader, address: SocketAddr, plain_from: Vec<Network>, mode: TlsMode) -> Listen {
     let plain = ["listen.address", super::settings::PORT].into_iter().find(|key| r.origin(key).is_some());
     if let (Some(key), true) = (plain, mode != TlsMode::Off) {
         let origin = r.origin(key).unwrap_or_default().to_owned();
@@ -53,12 +53,7 @@ pub(super) fn listen(r: &mut Reader, address: SocketAddr, mode: TlsMode) -> List
     let anywhere = |port| SocketAddr::from(([0u16; 8], port));
     let https = socket(r, "listen.https", anywhere(443));
     let http = socket(r, "listen.http", anywhere(80));
-    let trusted_proxies = r.list("listen.trusted_proxies", |entry| {
-        entry.parse::<Network>().map_err(|()| {
-            "is neither an address nor a network: write one such as \"127.0.0.1\" or \"10.0.0.0/8\""
-                .to_owned()
-        })
-    });
+    let trusted_proxies = r.list("listen.trusted_proxies", network);
     if let (Some(origin), true) = (r.origin("listen.trusted_proxies"), mode != TlsMode::Off) {
         let origin = origin.to_owned();
         let fix = format!(
@@ -74,7 +69,22 @@ pub(super) fn listen(r: &mut Reader, address: SocketAddr, mode: TlsMode) -> List
         }
         Err(format!("can be reached from other machines, and metrics are nobody else's business: listen on 127.0.0.1:{}", address.port()))
     });
-    Listen { address, https, http, trusted_proxies, metrics }
+    Listen { address, plain_from, https, http, trusted_proxies, metrics }
+}
+
+/// Whose plain connections are taken, besides this machine's. With TLS it has no effect and is no mistake: the container
+/// image sets it for both.
+pub(super) fn plain_from(r: &mut Reader) -> Vec<Network> {
+    r.list("listen.plain_from", |entry| match network(entry)? {
+        private if private.is_private() => Ok(private),
+        _ => Err("is not a private network, and these connections are not encrypted: sync tokens could be read on the Internet. Name the network of your containers, such as \"172.16.0.0/12\"".into()),
+    })
+}
+
+fn network(entry: &str) -> Result<Network, String> {
+    entry.parse().map_err(|()| {
+        "is neither an address nor a network: write one such as \"127.0.0.1\" or \"10.0.0.0/8\"".to_owned()
+    })
 }
 
 fn socket_address(text: &str, such_as: SocketAddr) -> Result<(SocketAddr, String), String> {
