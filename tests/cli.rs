@@ -270,6 +270,58 @@ fn config_check_shows_values_and_sources_but_no_secret() {
     assert!(!text.contains("hunter") && !out(&report).contains("hunter"));
 }
 
+#[test]
+fn the_configuration_file_is_read_and_changed() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("etc/config.toml");
+    let file = path.to_str().unwrap();
+    let config = |arguments: &[&str], env: &[(&str, &str)]| {
+        run(&[&["config"], arguments, &["--config", file]].concat(), env)
+    };
+    let get = |key: &str| {
+        let output = config(&["get", key], &[]);
+        (code(&output), out(&output))
+    };
+    assert_eq!(get("domain"), (0, String::new()), "there is no file");
+    let set = config(&["set", "domain=Sync.example.com", "acme.contact=a@example.com"], &[]);
+    assert_eq!(code(&set), 0, "{}", err(&set));
+    let written = "domain = \"Sync.example.com\"\n\n[acme]\ncontact = \"a@example.com\"\n";
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), written);
+    assert_eq!(get("acme.contact"), (0, "a@example.com\n".into()));
+    assert_eq!((get("owner"), get("acme")), ((0, String::new()), (0, String::new())));
+    let again = config(&["set", "domain=Sync.example.com", "--json"], &[]);
+    assert_eq!((code(&again), &json(&out(&again))["changed"]), (0, &false.into()));
+
+    // All of it is refused, in the words of `config check`; a variable does not hide what is wrong.
+    for (changes, part) in [
+        (&["owner=did:plc:ewvi7nxzyoun6zhxrhs64oiz", "domian=x"][..], "did you mean domain?"),
+        (&["domain=https://x"], "line 1 of"),
+        (&["tls=files"], "certificate.chain_file"),
+        (&["log.level=loud", "limits.requests=0"], "2 things to put right"),
+    ] {
+        let output = config(&[&["set"], changes].concat(), &[("GROUNDMIST_SYNC_LOG__LEVEL", "info")]);
+        assert_eq!((code(&output), out(&output)), (78, String::new()), "{changes:?}");
+        let said = err(&output);
+        assert!(said.contains(part) && said.contains("nothing was changed"), "{said}");
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), written, "{changes:?}");
+    }
+    let hidden = config(&["set", "log.level=debug"], &[("GROUNDMIST_SYNC_LOG__LEVEL", "info")]);
+    assert!(code(&hidden) == 0 && err(&hidden).contains("GROUNDMIST_SYNC_LOG__LEVEL"), "{}", err(&hidden));
+    let secret = config(&["set", &format!("secret={SECRET}")], &[]);
+    assert!(code(&secret) == 78 && err(&secret).contains("secret_file"), "{}", err(&secret));
+    assert!(!err(&secret).contains(SECRET));
+    for wrong in [&["set"][..], &["set", "domain"], &["set", "=x"], &["get"]] {
+        assert_eq!(code(&config(wrong, &[])), 2, "{wrong:?}");
+    }
+
+    std::fs::write(&path, format!("secret = \"{SECRET}\"\ndomain = {SECRET}\n")).unwrap();
+    for command in [&["get", "domain"][..], &["set", "domain=a.example"]] {
+        let output = config(command, &[]);
+        assert_eq!((code(&output), out(&output)), (78, String::new()), "{command:?}");
+        assert!(err(&output).contains("line 2 of") && !err(&output).contains("hunter"), "{}", err(&output));
+    }
+}
+
 /// A server without `--dev`; killed when dropped.
 struct Plain(Child);
 

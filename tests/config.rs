@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use groundmist_sync::config::{Approve, Config, ConfigError, Flags, Loaded, Problem, Sources};
+use groundmist_sync::config::{Approve, Config, ConfigError, Flags, Loaded, Problem, Sources, TlsMode};
 use groundmist_sync::types::Did;
 use tempfile::TempDir;
 
@@ -127,6 +127,29 @@ fn the_prototypes_four_variables_are_enough() {
     assert_eq!(config.secret.unwrap().as_bytes(), SECRET.as_bytes());
     assert_eq!(config.listen.address.to_string(), "127.0.0.1:4040");
     assert_eq!(config.data_dir, PathBuf::from("/srv/data"));
+}
+
+/// As the image is, whose proxy is in another container.
+#[test]
+fn plain_connections_may_come_from_private_networks_that_are_named() {
+    let from = ("GROUNDMIST_SYNC_LISTEN__PLAIN_FROM", "172.16.0.0/12, fd00::/8");
+    let listen = Place::new().env(&[from]).config().listen;
+    assert_eq!((listen.address.to_string(), listen.plain_from.len()), ("[::]:3030".into(), 2));
+    let prototype = [from, ("PORT", "3031"), ("DATA_DIR", "/data")];
+    assert_eq!(Place::new().env(&prototype).config().listen.address.to_string(), "[::]:3031");
+    let named = [from, ("GROUNDMIST_SYNC_LISTEN__ADDRESS", "172.18.0.2:3030")];
+    assert_eq!(Place::new().env(&named).config().listen.address.to_string(), "172.18.0.2:3030");
+    let config = Place::new().env(&[from, ("GROUNDMIST_SYNC_DOMAIN", "sync.example.org")]).config();
+    assert_eq!(config.tls, TlsMode::Acme, "with a domain it encrypts all the same");
+
+    for internet in ["0.0.0.0/0", "::/0", "203.0.113.7"] {
+        let problem = Place::new()
+            .file(&format!("[listen]\nplain_from = [\"10.0.0.0/8\", \"{internet}\"]\n"))
+            .problem();
+        assert!(problem.contains(internet) && problem.contains("not a private network"), "{problem}");
+    }
+    let problem = Place::new().file("[listen]\naddress = \"0.0.0.0:3030\"\n").problem();
+    assert!(problem.contains("listen.plain_from"), "{problem}");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
-const AFTER_HELP: &str = "\
+pub(super) const AFTER_HELP: &str = "\
 Exit codes:
   0   done
   1   it failed, or status or doctor found something that does not work
@@ -58,6 +58,12 @@ pub(super) enum Command {
     ///
     /// Says what has changed and what needs a restart. If anything is wrong with the configuration, nothing changes.
     Reload,
+    /// Set the server up: three answers, each checked, and it runs with a certificate
+    ///
+    /// Asks for the name, the owner and an e-mail address, writes the configuration, offers to publish where the server
+    /// is, starts it and waits for its certificate. Run it again to change things: Enter keeps what is there. Without a
+    /// terminal it takes flags, and goes by the configuration for what they do not give. Needs root.
+    Setup(Setup),
     /// Tell apps where this server is, by a record in your own repository
     ///
     /// Shows what is there and what will be, asks, and writes the record xyz.groundmist.sync to your PDS. For that it
@@ -174,6 +180,37 @@ pub(super) enum SessionsCommand {
 }
 
 #[derive(Debug, clap::Args)]
+pub(super) struct Setup {
+    /// Name by which apps reach this server, such as sync.example.com
+    #[arg(long, value_name = "NAME")]
+    pub(super) domain: Option<String>,
+    /// Your handle or DID
+    #[arg(long, value_name = "HANDLE|DID")]
+    pub(super) owner: Option<String>,
+    /// E-mail address that the certificate authority may write to; - for none
+    #[arg(long, value_name = "ADDRESS", allow_hyphen_values = true)]
+    pub(super) email: Option<String>,
+    /// Have certificates from Let's Encrypt's test authority: nobody trusts them, and its limits are wide
+    #[arg(long, conflicts_with = "no_staging")]
+    pub(super) staging: bool,
+    /// Have real certificates again
+    #[arg(long)]
+    pub(super) no_staging: bool,
+    /// Write the record that tells apps where this server is, without asking whether; wants an app password
+    #[arg(long, conflicts_with = "no_publish")]
+    pub(super) publish: bool,
+    /// Do not offer to
+    #[arg(long)]
+    pub(super) no_publish: bool,
+    /// Do not start the server
+    #[arg(long)]
+    pub(super) no_start: bool,
+    /// Ask nothing, and go on in spite of warnings
+    #[arg(long)]
+    pub(super) yes: bool,
+}
+
+#[derive(Debug, clap::Args)]
 pub(super) struct Publish {
     /// Name by which apps find this server, such as sync.example.com [default: domain]
     #[arg(long, value_name = "NAME")]
@@ -197,4 +234,26 @@ pub(super) struct Doctor {
 pub(super) enum ConfigCommand {
     /// Check everything and show each setting with where it comes from
     Check,
+    /// Print what the configuration file sets a key to: nothing if it does not, a line for each value of a list
+    Get {
+        /// Such as domain, or acme.contact
+        #[arg(value_name = "KEY")]
+        key: String,
+    },
+    /// Change settings in the configuration file, and keep its comments
+    ///
+    /// Makes the file if there is none. If anything were wrong with the configuration then, nothing is changed. The
+    /// running server takes it up by `reload`, or by a restart.
+    Set {
+        /// Such as domain=sync.example.com, of a list with commas between the values; KEY= removes the setting
+        #[arg(value_name = "KEY=VALUE", required = true, value_parser = change)]
+        changes: Vec<(String, String)>,
+    },
+}
+
+fn change(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.trim().is_empty() => Ok((key.trim().into(), value.trim().into())),
+        _ => Err("write KEY=VALUE, such as domain=sync.example.com".into()),
+    }
 }

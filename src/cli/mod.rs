@@ -9,7 +9,7 @@ use clap::Parser as _;
 use serde::Serialize;
 use tokio::runtime::{Builder, Runtime};
 
-use crate::config::{Config, ConfigError, Flags, Loaded, Sources};
+use crate::config::{Config, ConfigError, Flags, Loaded, Sources, WriteError};
 use crate::store::StoreError;
 use args::{Args, Command, ConfigCommand, SessionsCommand, TokenCommand};
 
@@ -18,12 +18,16 @@ mod admin_client;
 mod apps;
 mod args;
 mod config_check;
+mod config_file;
 mod doctor;
 mod hidden_input;
+#[cfg(test)]
+mod pages;
 mod publish;
 mod reload;
 mod serve;
 mod sessions;
+mod setup;
 mod status;
 mod text;
 mod token;
@@ -108,6 +112,12 @@ impl From<crate::appliance::Error> for CliError {
     }
 }
 
+impl From<WriteError> for CliError {
+    fn from(error: WriteError) -> Self {
+        Self::failed("not_written", error)
+    }
+}
+
 /// Runs the command of the process arguments.
 pub fn main() -> ExitCode {
     let args = match Args::try_parse() {
@@ -157,9 +167,14 @@ fn run(args: &Args) -> Result<Exit, CliError> {
             }
         }
         Command::Status => status::run(&load(args)?.config, args.json),
+        Command::Setup(wanted) => setup::run(&sources(args, None), wanted, args.json),
         Command::Publish(wanted) => publish::run(&load(args)?.config, wanted, args.json),
         Command::Doctor(wanted) => doctor::run(load(args), wanted, args.json),
-        Command::Config { command: ConfigCommand::Check } => config_check::run(load(args), args.json),
+        Command::Config { command } => match command {
+            ConfigCommand::Check => config_check::run(load(args), args.json),
+            ConfigCommand::Get { key } => config_file::get(&sources(args, None), key, args.json),
+            ConfigCommand::Set { changes } => config_file::set(&sources(args, None), changes, args.json),
+        },
     }
 }
 

@@ -21,9 +21,14 @@ const MAX_PASSWORD_BYTES: usize = 1024;
 /// Most characters shown of a record, which anything with her password may have written.
 const MAX_SHOWN_CHARS: usize = 300;
 
+/// Code of the error when nobody said yes.
+pub(super) const NOT_CONFIRMED: &str = "not_confirmed";
+/// Code of the error when Ctrl-C was pressed where the password is asked for.
+pub(super) const INTERRUPTED: &str = "interrupted";
+
 /// What is to be written, then what was: the JSON output.
 #[derive(Debug, Serialize)]
-struct Publication {
+pub(super) struct Publication {
     /// The owner.
     did: String,
     /// Origin of her PDS.
@@ -39,6 +44,19 @@ struct Publication {
 }
 
 pub(super) fn run(config: &Config, wanted: &args::Publish, json: bool) -> Result<Exit, CliError> {
+    let publication = perform(config, wanted, json)?;
+    if json {
+        print_json(&publication)?;
+    }
+    Ok(Exit::Success)
+}
+
+/// Shows what will be, asks, and writes; `quietly`: says nothing on stdout.
+pub(super) fn perform(
+    config: &Config,
+    wanted: &args::Publish,
+    quietly: bool,
+) -> Result<Publication, CliError> {
     let record = if wanted.remove { None } else { Some(declaration::record(&host(config, wanted)?)) };
     let owner = owner(config)?;
     let runtime = runtime()?;
@@ -61,7 +79,7 @@ pub(super) fn run(config: &Config, wanted: &args::Publish, json: bool) -> Result
         before,
         record,
     };
-    if !json {
+    if !quietly {
         print(&plan(&publication, document.handle().map(|handle| handle.as_str())));
     }
     if publication.changed {
@@ -69,16 +87,14 @@ pub(super) fn run(config: &Config, wanted: &args::Publish, json: bool) -> Result
         let password = password()?;
         runtime.block_on(write(&http, pds, did, &password, publication.record.as_ref()))?;
     }
-    if json {
-        print_json(&publication)?;
-    } else if publication.changed {
+    if publication.changed && !quietly {
         print(if wanted.remove {
             "Removed. Apps no longer find this server by your account.\n"
         } else {
             "Published, and read back. Apps find this server by your account now.\n"
         });
     }
-    Ok(Exit::Success)
+    Ok(publication)
 }
 
 /// The host that the record is to name.
@@ -155,14 +171,16 @@ fn confirm(yes: bool) -> Result<(), CliError> {
     let asked = std::io::stdin().lock().take(MAX_PASSWORD_BYTES as u64).read_line(&mut answer);
     match (asked, answer.trim()) {
         (Ok(_), "y" | "Y" | "yes") => Ok(()),
-        _ => Err(CliError::failed("not_confirmed", "nothing was written")),
+        _ => Err(CliError::failed(NOT_CONFIRMED, "nothing was written")),
     }
 }
 
 /// From a prompt without echo, or the first line of standard input.
 fn password() -> Result<Hidden, CliError> {
     let unread = |error: std::io::Error| {
-        CliError::failed("no_password", format!("the app password cannot be read: {error}"))
+        let interrupted = error.kind() == std::io::ErrorKind::Interrupted;
+        let code = if interrupted { INTERRUPTED } else { "no_password" };
+        CliError::failed(code, format!("the app password cannot be read: {error}"))
     };
     let text = if std::io::stdin().is_terminal() {
         let question = "App password (made in the account's settings, not your own password): ";

@@ -14,18 +14,22 @@ use crate::atproto::{Hosts, IdentityOptions};
 use crate::engine::EngineOptions;
 use crate::store::StoreOptions;
 
+mod edit;
 mod error;
 mod network;
 mod reader;
+mod replace;
 mod settings;
 mod sources;
 mod tls;
 mod units;
 mod values;
 
+pub use edit::ConfigFile;
 pub use error::{ConfigError, Problem};
 pub use network::Network;
 pub use reader::Effective;
+pub use replace::WriteError;
 pub use settings::Loaded;
 pub use sources::{Flags, Sources};
 pub use units::{parse_duration, show_duration};
@@ -78,9 +82,12 @@ pub struct Config {
 /// Section `listen`. A socket that systemd passes on by name (`https`, `http`) takes the place of an address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listen {
-    /// Plain HTTP and WebSocket, loopback only, without TLS. Port 0: any free port. `listen.port` replaces its port.
-    /// Default `127.0.0.1:3030`.
+    /// Plain HTTP and WebSocket, without TLS. Port 0: any free port. `listen.port` replaces its port. Loopback only, unless
+    /// `plain_from` is set. Default `127.0.0.1:3030`, with `plain_from` `[::]:3030`.
     pub address: SocketAddr,
+    /// Private networks from which plain connections are taken, besides this machine: where a proxy in another container
+    /// is. Default none.
+    pub plain_from: Vec<Network>,
     /// HTTPS and WebSocket, with TLS. Default `[::]:443`, which IPv4 reaches as well.
     pub https: SocketAddr,
     /// Where plain HTTP is sent on to HTTPS. Default `[::]:80`.

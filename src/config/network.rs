@@ -4,6 +4,19 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
+/// Networks that no Internet router passes on: RFC 1918, RFC 6598 (shared by providers' and overlay networks), RFC 3927,
+/// RFC 4193, RFC 4291 (section 2.5.6); and loopback.
+const PRIVATE: [(IpAddr, u32); 8] = [
+    (IpAddr::V4(Ipv4Addr::new(10, 0, 0, 0)), 8),
+    (IpAddr::V4(Ipv4Addr::new(172, 16, 0, 0)), 12),
+    (IpAddr::V4(Ipv4Addr::new(192, 168, 0, 0)), 16),
+    (IpAddr::V4(Ipv4Addr::new(100, 64, 0, 0)), 10),
+    (IpAddr::V4(Ipv4Addr::new(169, 254, 0, 0)), 16),
+    (IpAddr::V4(Ipv4Addr::new(127, 0, 0, 0)), 8),
+    (IpAddr::V6(Ipv6Addr::new(0xfc00, 0, 0, 0, 0, 0, 0, 0)), 7),
+    (IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0)), 10),
+];
+
 /// Addresses that begin alike. An IPv4 address written as IPv6 counts as IPv4.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Network {
@@ -25,6 +38,13 @@ impl Network {
             }
             _ => false,
         }
+    }
+
+    /// Whether all of it is private: its addresses mean something in one house only.
+    pub fn is_private(&self) -> bool {
+        let inside =
+            |&(address, prefix)| prefix <= self.prefix && Self { address, prefix }.contains(self.address);
+        PRIVATE.iter().any(inside)
     }
 }
 
@@ -55,6 +75,29 @@ impl fmt::Display for Network {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_private() {
+        for (network, private) in [
+            ("10.0.0.0/8", true),
+            ("10.1.2.3", true),
+            ("172.16.0.0/12", true),
+            ("172.16.0.0/11", false),
+            ("172.32.0.0/16", false),
+            ("192.168.7.0/24", true),
+            ("::ffff:192.168.7.1", true),
+            ("100.64.0.0/10", true),
+            ("127.0.0.0/8", true),
+            ("0.0.0.0/0", false),
+            ("192.0.2.7", false),
+            ("fd12:3456::/48", true),
+            ("fe80::/10", true),
+            ("::/0", false),
+            ("2001:db8::/32", false),
+        ] {
+            assert_eq!(network.parse::<Network>().unwrap().is_private(), private, "{network}");
+        }
+    }
 
     #[test]
     fn what_is_inside() {

@@ -20,6 +20,9 @@ pub struct Effective {
     pub value: Option<String>,
     /// Where it comes from: `default`, a line of the file, a variable, a flag.
     pub origin: String,
+    /// It may have several values.
+    #[serde(skip)]
+    pub is_list: bool,
 }
 
 /// Reads each setting exactly once; a key that nobody read is unknown.
@@ -106,7 +109,7 @@ impl Reader {
         let Some(value) = self.unread.remove(key) else {
             let (value, shown) = default.unzip();
             let origin = if shown.is_some() { "default" } else { "not set" };
-            self.effective.push(Effective { key, value: shown, origin: origin.into() });
+            self.effective.push(Effective { key, value: shown, origin: origin.into(), is_list: false });
             return value;
         };
         let origin = self.merged.origin(key, &value);
@@ -125,7 +128,7 @@ impl Reader {
         };
         match parse(&text) {
             Ok((value, shown)) => {
-                self.effective.push(Effective { key, value: Some(shown), origin });
+                self.effective.push(Effective { key, value: Some(shown), origin, is_list: false });
                 Some(value)
             }
             Err(wrong) => {
@@ -148,7 +151,7 @@ impl Reader {
         mut parse: impl FnMut(&str) -> Result<T, String>,
     ) -> Vec<T> {
         let Some(value) = self.unread.remove(key) else {
-            self.effective.push(Effective { key, value: None, origin: "not set".into() });
+            self.effective.push(Effective { key, value: None, origin: "not set".into(), is_list: true });
             return Vec::new();
         };
         let origin = self.merged.origin(key, &value);
@@ -171,7 +174,7 @@ impl Reader {
                 }
             }
         }
-        self.effective.push(Effective { key, value: Some(entries.join(", ")), origin });
+        self.effective.push(Effective { key, value: Some(entries.join(", ")), origin, is_list: true });
         taken
     }
 
@@ -197,19 +200,21 @@ impl Reader {
     pub(super) fn finish(mut self, known: &[&'static str]) -> Result<Vec<Effective>, ConfigError> {
         for (key, value) in std::mem::take(&mut self.unread) {
             let origin = self.merged.origin(&key, &value);
-            let in_variable = origin.starts_with("variable");
-            let message = match nearest(&key, known) {
-                Some(near) if in_variable => {
-                    format!("there is no such setting; did you mean {}?", variable_for(near))
-                }
-                Some(near) => format!("there is no such setting; did you mean {near}?"),
-                None => {
-                    "there is no such setting; remove it (`groundmist-sync config check` lists all)".into()
-                }
-            };
+            let message = no_such_setting(&key, known, origin.starts_with("variable"));
             self.problem(&key, origin, message);
         }
         if self.problems.is_empty() { Ok(self.effective) } else { Err(ConfigError::Problems(self.problems)) }
+    }
+}
+
+/// What to say of an unknown key.
+pub(super) fn no_such_setting(key: &str, known: &[&'static str], in_variable: bool) -> String {
+    match nearest(key, known) {
+        Some(near) if in_variable => {
+            format!("there is no such setting; did you mean {}?", variable_for(near))
+        }
+        Some(near) => format!("there is no such setting; did you mean {near}?"),
+        None => "there is no such setting; remove it (`groundmist-sync config check` lists all)".into(),
     }
 }
 

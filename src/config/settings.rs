@@ -12,7 +12,7 @@ use super::reader::{Effective, Reader};
 use super::sources::{Merged, Sources};
 use super::{
     ADMIN_SOCKET, Access, Approve, Config, Identity, Limits, Log, LogFormat, LogLevel, MIN_SECRET_BYTES,
-    Memory, Owner, Secret, Storage, Sync, TOKEN_LIFE, tls,
+    Memory, Network, Owner, Secret, Storage, Sync, TOKEN_LIFE, tls,
 };
 use crate::atproto::document::origin;
 use crate::atproto::resolve::public_plc_directory;
@@ -21,6 +21,8 @@ use crate::types::{Did, DidMethod};
 
 /// Key of the port that `PORT` and `--port` put in place of the one in `listen.address`.
 pub(super) const PORT: &str = "listen.port";
+/// Port without TLS.
+const PLAIN_PORT: u16 = 3030;
 /// Longest path of a Unix socket in bytes (`sun_path` less its NUL).
 const MAX_SOCKET_PATH_BYTES: usize = 107;
 /// Port of name servers (RFC 1035).
@@ -49,18 +51,31 @@ impl Config {
     /// # Errors
     /// Everything that is wrong, at once.
     pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
-        let mut reader = Reader::new(Merged::read(sources)?);
-        let config = read(&mut reader, sources.dev);
-        let known: Vec<&'static str> = reader.effective.iter().map(|row| row.key).collect();
-        Ok(Loaded { config, settings: reader.finish(&known)? })
+        check(Merged::read(sources)?, sources.dev)
     }
+}
+
+/// Checks everything.
+pub(super) fn check(merged: Merged, dev: bool) -> Result<Loaded, ConfigError> {
+    let mut reader = Reader::new(merged);
+    let config = read(&mut reader, dev);
+    let known: Vec<&'static str> = reader.effective.iter().map(|row| row.key).collect();
+    Ok(Loaded { config, settings: reader.finish(&known)? })
+}
+
+/// Every setting that there is, with its default.
+pub(super) fn known() -> Vec<Effective> {
+    let mut reader = Reader::new(Merged::nothing());
+    read(&mut reader, false);
+    reader.effective
 }
 
 fn read(r: &mut Reader, dev: bool) -> Config {
     let (data_dir, data_dir_is_temporary) = data_dir(r, dev);
     let domain = r.parsed("domain", None, domain);
     let tls_mode = tls::mode(r, domain.as_deref(), dev);
-    let plain = address(r);
+    let plain_from = tls::plain_from(r);
+    let plain = address(r, &plain_from);
     let config = Config {
         data_dir,
         data_dir_is_temporary,
@@ -71,7 +86,7 @@ fn read(r: &mut Reader, dev: bool) -> Config {
         domain,
         secret: secret(r),
         tls: tls_mode,
-        listen: tls::listen(r, plain, tls_mode),
+        listen: tls::listen(r, plain, plain_from, tls_mode),
         certificate: tls::certificate(r, tls_mode),
         acme: tls::acme(r),
         sync: Sync {
@@ -159,17 +174,20 @@ fn fresh_dir() -> PathBuf {
     std::env::temp_dir().join(format!("groundmist-sync-dev-{}", bs58::encode(random).into_string()))
 }
 
-fn address(r: &mut Reader) -> SocketAddr {
-    let default = SocketAddr::from(([127, 0, 0, 1], 3030));
+fn address(r: &mut Reader, plain_from: &[Network]) -> SocketAddr {
+    let default = match plain_from {
+        [] => SocketAddr::from(([127, 0, 0, 1], PLAIN_PORT)),
+        _ => SocketAddr::from(([0u16; 8], PLAIN_PORT)),
+    };
     let address = r.parsed("listen.address", Some((default, default.to_string())), |text| {
         let address: SocketAddr = text
             .parse()
             .map_err(|_| format!("is not an address and a port: write one such as \"{default}\""))?;
-        if address.ip().is_loopback() {
+        if address.ip().is_loopback() || !plain_from.is_empty() {
             Ok((address, address.to_string()))
         } else {
             Err(format!(
-                "can be reached from other machines, and this listener is not encrypted: sync tokens could be read on the way. Listen on 127.0.0.1:{} and put a proxy with TLS in front of it",
+                "can be reached from other machines, and this listener is not encrypted: sync tokens could be read on the way. Listen on 127.0.0.1:{} and put a proxy with TLS in front of it; is that proxy in another container, name the containers' network in listen.plain_from",
                 address.port()
             ))
         }

@@ -53,6 +53,16 @@ impl Sources {
     pub fn of_process(config: Option<PathBuf>, flags: Flags, dev: bool) -> Self {
         Self { config, default_file: DEFAULT_FILE.into(), env: std::env::vars_os().collect(), flags, dev }
     }
+
+    /// The file that is read, or would be if it were there.
+    pub fn file(&self) -> &Path {
+        self.config.as_deref().unwrap_or(&self.default_file)
+    }
+
+    /// The variable that sets `key`, and so takes the place of what the file says.
+    pub fn variable_of(&self, key: &str) -> Option<String> {
+        variables(&self.env, &mut Vec::new()).remove(key).map(|(name, _)| name)
+    }
 }
 
 /// All sources merged, and what is needed to say where a value came from.
@@ -64,13 +74,22 @@ pub(super) struct Merged {
 
 impl Merged {
     pub(super) fn read(sources: &Sources) -> Result<Self, ConfigError> {
+        Self::with(sources, read_file(sources)?, &[])
+    }
+
+    /// With this file, and of the variables without those for `unset`.
+    pub(super) fn with(
+        sources: &Sources,
+        file: Option<(PathBuf, String)>,
+        unset: &[&str],
+    ) -> Result<Self, ConfigError> {
         let mut figment = Figment::new();
-        let file = read_file(sources)?;
         if let Some((path, text)) = &file {
             figment = figment.merge(Layer::file(path, text)?);
         }
         let mut problems = Vec::new();
-        for (key, (name, value)) in variables(&sources.env, &mut problems) {
+        let variables = variables(&sources.env, &mut problems);
+        for (key, (name, value)) in variables.into_iter().filter(|(key, _)| !unset.contains(&key.as_str())) {
             figment = figment.merge(Layer::one(&key, &value, format!("variable {name}")));
         }
         let flags = &sources.flags;
@@ -92,6 +111,11 @@ impl Merged {
             }
         }
         Ok(Self { figment, file, problems })
+    }
+
+    /// Nothing is set.
+    pub(super) fn nothing() -> Self {
+        Self { figment: Figment::new(), file: None, problems: Vec::new() }
     }
 
     /// Every value that is set, by dotted key.
@@ -132,6 +156,14 @@ fn read_file(sources: &Sources) -> Result<Option<(PathBuf, String)>, ConfigError
         Err(error) if error.kind() == std::io::ErrorKind::NotFound && !must_exist => Ok(None),
         Err(error) => Err(ConfigError::File { path: path.display().to_string(), reason: error.to_string() }),
     }
+}
+
+/// Only the parser's `message`: its full text quotes the line, which may hold the secret. `at` is a byte of `text`.
+pub(super) fn syntax(path: &Path, text: &str, at: Option<usize>, message: &str) -> ConfigError {
+    let before = &text.as_bytes()[..at.unwrap_or(0).min(text.len())];
+    let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
+    let reason = message.split('`').next().unwrap_or_default().trim().replace('\n', "; ");
+    ConfigError::Syntax { path: path.display().to_string(), line, reason }
 }
 
 /// The variables that are ours, by setting; two of different value for one setting are a problem.
@@ -188,13 +220,8 @@ struct Layer {
 
 impl Layer {
     fn file(path: &Path, text: &str) -> Result<Self, ConfigError> {
-        let dict = Toml::from_str::<Dict>(text).map_err(|error| {
-            // Only the parser's message: its full text quotes the line, which may hold the secret.
-            let at = error.span().map_or(0, |span| span.start.min(text.len()));
-            let line = text.as_bytes()[..at].iter().filter(|byte| **byte == b'\n').count() + 1;
-            let reason = error.message().split('`').next().unwrap_or_default().trim().replace('\n', "; ");
-            ConfigError::Syntax { path: path.display().to_string(), line, reason }
-        })?;
+        let dict = Toml::from_str::<Dict>(text)
+            .map_err(|error| syntax(path, text, error.span().map(|span| span.start), error.message()))?;
         Ok(Self { metadata: Metadata::from("file", Source::File(path.into())), dict })
     }
 

@@ -35,7 +35,7 @@ pub(super) fn mode(r: &mut Reader, domain: Option<&str>, dev: bool) -> TlsMode {
 }
 
 /// The sockets besides `listen.address`, which the caller has read.
-pub(super) fn listen(r: &mut Reader, address: SocketAddr, mode: TlsMode) -> Listen {
+pub(super) fn listen(r: &mut Reader, address: SocketAddr, plain_from: Vec<Network>, mode: TlsMode) -> Listen {
     let plain = ["listen.address", super::settings::PORT].into_iter().find(|key| r.origin(key).is_some());
     if let (Some(key), true) = (plain, mode != TlsMode::Off) {
         let origin = r.origin(key).unwrap_or_default().to_owned();
@@ -53,12 +53,7 @@ pub(super) fn listen(r: &mut Reader, address: SocketAddr, mode: TlsMode) -> List
     let anywhere = |port| SocketAddr::from(([0u16; 8], port));
     let https = socket(r, "listen.https", anywhere(443));
     let http = socket(r, "listen.http", anywhere(80));
-    let trusted_proxies = r.list("listen.trusted_proxies", |entry| {
-        entry.parse::<Network>().map_err(|()| {
-            "is neither an address nor a network: write one such as \"127.0.0.1\" or \"10.0.0.0/8\""
-                .to_owned()
-        })
-    });
+    let trusted_proxies = r.list("listen.trusted_proxies", network);
     if let (Some(origin), true) = (r.origin("listen.trusted_proxies"), mode != TlsMode::Off) {
         let origin = origin.to_owned();
         let fix = format!(
@@ -74,7 +69,22 @@ pub(super) fn listen(r: &mut Reader, address: SocketAddr, mode: TlsMode) -> List
         }
         Err(format!("can be reached from other machines, and metrics are nobody else's business: listen on 127.0.0.1:{}", address.port()))
     });
-    Listen { address, https, http, trusted_proxies, metrics }
+    Listen { address, plain_from, https, http, trusted_proxies, metrics }
+}
+
+/// Whose plain connections are taken, besides this machine's. With TLS it has no effect and is no mistake: the container
+/// image sets it for both.
+pub(super) fn plain_from(r: &mut Reader) -> Vec<Network> {
+    r.list("listen.plain_from", |entry| match network(entry)? {
+        private if private.is_private() => Ok(private),
+        _ => Err("is not a private network, and these connections are not encrypted: sync tokens could be read on the Internet. Name the network of your containers, such as \"172.16.0.0/12\"".into()),
+    })
+}
+
+fn network(entry: &str) -> Result<Network, String> {
+    entry.parse().map_err(|()| {
+        "is neither an address nor a network: write one such as \"127.0.0.1\" or \"10.0.0.0/8\"".to_owned()
+    })
 }
 
 fn socket_address(text: &str, such_as: SocketAddr) -> Result<(SocketAddr, String), String> {
@@ -148,13 +158,26 @@ pub(super) fn acme(r: &mut Reader) -> Acme {
     });
     let directory = directory.unwrap_or(default);
     let retry = r.time("acme.retry", LETS_ENCRYPT_RETRY, Duration::from_secs(1)..=Duration::from_secs(3600));
-    let theirs = directory.host_str().is_some_and(|host| host.ends_with(LETS_ENCRYPT_DOMAIN));
-    if theirs && retry < LETS_ENCRYPT_RETRY {
+    let check_reach = r.flag("acme.check_reach", true);
+    let acme = Acme { directory, ca_file, contact, retry, check_reach };
+    if acme.is_lets_encrypt() && retry < LETS_ENCRYPT_RETRY {
         let origin = r.origin("acme.retry").unwrap_or("default").to_owned();
         let fix = "is less than 5m, and Let's Encrypt shuts out who tries more often: make it 5m or more, or leave it out";
         r.problem("acme.retry", origin, fix.into());
     }
-    Acme { directory, ca_file, contact, retry, check_reach: r.flag("acme.check_reach", true) }
+    acme
+}
+
+impl Acme {
+    /// The authority is Let's Encrypt, or its staging environment.
+    pub fn is_lets_encrypt(&self) -> bool {
+        self.directory.host_str().is_some_and(|host| host.ends_with(LETS_ENCRYPT_DOMAIN))
+    }
+
+    /// It is the staging environment: nobody trusts its certificates.
+    pub fn is_staging(&self) -> bool {
+        self.directory.as_str() == LETS_ENCRYPT_STAGING
+    }
 }
 
 fn lets_encrypt(staging: bool) -> Url {

@@ -16,7 +16,7 @@ pub enum Spoken {
     Https,
     /// Redirects to HTTPS.
     Http,
-    /// HTTP and WebSocket without encryption, on loopback.
+    /// HTTP and WebSocket without encryption, for this machine and networks that the owner names.
     Plain,
     /// Figures for monitoring, on loopback.
     Metrics,
@@ -75,9 +75,12 @@ impl Listeners {
         let listen = &config.listen;
         if config.tls == TlsMode::Off {
             let passed = inherited.take(Spoken::Plain.as_str());
-            open.plain = passed.into_iter().map(Plain::from_tcp).collect::<Result<_, _>>()?;
+            open.plain = passed
+                .into_iter()
+                .map(|tcp| Plain::from_tcp(tcp, &listen.plain_from))
+                .collect::<Result<_, _>>()?;
             if open.plain.is_empty() {
-                open.plain.push(Plain::bind("listen.address", listen.address)?);
+                open.plain.push(Plain::bind("listen.address", listen.address, &listen.plain_from)?);
             }
         } else {
             open.https = inherited.take(Spoken::Https.as_str());
@@ -94,7 +97,8 @@ impl Listeners {
                 }
             }
         }
-        open.metrics = listen.metrics.map(|address| Plain::bind("listen.metrics", address)).transpose()?;
+        open.metrics =
+            listen.metrics.map(|address| Plain::bind("listen.metrics", address, &[])).transpose()?;
         inherited.close_others();
         Ok(open)
     }

@@ -16,6 +16,7 @@ mod activation;
 mod admin;
 mod again;
 mod certificate;
+pub mod domain;
 mod files;
 mod half_open;
 mod https;
@@ -61,7 +62,7 @@ pub enum ListenError {
     },
     /// Plain HTTP would let tokens be read on the way.
     #[error(
-        "{0} is not a loopback address: plain HTTP is served on this machine only; put a proxy with TLS before it"
+        "{0} is not a loopback address: plain HTTP is served on this machine only; put a proxy with TLS before it, and if it is in another container name the containers' network in listen.plain_from"
     )]
     NotLoopback(SocketAddr),
     /// TLS could not be set up.

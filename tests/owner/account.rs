@@ -1,8 +1,8 @@
 //! Alice's account: its handle, DID document and PDS, which can be told to fail; and the commands that she runs.
 
 use std::collections::HashMap;
-use std::io::Write as _;
-use std::process::{Command, Output, Stdio};
+use std::io::{Read as _, Write as _};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
@@ -22,6 +22,8 @@ pub const MALLORY: &str = "did:plc:aaaaaaaaaaaaaaaaaaaaaaaa";
 pub const HANDLE: &str = "alice.internal";
 /// Another handle of hers.
 pub const OTHER_HANDLE: &str = "app.internal";
+/// A name that DNS knows.
+pub const DOMAIN: &str = "sync.example.org";
 pub const PASSWORD: &str = "hunter2-hunter2";
 const BINARY: &str = env!("CARGO_BIN_EXE_groundmist-sync");
 
@@ -67,7 +69,12 @@ impl Account {
             Arc::new(Mutex::new(State { handles: HashMap::from([(HANDLE, ALICE)]), ..State::default() }));
         let shared = Arc::clone(&state);
         let world = World::new(move |asked| answer(asked, &mut shared.lock().unwrap())).await;
-        Self { world, dns: DnsServer::txt(&[]).await, state, dir: tempfile::tempdir().unwrap() }
+        Self {
+            world,
+            dns: DnsServer::new(&[(DOMAIN, &["1.1.1.1"])]).await,
+            state,
+            dir: tempfile::tempdir().unwrap(),
+        }
     }
 
     pub fn set(&self, change: impl FnOnce(&mut State)) {
@@ -167,8 +174,23 @@ pub fn on_terminal(command: &Command) -> Command {
     let mut script = Command::new("script");
     script.args(["--quiet", "--return", "--command", &line.join(" "), "/dev/null"]).env_clear();
     script.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    script.env("PATH", std::env::var_os("PATH").unwrap());
+    let own = std::env::var("PATH").unwrap();
+    let given = command.get_envs().find(|(name, _)| *name == "PATH").and_then(|(_, path)| path?.to_str());
+    script.env("PATH", given.map_or(own.clone(), |given| format!("{given}:{own}")));
     script
+}
+
+/// Writes `input` to a terminal as soon as it shows `prompt`; what was shown until then.
+pub fn reply(child: &mut Child, prompt: &str, input: &str) -> String {
+    let mut shown = Vec::new();
+    let mut byte = [0];
+    while !String::from_utf8_lossy(&shown).ends_with(prompt) {
+        let read = child.stdout.as_mut().unwrap().read(&mut byte).unwrap();
+        assert_eq!(read, 1, "{}", String::from_utf8_lossy(&shown));
+        shown.push(byte[0]);
+    }
+    child.stdin.as_mut().unwrap().write_all(input.as_bytes()).unwrap();
+    String::from_utf8(shown).unwrap()
 }
 
 /// What a command did.

@@ -10,6 +10,7 @@ mod dns;
 mod doctor;
 mod ownership;
 mod publish;
+mod setup;
 #[allow(dead_code)]
 #[path = "../atproto_net/world.rs"]
 mod world;

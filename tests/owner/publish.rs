@@ -1,11 +1,11 @@
 //! `publish`: what is written, what is shown of it, and everything that ends it before.
 
-use std::io::{Read as _, Write as _};
-use std::process::{Child, Stdio};
+use std::io::Read as _;
+use std::process::Stdio;
 
 use serde_json::{Value, json};
 
-use crate::account::{ALICE, Account, Fault, HANDLE, MALLORY, PASSWORD, Ran, on_terminal};
+use crate::account::{ALICE, Account, Fault, HANDLE, MALLORY, PASSWORD, Ran, on_terminal, reply};
 
 const PUBLISH: &[&str] = &["publish", "--host", "sync.example.com", "--yes"];
 const REMOVE: &[&str] = &["publish", "--remove", "--yes"];
@@ -143,19 +143,6 @@ async fn a_pinned_handle_counts_as_its_did() {
     let ran = account.run(HANDLE, &[REMOVE, &["--json"]].concat(), PASSWORD);
     assert_eq!((ran.code(), last_error(&ran)["error"].as_str()), (1, Some("owner_unclear")), "{}", ran.err());
     assert_eq!(account.calls("createSession"), signed_in);
-}
-
-/// Writes `input` to a terminal as soon as it shows `prompt`; what was shown until then.
-fn reply(child: &mut Child, prompt: &str, input: &str) -> String {
-    let mut shown = Vec::new();
-    let mut byte = [0];
-    while !String::from_utf8_lossy(&shown).ends_with(prompt) {
-        let read = child.stdout.as_mut().unwrap().read(&mut byte).unwrap();
-        assert_eq!(read, 1, "{}", String::from_utf8_lossy(&shown));
-        shown.push(byte[0]);
-    }
-    child.stdin.as_mut().unwrap().write_all(input.as_bytes()).unwrap();
-    String::from_utf8(shown).unwrap()
 }
 
 /// On a terminal (of util-linux's `script`) it asks, and the password is not shown, however soon it is typed.

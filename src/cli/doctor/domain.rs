@@ -12,8 +12,9 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 use super::{Context, Finding};
-use crate::atproto::{Dns, DnsError, http};
-use crate::config::TlsMode;
+use crate::atproto::http;
+use crate::config::{Config, TlsMode};
+use crate::listen::domain::{addresses, list, public};
 
 const DNS: &str = "DNS";
 const ENCRYPTED: &str = "port 443";
@@ -40,29 +41,17 @@ pub(super) async fn check(context: &Context<'_>) -> Vec<Finding> {
         let found = "the configuration names no domain: only this machine reaches the server";
         return vec![Finding::warning(DNS, found, "set `domain` to the name that apps are to use")];
     };
-    let dns = Dns::as_strangers(config.identity.name_servers.clone());
-    let addresses = match timeout(TRY_TIME, dns.a_and_aaaa(domain)).await {
-        Ok(answer) => answer,
-        Err(_) => Err(DnsError::Failed(format!("no answer in {} s", TRY_TIME.as_secs()))),
-    };
-    let addresses = match addresses {
-        Ok(addresses) if !addresses.is_empty() => addresses,
-        Ok(_) | Err(DnsError::NotFound) => {
-            let fix = format!(
-                "where you manage your domain, make an A record for {domain} with this machine's public IPv4 address, or an AAAA record with its IPv6 address"
-            );
-            return vec![Finding::failure(DNS, format!("DNS has no address for {domain}"), fix)];
-        }
-        Err(error) => {
-            let fix = "check this machine's connection and its name servers (/etc/resolv.conf, or identity.name_servers)";
-            return vec![Finding::failure(DNS, format!("{domain} cannot be looked up: {error}"), fix)];
-        }
-    };
-    let shown = addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-    let mut findings = vec![Finding::ok(DNS, format!("{domain} is at {shown}"))];
+    let (finding, addresses) = dns(config, domain).await;
+    let mut findings = vec![finding];
+    if addresses.is_empty() {
+        return findings;
+    }
     let tls = match http::tls(config.identity.ca_file.as_deref()) {
         Ok(tls) => Arc::new(tls),
-        Err(error) => return vec![Finding::failure(ENCRYPTED, error, "put that right and run doctor again")],
+        Err(error) => {
+            findings.push(Finding::failure(ENCRYPTED, error, "put that right and run doctor again"));
+            return findings;
+        }
     };
     let encrypted = each(&addresses, async |address| ask_encrypted(address, domain, &tls).await).await;
     findings.push(judge(
@@ -84,6 +73,21 @@ pub(super) async fn check(context: &Context<'_>) -> Vec<Finding> {
         findings.push(finding);
     }
     findings
+}
+
+/// Where DNS says that the server is, and whether that will do.
+pub(in crate::cli) async fn dns(config: &Config, domain: &str) -> (Finding, Vec<IpAddr>) {
+    match addresses(&config.identity.name_servers, domain).await {
+        Ok(found) => {
+            let certain = config.tls == TlsMode::Acme && config.acme.is_lets_encrypt();
+            let finding = match public(domain, &found) {
+                Err(error) if certain => Finding::warning(DNS, error.found(), error.fix()),
+                _ => Finding::ok(DNS, format!("{domain} is at {}", list(&found))),
+            };
+            (finding, found)
+        }
+        Err(error) => (Finding::failure(DNS, error.found(), error.fix()), Vec::new()),
+    }
 }
 
 async fn each(addresses: &[IpAddr], ask: impl AsyncFn(IpAddr) -> Answer) -> Vec<(IpAddr, Answer)> {

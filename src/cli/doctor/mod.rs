@@ -8,15 +8,15 @@ use serde::Serialize;
 use super::account::{self, Pinned};
 use super::text::safe;
 use super::{CliError, Exit, args, print, print_json, runtime};
-use crate::atproto::{Http, Resolver};
+use crate::atproto::{Http, HttpError, Resolver};
 use crate::config::{Config, ConfigError, Loaded, Owner};
 use crate::web::admin::OwnerNow;
 
 mod certificate;
 mod clock;
 mod disk;
-mod domain;
-mod owner;
+pub(super) mod domain;
+pub(super) mod owner;
 mod pds;
 mod permissions;
 mod record;
@@ -25,7 +25,7 @@ mod server;
 /// What came of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-enum Outcome {
+pub(super) enum Outcome {
     Ok,
     /// It works, and something is to be done about it.
     Warning,
@@ -37,13 +37,13 @@ enum Outcome {
 
 /// One line of the report.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-struct Finding {
-    check: &'static str,
-    outcome: Outcome,
+pub(super) struct Finding {
+    pub(super) check: &'static str,
+    pub(super) outcome: Outcome,
     /// What was found, in words.
-    found: String,
+    pub(super) found: String,
     /// How to mend it.
-    fix: Option<String>,
+    pub(super) fix: Option<String>,
 }
 
 impl Finding {
@@ -65,7 +65,7 @@ impl Finding {
 }
 
 /// What checks go by.
-struct Context<'a> {
+pub(super) struct Context<'a> {
     config: &'a Config,
     /// By what name apps are to find this server, if that is known.
     host: Option<String>,
@@ -75,6 +75,19 @@ struct Context<'a> {
     server: Result<OwnerNow, CliError>,
     /// What it pinned the configured handle to.
     pinned: Pinned,
+}
+
+impl<'a> Context<'a> {
+    /// Asks the server, if one runs. `host`: by what name apps are to find it.
+    pub(super) fn new(config: &'a Config, host: Option<String>) -> Result<Self, HttpError> {
+        let (http, resolver) = account::network(config)?;
+        let server = account::of_server(config);
+        let pinned = match &config.owner {
+            Some(Owner::Handle(handle)) => account::pinned(config, handle, &server),
+            _ => Pinned::NotYet,
+        };
+        Ok(Self { config, host, http, resolver, server, pinned })
+    }
 }
 
 pub(super) fn run(
@@ -100,19 +113,13 @@ pub(super) fn run(
 }
 
 fn checks(config: &Config, wanted: &args::Doctor) -> Result<Vec<Finding>, CliError> {
-    let (http, resolver) = match account::network(config) {
-        Ok(network) => network,
+    let host = wanted.host.clone().or_else(|| config.domain.clone());
+    let context = match Context::new(config, host) {
+        Ok(context) => context,
         Err(error) => {
             return Ok(vec![Finding::failure("network", error, "put that right and run doctor again")]);
         }
     };
-    let server = account::of_server(config);
-    let pinned = match &config.owner {
-        Some(Owner::Handle(handle)) => account::pinned(config, handle, &server),
-        _ => Pinned::NotYet,
-    };
-    let host = wanted.host.clone().or_else(|| config.domain.clone());
-    let context = Context { config, host, http, resolver, server, pinned };
     let certificate = certificate::check(config);
     Ok(runtime()?.block_on(async {
         let mut findings = vec![server::check(&context), permissions::check(&context), disk::check(&context)];

@@ -12,7 +12,7 @@ const CHECK: &str = "owner";
 const HANDLE: &str = "owner's handle";
 
 /// The findings, and the owner's account if it could be looked up.
-pub(super) async fn check(context: &Context<'_>) -> (Vec<Finding>, Option<Arc<DidDocument>>) {
+pub(in crate::cli) async fn check(context: &Context<'_>) -> (Vec<Finding>, Option<Arc<DidDocument>>) {
     match &context.config.owner {
         None => {
             let fix = "set `owner` to your DID or handle in the configuration";

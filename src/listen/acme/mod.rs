@@ -26,9 +26,12 @@ mod order;
 mod preflight;
 mod problem;
 mod reach;
+mod rehearse;
 mod schedule;
 
 pub use keeper::ORDER_TIME;
+pub use preflight::PreflightError;
+pub use rehearse::rehearse;
 pub use schedule::{Pace, VALIDATIONS_AN_HOUR};
 
 /// For which name, from whom, and how.
@@ -90,9 +93,4 @@ pub async fn keep(
         () = stopped(&mut stopping) => {}
         () = again("keeping the certificate", begin) => {}
     }
-}
-
-/// `a, b, c`.
-fn list<T: ToString>(items: &[T]) -> String {
-    items.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }

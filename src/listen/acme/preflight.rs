@@ -8,15 +8,16 @@ use std::time::Duration;
 use rustls::crypto::CryptoProvider;
 use tokio::time::timeout;
 
+use super::Options;
 use super::authority::{Authority, AuthorityError};
 use super::caa::{self, Forbidden};
-use super::reach::{self, MAX_ADDRESSES, Reached};
-use super::{Options, list};
-use crate::atproto::{Dns, DnsError, is_public};
+use super::reach::{self, Reached};
+use crate::atproto::Dns;
 use crate::listen::Certificate;
+use crate::listen::domain::{self, DomainError, list};
 
-/// Time for all questions to DNS about addresses, and for all about CAA.
-pub const DNS_TIME: Duration = Duration::from_secs(20);
+/// Time for all questions to DNS about CAA.
+const CAA_TIME: Duration = Duration::from_secs(20);
 
 /// What is wrong, and what to do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -24,40 +25,9 @@ pub enum PreflightError {
     /// The authority.
     #[error(transparent)]
     Authority(#[from] AuthorityError),
-    /// NXDOMAIN.
-    #[error(
-        "DNS has no name {0}. Where you manage your domain, make an A record for it with this machine's public IPv4 address (and an AAAA record if it has a public IPv6 address); it can take some minutes until it is seen"
-    )]
-    NoSuchName(String),
-    /// The name has other records.
-    #[error(
-        "DNS knows the name {0}, but no address for it. Where you manage your domain, add an A record with this machine's public IPv4 address, or an AAAA record with its IPv6 address"
-    )]
-    NoAddress(String),
-    /// SERVFAIL, or no answer.
-    #[error(
-        "DNS does not say where {domain} is: {reason}. Check this machine's connection and its name servers (/etc/resolv.conf, or identity.name_servers); if others cannot look it up either, the DNS of your domain is broken (often DNSSEC): ask its provider"
-    )]
-    Dns {
-        /// Which name.
-        domain: String,
-        /// Why.
-        reason: String,
-    },
-    /// Addresses that only some network knows.
-    #[error(
-        "DNS says that {domain} is at {}, which exists only inside a private network: the certificate authority cannot come there. Put the public address into the A or AAAA record (of your internet connection, if this machine is at home, with port 443 forwarded to it)",
-        list(addresses)
-    )]
-    Private {
-        /// Which name.
-        domain: String,
-        /// Those that are private.
-        addresses: Vec<IpAddr>,
-    },
-    /// More than any authority tries.
-    #[error("DNS gives {0} more than {MAX_ADDRESSES} addresses. Leave only those of this machine")]
-    TooManyAddresses(String),
+    /// DNS, of addresses.
+    #[error(transparent)]
+    Domain(#[from] DomainError),
     /// CAA records forbid it.
     #[error(
         "the CAA records of {at} do not let this authority ({}) make certificates for {domain}: {forbidden}. Where you manage your domain, add the CAA record: 0 issue \"{}\"",
@@ -140,10 +110,10 @@ pub async fn check(
 ) -> Result<Ready, PreflightError> {
     let domain = options.domain.as_str();
     let authority = Authority::ask(&options.directory, options.ca_file.as_deref(), provider).await?;
-    let dns = Dns::as_strangers(options.name_servers.clone());
-    let addresses = addresses(&dns, domain).await?;
+    let addresses = domain::addresses(&options.name_servers, domain).await?;
     let mut warnings = Vec::new();
     private(domain, &addresses, authority.is_public, &mut warnings)?;
+    let dns = Dns::as_strangers(options.name_servers.clone());
     issuers(&dns, domain, &authority.caa_identities).await?;
     let mut unseen = false;
     if options.check_reach {
@@ -155,37 +125,23 @@ pub async fn check(
     Ok(Ready { authority, unseen, warnings })
 }
 
-async fn addresses(dns: &Dns, domain: &str) -> Result<Vec<IpAddr>, PreflightError> {
-    let failed = |reason| PreflightError::Dns { domain: domain.into(), reason };
-    match timeout(DNS_TIME, dns.a_and_aaaa(domain)).await {
-        Ok(Ok(found)) if found.is_empty() => Err(PreflightError::NoAddress(domain.into())),
-        Ok(Ok(found)) if found.len() > MAX_ADDRESSES => Err(PreflightError::TooManyAddresses(domain.into())),
-        Ok(Ok(found)) => Ok(found),
-        Ok(Err(DnsError::NotFound)) => Err(PreflightError::NoSuchName(domain.into())),
-        Ok(Err(DnsError::Failed(reason))) => Err(failed(reason)),
-        Err(_) => Err(failed(format!("no answer in {} s", DNS_TIME.as_secs()))),
-    }
-}
-
 /// A public authority comes from the internet. One's own may come from anywhere.
 fn private(
     domain: &str,
     found: &[IpAddr],
     public_authority: bool,
     warnings: &mut Vec<String>,
-) -> Result<(), PreflightError> {
-    let addresses: Vec<IpAddr> = found.iter().copied().filter(|address| !is_public(*address)).collect();
-    if addresses.is_empty() {
-        return Ok(());
+) -> Result<(), DomainError> {
+    match domain::public(domain, found) {
+        Err(DomainError::Private { domain, addresses }) if !public_authority => {
+            warnings.push(format!(
+                "{domain} is at {}, which exists only inside a private network: only devices in it reach this server",
+                list(&addresses)
+            ));
+            Ok(())
+        }
+        outcome => outcome,
     }
-    if public_authority {
-        return Err(PreflightError::Private { domain: domain.into(), addresses });
-    }
-    warnings.push(format!(
-        "{domain} is at {}, which exists only inside a private network: only devices in it reach this server",
-        list(&addresses)
-    ));
-    Ok(())
 }
 
 async fn issuers(dns: &Dns, domain: &str, identities: &[String]) -> Result<(), PreflightError> {
@@ -193,9 +149,9 @@ async fn issuers(dns: &Dns, domain: &str, identities: &[String]) -> Result<(), P
         return Ok(());
     }
     let unknown = |reason| PreflightError::CaaUnknown { domain: domain.into(), reason };
-    let found = match timeout(DNS_TIME, caa::relevant(dns, domain)).await {
+    let found = match timeout(CAA_TIME, caa::relevant(dns, domain)).await {
         Ok(found) => found.map_err(|error| unknown(error.to_string()))?,
-        Err(_) => return Err(unknown(format!("no answer in {} s", DNS_TIME.as_secs()))),
+        Err(_) => return Err(unknown(format!("no answer in {} s", CAA_TIME.as_secs()))),
     };
     let Some((at, records)) = found else { return Ok(()) };
     caa::check(&records, identities).map_err(|forbidden| PreflightError::Caa {

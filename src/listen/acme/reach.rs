@@ -21,6 +21,7 @@ use tokio_rustls::TlsConnector;
 use super::one_name;
 use crate::listen::Certificate;
 use crate::listen::certificate::PROBE_ALPN;
+use crate::listen::domain::MAX_ADDRESSES;
 
 /// Port that authorities connect to (RFC 8737, section 3).
 pub const PORT: u16 = 443;
@@ -28,8 +29,6 @@ pub const PORT: u16 = 443;
 pub const CONNECT_TIME: Duration = Duration::from_secs(5);
 /// Time for the TLS handshake then.
 pub const HANDSHAKE_TIME: Duration = Duration::from_secs(5);
-/// Most addresses of a name that are tried; authorities try fewer.
-pub const MAX_ADDRESSES: usize = 16;
 
 /// Who answers at an address.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -78,7 +78,7 @@ mod tests {
             started: 0,
         };
         let stopping = watch::Sender::new(false);
-        let listener = Plain::bind("listen.address", "127.0.0.1:0".parse().unwrap()).unwrap();
+        let listener = Plain::bind("listen.address", "127.0.0.1:0".parse().unwrap(), &[]).unwrap();
         let address = listener.address();
         let serve = MetricsHttp::new(Arc::new(metrics), stopping.subscribe());
         tokio::spawn(accept(listener, serve, stopping.subscribe()));

@@ -1,0 +1,153 @@
+# Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
+function __fish_groundmist_sync_global_optspecs
+    string join \n json config= data-dir= h/help V/version
+end
+
+function __fish_groundmist_sync_needs_command
+    # Figure out if the current invocation already has a command.
+    set -l cmd (commandline -opc)
+    set -e cmd[1]
+    argparse -s (__fish_groundmist_sync_global_optspecs) -- $cmd 2>/dev/null
+    or return
+    if set -q argv[1]
+        # Also print the command, so this can be used to figure out what it is.
+        echo $argv[1]
+        return 1
+    end
+    return 0
+end
+
+function __fish_groundmist_sync_using_subcommand
+    set -l cmd (__fish_groundmist_sync_needs_command)
+    test -z "$cmd"
+    and return 1
+    contains -- $cmd[1] $argv
+end
+
+complete -c groundmist-sync -n "__fish_groundmist_sync_needs_command" -l config -d 'Configuration file [default: /etc/groundmist-sync/config.toml, if there is one]' -r -F
+complete -c groundmist-sync -n "__fish_groundmist_sync_needs_command" -l data-dir -d 'Directory of the store, the secret and the admin socket [default: /var/lib/groundmist-sync]' -r -F
+complete -c groundmist-sync -n "__fish_groundmist_sync_needs_command" -l json -d 'Print results and errors as JSON'
+complete -c groundmist-sync -n "__fish_groundmist_sync_needs_command" -s h -l help -d 'Print help'
+complete -c groundmist-sync -n "__fish_groundmist_sync_needs_command" -s V -l version -d 'Print version'
+complete -c groundmist-sync -n "__fish_groundmist_sync_needs_command" -f -a "serve" -d 'Run the server until it is told to stop'
+complete -c groundmist-sync -n "__fish_groundmist_sync_needs_command" -f -a "token" -d 'Make, list and revoke the sync tokens of devices (needs the running server)'
+complete -c groundmist-sync -n "__fish_groundmist_sync_needs_command" -f -a "apps" -d 'Decide which apps get in, and see which have asked (needs the running server)'
+complete -c groundmist-sync -n "__fish_groundmist_sync_needs_command" -f -a "sessions" -d 'See who is connected as what, and end it (needs the running server)'
+complete -c groundmist-sync -n "__fish_groundmist_sync_needs_command" -f -a "status" -d 'Say how the running server is'
+complete -c groundmist-sync -n "__fish_groundmist_sync_needs_command" -f -a "reload" -d 'Have the running server read its configuration again'
+complete -c groundmist-sync -n "__fish_groundmist_sync_needs_command" -f -a "publish" -d 'Tell apps where this server is, by a record in your own repository'
+complete -c groundmist-sync -n "__fish_groundmist_sync_needs_command" -f -a "doctor" -d 'Look at everything that has to be right, and say how to mend what is not'
+complete -c groundmist-sync -n "__fish_groundmist_sync_needs_command" -f -a "config" -d 'Look at the configuration'
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand serve" -l port -d 'Port to listen on, 0 for any free one [default: 3030]' -r
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand serve" -l log-level -d 'error, warn, info, debug or trace [default: info]' -r
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand serve" -l log-format -d 'auto, text, json or journald [default: auto]' -r
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand serve" -l config -d 'Configuration file [default: /etc/groundmist-sync/config.toml, if there is one]' -r -F
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand serve" -l data-dir -d 'Directory of the store, the secret and the admin socket [default: /var/lib/groundmist-sync]' -r -F
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand serve" -l dev -d 'Try it out: no configuration needed, fresh data that is removed at the end unless --data-dir is given, and a URL with a token on stdout'
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand serve" -l json -d 'Print results and errors as JSON'
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand serve" -s h -l help -d 'Print help'
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand token; and not __fish_seen_subcommand_from create list revoke" -l config -d 'Configuration file [default: /etc/groundmist-sync/config.toml, if there is one]' -r -F
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand token; and not __fish_seen_subcommand_from create list revoke" -l data-dir -d 'Directory of the store, the secret and the admin socket [default: /var/lib/groundmist-sync]' -r -F
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand token; and not __fish_seen_subcommand_from create list revoke" -l json -d 'Print results and errors as JSON'
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand token; and not __fish_seen_subcommand_from create list revoke" -s h -l help -d 'Print help'
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand token; and not __fish_seen_subcommand_from create list revoke" -f -a "create" -d 'Make a sync token and print it; it cannot be shown again'
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand token; and not __fish_seen_subcommand_from create list revoke" -f -a "list" -d 'List sync tokens, those that expired lately included'
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand token; and not __fish_seen_subcommand_from create list revoke" -f -a "revoke" -d 'Revoke a sync token and close its connections'
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand token; and __fish_seen_subcommand_from create" -l name -d 'What you call the device' -r
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand token; and __fish_seen_subcommand_from create" -l namespace -d 'The app\'s lexicon authority domain, such as xyz.example: the token sees its documents only' -r
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand token; and __fish_seen_subcommand_from create" -l expires -d 'How long it is good for, such as 12h or 30d [default: access.token_life, 30d]' -r
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand token; and __fish_seen_subcommand_from create" -l config -d 'Configuration file [default: /etc/groundmist-sync/config.toml, if there is one]' -r -F
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand token; and __fish_seen_subcommand_from create" -l data-dir -d 'Directory of the store, the secret and the admin socket [default: /var/lib/groundmist-sync]' -r -F
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand token; and __fish_seen_subcommand_from create" -l read-only -d 'It may only read'
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand token; and __fish_seen_subcommand_from create" -l json -d 'Print results and errors as JSON'
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand token; and __fish_seen_subcommand_from create" -s h -l help -d 'Print help'
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand token; and __fish_seen_subcommand_from list" -l config -d 'Configuration file [default: /etc/groundmist-sync/config.toml, if there is one]' -r -F
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand token; and __fish_seen_subcommand_from list" -l data-dir -d 'Directory of the store, the secret and the admin socket [default: /var/lib/groundmist-sync]' -r -F
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand token; and __fish_seen_subcommand_from list" -l json -d 'Print results and errors as JSON'
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand token; and __fish_seen_subcommand_from list" -s h -l help -d 'Print help'
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand token; and __fish_seen_subcommand_from revoke" -l config -d 'Configuration file [default: /etc/groundmist-sync/config.toml, if there is one]' -r -F
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand token; and __fish_seen_subcommand_from revoke" -l data-dir -d 'Directory of the store, the secret and the admin socket [default: /var/lib/groundmist-sync]' -r -F
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand token; and __fish_seen_subcommand_from revoke" -l json -d 'Print results and errors as JSON'
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand token; and __fish_seen_subcommand_from revoke" -s h -l help -d 'Print help'
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand apps; and not __fish_seen_subcommand_from list pending approve deny revoke log" -l config -d 'Configuration file [default: /etc/groundmist-sync/config.toml, if there is one]' -r -F
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand apps; and not __fish_seen_subcommand_from list pending approve deny revoke log" -l data-dir -d 'Directory of the store, the secret and the admin socket [default: /var/lib/groundmist-sync]' -r -F
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand apps; and not __fish_seen_subcommand_from list pending approve deny revoke log" -l json -d 'Print results and errors as JSON'
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand apps; and not __fish_seen_subcommand_from list pending approve deny revoke log" -s h -l help -d 'Print help'
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand apps; and not __fish_seen_subcommand_from list pending approve deny revoke log" -f -a "list" -d 'List the apps you decided about'
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand apps; and not __fish_seen_subcommand_from list pending approve deny revoke log" -f -a "pending" -d 'List the apps that asked and wait for your decision'
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand apps; and not __fish_seen_subcommand_from list pending approve deny revoke log" -f -a "approve" -d 'Let an app in'
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand apps; and not __fish_seen_subcommand_from list pending approve deny revoke log" -f -a "deny" -d 'Refuse an app from now on, and end its sessions'
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand apps; and not __fish_seen_subcommand_from list pending approve deny revoke log" -f -a "revoke" -d 'Take an approval back and end the app\'s sessions; if it asks again it waits for you again'
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand apps; and not __fish_seen_subcommand_from list pending approve deny revoke log" -f -a "log" -d 'Show what was decided, who entered and who was refused'
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand apps; and __fish_seen_subcommand_from list" -l config -d 'Configuration file [default: /etc/groundmist-sync/config.toml, if there is one]' -r -F
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand apps; and __fish_seen_subcommand_from list" -l data-dir -d 'Directory of the store, the secret and the admin socket [default: /var/lib/groundmist-sync]' -r -F
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand apps; and __fish_seen_subcommand_from list" -l json -d 'Print results and errors as JSON'
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand apps; and __fish_seen_subcommand_from list" -s h -l help -d 'Print help'
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand apps; and __fish_seen_subcommand_from pending" -l config -d 'Configuration file [default: /etc/groundmist-sync/config.toml, if there is one]' -r -F
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand apps; and __fish_seen_subcommand_from pending" -l data-dir -d 'Directory of the store, the secret and the admin socket [default: /var/lib/groundmist-sync]' -r -F
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand apps; and __fish_seen_subcommand_from pending" -l json -d 'Print results and errors as JSON'
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand apps; and __fish_seen_subcommand_from pending" -s h -l help -d 'Print help'
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand apps; and __fish_seen_subcommand_from approve" -l namespace -d 'Where, if the app asked for several or has not asked' -r
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand apps; and __fish_seen_subcommand_from approve" -l config -d 'Configuration file [default: /etc/groundmist-sync/config.toml, if there is one]' -r -F
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand apps; and __fish_seen_subcommand_from approve" -l data-dir -d 'Directory of the store, the secret and the admin socket [default: /var/lib/groundmist-sync]' -r -F
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand apps; and __fish_seen_subcommand_from approve" -l read-only -d 'It may only read'
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand apps; and __fish_seen_subcommand_from approve" -l json -d 'Print results and errors as JSON'
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand apps; and __fish_seen_subcommand_from approve" -s h -l help -d 'Print help'
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand apps; and __fish_seen_subcommand_from deny" -l namespace -d 'Where, if the app asked for several or has not asked' -r
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand apps; and __fish_seen_subcommand_from deny" -l config -d 'Configuration file [default: /etc/groundmist-sync/config.toml, if there is one]' -r -F
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand apps; and __fish_seen_subcommand_from deny" -l data-dir -d 'Directory of the store, the secret and the admin socket [default: /var/lib/groundmist-sync]' -r -F
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand apps; and __fish_seen_subcommand_from deny" -l json -d 'Print results and errors as JSON'
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand apps; and __fish_seen_subcommand_from deny" -s h -l help -d 'Print help'
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand apps; and __fish_seen_subcommand_from revoke" -l namespace -d 'Where, if the app asked for several or has not asked' -r
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand apps; and __fish_seen_subcommand_from revoke" -l config -d 'Configuration file [default: /etc/groundmist-sync/config.toml, if there is one]' -r -F
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand apps; and __fish_seen_subcommand_from revoke" -l data-dir -d 'Directory of the store, the secret and the admin socket [default: /var/lib/groundmist-sync]' -r -F
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand apps; and __fish_seen_subcommand_from revoke" -l json -d 'Print results and errors as JSON'
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand apps; and __fish_seen_subcommand_from revoke" -s h -l help -d 'Print help'
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand apps; and __fish_seen_subcommand_from log" -l config -d 'Configuration file [default: /etc/groundmist-sync/config.toml, if there is one]' -r -F
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand apps; and __fish_seen_subcommand_from log" -l data-dir -d 'Directory of the store, the secret and the admin socket [default: /var/lib/groundmist-sync]' -r -F
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand apps; and __fish_seen_subcommand_from log" -l json -d 'Print results and errors as JSON'
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand apps; and __fish_seen_subcommand_from log" -s h -l help -d 'Print help'
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand sessions; and not __fish_seen_subcommand_from list revoke" -l config -d 'Configuration file [default: /etc/groundmist-sync/config.toml, if there is one]' -r -F
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand sessions; and not __fish_seen_subcommand_from list revoke" -l data-dir -d 'Directory of the store, the secret and the admin socket [default: /var/lib/groundmist-sync]' -r -F
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand sessions; and not __fish_seen_subcommand_from list revoke" -l json -d 'Print results and errors as JSON'
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand sessions; and not __fish_seen_subcommand_from list revoke" -s h -l help -d 'Print help'
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand sessions; and not __fish_seen_subcommand_from list revoke" -f -a "list" -d 'List all sessions, of apps and of tokens, those that expired lately included'
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand sessions; and not __fish_seen_subcommand_from list revoke" -f -a "revoke" -d 'End a session and close its connections'
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand sessions; and __fish_seen_subcommand_from list" -l config -d 'Configuration file [default: /etc/groundmist-sync/config.toml, if there is one]' -r -F
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand sessions; and __fish_seen_subcommand_from list" -l data-dir -d 'Directory of the store, the secret and the admin socket [default: /var/lib/groundmist-sync]' -r -F
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand sessions; and __fish_seen_subcommand_from list" -l json -d 'Print results and errors as JSON'
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand sessions; and __fish_seen_subcommand_from list" -s h -l help -d 'Print help'
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand sessions; and __fish_seen_subcommand_from revoke" -l config -d 'Configuration file [default: /etc/groundmist-sync/config.toml, if there is one]' -r -F
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand sessions; and __fish_seen_subcommand_from revoke" -l data-dir -d 'Directory of the store, the secret and the admin socket [default: /var/lib/groundmist-sync]' -r -F
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand sessions; and __fish_seen_subcommand_from revoke" -l all -d 'End every session and token; every device has to authenticate again'
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand sessions; and __fish_seen_subcommand_from revoke" -l json -d 'Print results and errors as JSON'
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand sessions; and __fish_seen_subcommand_from revoke" -s h -l help -d 'Print help'
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand status" -l config -d 'Configuration file [default: /etc/groundmist-sync/config.toml, if there is one]' -r -F
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand status" -l data-dir -d 'Directory of the store, the secret and the admin socket [default: /var/lib/groundmist-sync]' -r -F
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand status" -l json -d 'Print results and errors as JSON'
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand status" -s h -l help -d 'Print help'
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand reload" -l config -d 'Configuration file [default: /etc/groundmist-sync/config.toml, if there is one]' -r -F
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand reload" -l data-dir -d 'Directory of the store, the secret and the admin socket [default: /var/lib/groundmist-sync]' -r -F
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand reload" -l json -d 'Print results and errors as JSON'
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand reload" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand publish" -l host -d 'Name by which apps find this server, such as sync.example.com [default: domain]' -r
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand publish" -l config -d 'Configuration file [default: /etc/groundmist-sync/config.toml, if there is one]' -r -F
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand publish" -l data-dir -d 'Directory of the store, the secret and the admin socket [default: /var/lib/groundmist-sync]' -r -F
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand publish" -l remove -d 'Remove the record instead'
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand publish" -l yes -d 'Do not ask before writing'
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand publish" -l json -d 'Print results and errors as JSON'
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand publish" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand doctor" -l host -d 'Name by which apps are to find this server, such as sync.example.com [default: domain]' -r
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand doctor" -l config -d 'Configuration file [default: /etc/groundmist-sync/config.toml, if there is one]' -r -F
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand doctor" -l data-dir -d 'Directory of the store, the secret and the admin socket [default: /var/lib/groundmist-sync]' -r -F
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand doctor" -l json -d 'Print results and errors as JSON'
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand doctor" -s h -l help -d 'Print help'
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand config; and not __fish_seen_subcommand_from check" -l config -d 'Configuration file [default: /etc/groundmist-sync/config.toml, if there is one]' -r -F
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand config; and not __fish_seen_subcommand_from check" -l data-dir -d 'Directory of the store, the secret and the admin socket [default: /var/lib/groundmist-sync]' -r -F
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand config; and not __fish_seen_subcommand_from check" -l json -d 'Print results and errors as JSON'
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand config; and not __fish_seen_subcommand_from check" -s h -l help -d 'Print help'
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand config; and not __fish_seen_subcommand_from check" -f -a "check" -d 'Check everything and show each setting with where it comes from'
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand config; and __fish_seen_subcommand_from check" -l config -d 'Configuration file [default: /etc/groundmist-sync/config.toml, if there is one]' -r -F
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand config; and __fish_seen_subcommand_from check" -l data-dir -d 'Directory of the store, the secret and the admin socket [default: /var/lib/groundmist-sync]' -r -F
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand config; and __fish_seen_subcommand_from check" -l json -d 'Print results and errors as JSON'
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand config; and __fish_seen_subcommand_from check" -s h -l help -d 'Print help'
