@@ -192,6 +192,7 @@ fn the_command_line_explains_itself() {
     let help = run(&["--help"], &[]);
     for part in [
         "serve",
+        "setup",
         "token",
         "apps",
         "sessions",

@@ -7,8 +7,8 @@ use clap::{Parser, Subcommand};
 pub(super) const AFTER_HELP: &str = "\
 Exit codes:
   0   done
-  1   it failed, or status or doctor found something that does not work
-  2   the command line is not understood
+  1   it failed, or status or doctor found something that does not work, or what setup started has no certificate
+  2   the command line is not understood, or lacks what cannot be asked for without a terminal
   69  the command needs the running server and there is none
   70  serve: a part of the server failed and it cannot go on; start it again, as systemd does
   78  the configuration has to be put right";

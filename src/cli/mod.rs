@@ -38,9 +38,10 @@ mod token;
 pub enum Exit {
     /// Done.
     Success = 0,
-    /// It failed; or `status` found the server in trouble, or `doctor` anything that does not work.
+    /// It failed; or `status` found the server in trouble, `doctor` anything that does not work, or `setup` wrote the
+    /// configuration and the rest did not come to an end.
     Failure = 1,
-    /// The command line is not understood.
+    /// The command line is not understood, or lacks what cannot be asked for without a terminal.
     Usage = 2,
     /// The command needs the running server and there is none (`EX_UNAVAILABLE`).
     NotRunning = 69,

@@ -190,8 +190,9 @@ export class Appliance {
     this.settings = settings
   }
 
-  start(settings = {}) {
-    const env = {
+  /** What it is started with. */
+  environment(settings = {}) {
+    return {
       ...process.env,
       GROUNDMIST_SYNC_DOMAIN: this.domain,
       GROUNDMIST_SYNC_DATA_DIR: this.dataDir,
@@ -204,6 +205,10 @@ export class Appliance {
       ...this.settings,
       ...settings,
     }
+  }
+
+  start(settings = {}) {
+    const env = this.environment(settings)
     this.#child = spawn(BINARY, ["serve", "--config", "/dev/null"], { stdio: ["ignore", "pipe", "pipe"], env })
     for (const stream of [this.#child.stdout, this.#child.stderr])
       stream.on("data", data => (this.log += data))

@@ -188,18 +188,22 @@ async fn what_is_missing_or_wrong_is_named_and_nothing_is_written() {
 /// Who may not write there is told so before any question.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn root_is_needed_from_the_start() {
-    if !rustix::process::geteuid().is_root() {
-        return; // whoever runs this has no other user to try it as
-    }
     let scene = Scene::new().await;
     scene.write("");
-    let open = |path: &Path| fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+    let mode = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
     let program = scene.place.path().join("program");
     fs::copy(BINARY, &program).unwrap();
-    [scene.place.path(), &program].into_iter().for_each(open);
-    let mut command = Command::new("setpriv");
-    command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(program);
+    let etc = scene.file().parent().unwrap().to_owned();
+    for (path, bits) in [(scene.place.path(), 0o755), (&program, 0o755), (&etc, 0o555)] {
+        mode(path, bits);
+    }
+    let mut command = Command::new(&program);
+    if rustix::process::geteuid().is_root() {
+        command = Command::new("setpriv");
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(program);
+    }
     let ran = command.args(["setup", "--config"]).arg(scene.file()).stdin(Stdio::null()).output().unwrap();
+    mode(&etc, 0o755);
     let err = String::from_utf8(ran.stderr).unwrap();
     assert!(ran.status.code() == Some(1) && err.contains("as root (sudo)"), "{err}");
 }
