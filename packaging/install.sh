@@ -89,7 +89,7 @@ add_repository() {
     else
         refuse "neither curl nor wget is here: apt install curl"
     fi
-    grep -q '^Signed-By:' "$new" || refuse "what $url gives is no repository with a key of its own"
+    grep -q '^Signed-By:' "$new" || refuse "what $url gives is no repository with a key"
     if [ -n "$SOURCES_SHA256" ]; then
         printf '%s  %s\n' "$SOURCES_SHA256" "$new" | sha256sum --check --status ||
             refuse "what $url gives is not what this script was made for. Fetch the newest install.sh; if that says the same, somebody has changed it on the way: please report it"
