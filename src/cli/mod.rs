@@ -18,6 +18,7 @@ mod apps;
 mod args;
 mod config_check;
 mod doctor;
+mod documents;
 mod hidden_input;
 mod publish;
 mod reload;
@@ -150,6 +151,8 @@ fn run(args: &Args) -> Result<Exit, CliError> {
                 SessionsCommand::Revoke { id_or_name: None, .. } => sessions::revoke_all(&config, args.json),
             }
         }
+        Command::Docs { command } => documents::run(&load(args)?.config, command, args.json),
+        Command::Import(wanted) => documents::import(&load(args)?.config, wanted, args.json),
         Command::Status => status::run(&load(args)?.config, args.json),
         Command::Publish(wanted) => publish::run(&load(args)?.config, wanted, args.json),
         Command::Doctor(wanted) => doctor::run(load(args), wanted, args.json),
