@@ -115,7 +115,7 @@ mod tests {
     /// A saved document of ten changes, and twenty more changes behind it.
     fn document() -> (Bytes, Vec<Bytes>) {
         let mut doc = AutoCommit::new();
-        let mut change = |doc: &mut AutoCommit, n: u32| {
+        let change = |doc: &mut AutoCommit, n: u32| {
             doc.put(ROOT, "n", n).unwrap();
             doc.commit();
             Bytes::from(doc.get_last_local_change().unwrap().clone().bytes().into_owned())
