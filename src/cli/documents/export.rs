@@ -1,7 +1,8 @@
 //! `docs export`: a document to a file or standard output, or all of them to a directory.
 
-use std::fs::{self, File};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, BufWriter, IsTerminal as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -91,9 +92,14 @@ fn bytes_of(key: &DocKey) -> String {
 }
 
 fn make(dir: &Path) -> Result<(), CliError> {
-    fs::create_dir_all(dir).map_err(|error| {
+    DirBuilder::new().mode(0o700).recursive(true).create(dir).map_err(|error| {
         CliError::failed("write", format!("making the directory {} failed: {error}", dir.display()))
     })
+}
+
+/// Open to its owner only: what is in a document is nobody else's business.
+fn private(path: &Path) -> io::Result<File> {
+    OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)
 }
 
 /// The file is there whole or not at all, whatever happens.
@@ -105,7 +111,7 @@ fn write(server: &Server, key: &DocKey, file: &Path) -> Result<u64, CliError> {
     name.push(format!(".{}.part", std::process::id()));
     let part = file.with_file_name(name);
     let write = || {
-        let mut out = BufWriter::new(File::create(&part).map_err(|error| failed(&error))?);
+        let mut out = BufWriter::new(private(&part).map_err(|error| failed(&error))?);
         let count = server.fetch(&bytes_of(key), &mut out)?;
         let out = out.into_inner().map_err(|error| failed(error.error()))?;
         out.sync_all().map_err(|error| failed(&error))?;
