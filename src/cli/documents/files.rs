@@ -1,6 +1,6 @@
 //! `docs import`: single files, or the directory that `docs export --all` writes.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::super::args::DocsImport;
 use super::offer::Offer;
@@ -80,7 +80,7 @@ fn folder(
     server: &Server,
     report: &mut Report,
     namespace: &Namespace,
-    path: &PathBuf,
+    path: &Path,
 ) -> Result<(), CliError> {
     let found = match entries(path) {
         Ok(found) => found,
