@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use automerge::transaction::Transactable as _;
-use automerge::{AutoCommit, Automerge, ROOT, ReadDoc as _};
+use automerge::{AutoCommit, Automerge, ROOT};
 use common::peer::new_document;
 use common::{Peer, Server};
 use groundmist_sync::store::{Op, Row, Store, StoreOptions};
