@@ -21,7 +21,7 @@ use crate::listen::{self, AdminSocket, ListenError, PemError};
 use crate::store::{Store, StoreError};
 use crate::telemetry::Level;
 use crate::types::{Millis, NameError, now};
-use crate::web::admin::{Admin, ReloadFuture};
+use crate::web::admin::{Admin, DocumentsApi, ReloadFuture};
 use crate::web::metrics::Metrics;
 use crate::web::{AdminHttp, Door, Web};
 use data_dir::DataDir;
@@ -30,6 +30,9 @@ use signals::{Asked, Signals};
 use sockets::Sockets;
 use systemd::notify;
 
+pub use aside::Aside;
+
+mod aside;
 mod data_dir;
 mod reload;
 mod signals;
@@ -168,6 +171,7 @@ async fn serve(
         access: access.clone(),
         engine: engine.clone(),
         store: store.clone(),
+        documents: DocumentsApi::new(engine.clone(), store.clone()),
         ownership,
         listen: sockets.list.clone(),
         certificate: sockets.certificate.clone(),

@@ -49,10 +49,12 @@ pub(super) fn call<T: DeserializeOwned>(
             format!("the server at {} did not answer within {waited} s: its log says more", socket.display()),
         ))
     })?;
-    if !ok {
-        return Err(refusal(&bytes));
-    }
-    serde_json::from_slice(&bytes).map_err(|error| {
+    if ok { understood(&bytes) } else { Err(refusal(&bytes)) }
+}
+
+/// A good answer's JSON.
+pub(super) fn understood<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CliError> {
+    serde_json::from_slice(bytes).map_err(|error| {
         CliError::failed(
             "bad_answer",
             format!(
@@ -78,7 +80,7 @@ async fn exchange(socket: &Path, request: Request<Full<Bytes>>) -> Result<(bool,
     body.map(|body| (ok, body.to_bytes())).map_err(|error| lost(&error))
 }
 
-fn unreachable(socket: &Path, error: &io::Error) -> CliError {
+pub(super) fn unreachable(socket: &Path, error: &io::Error) -> CliError {
     let socket = socket.display();
     match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => CliError::NotRunning(format!(
@@ -95,7 +97,7 @@ fn unreachable(socket: &Path, error: &io::Error) -> CliError {
 }
 
 /// The server's own words.
-fn refusal(body: &[u8]) -> CliError {
+pub(super) fn refusal(body: &[u8]) -> CliError {
     #[derive(serde::Deserialize)]
     struct Refusal {
         error: String,

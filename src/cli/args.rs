@@ -52,6 +52,18 @@ pub(super) enum Command {
         #[command(subcommand)]
         command: SessionsCommand,
     },
+    /// Look at the documents, and take them out and in as .automerge files
+    ///
+    /// Asks the running server, or opens the data directory itself while the server is stopped.
+    Docs {
+        #[command(subcommand)]
+        command: DocsCommand,
+    },
+    /// Take over the data directory of the prototype, or any that automerge-repo's NodeFSStorageAdapter wrote
+    ///
+    /// Merges every document into what is here and says what became of each. It changes nothing in DIR and can be run
+    /// again, while the server runs and while it is stopped.
+    Import(Import),
     /// Say how the running server is
     Status,
     /// Have the running server read its configuration again
@@ -177,6 +189,70 @@ pub(super) enum SessionsCommand {
         #[arg(long)]
         all: bool,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum DocsCommand {
+    /// List all documents
+    List {
+        /// Of this namespace only
+        #[arg(long, value_name = "DOMAIN")]
+        namespace: Option<String>,
+    },
+    /// Show a document's heads, sizes and times
+    Show {
+        /// Where it is, such as xyz.example
+        #[arg(value_name = "NAMESPACE")]
+        namespace: String,
+        /// Its id
+        #[arg(value_name = "DOCUMENT")]
+        document: String,
+    },
+    /// Write a document to a file, or all of them to a directory
+    Export(DocsExport),
+    /// Take documents in from .automerge files, or from a directory that `docs export --all` wrote
+    ///
+    /// A document that is here already is merged with what the file has.
+    Import(DocsImport),
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct DocsExport {
+    /// Where it is, such as xyz.example; with --all the one namespace that is wanted
+    #[arg(value_name = "NAMESPACE", required_unless_present = "all")]
+    pub(super) namespace: Option<String>,
+    /// Its id
+    #[arg(value_name = "DOCUMENT", required_unless_present = "all", conflicts_with = "all")]
+    pub(super) document: Option<String>,
+    /// Where to, or - for standard output [default: DOCUMENT.automerge]
+    #[arg(value_name = "FILE", conflicts_with = "all")]
+    pub(super) file: Option<PathBuf>,
+    /// All documents, as DIR/NAMESPACE/DOCUMENT.automerge; files that are there are replaced
+    #[arg(long, value_name = "DIR")]
+    pub(super) all: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct DocsImport {
+    /// Where the files' documents go, such as xyz.example; without files a directory with one for each namespace
+    #[arg(value_name = "NAMESPACE|DIR")]
+    pub(super) target: String,
+    /// What automerge saved; its name is the document's id, else the document gets a new one
+    #[arg(value_name = "FILE")]
+    pub(super) files: Vec<PathBuf>,
+    /// The id of the one file's document
+    #[arg(long = "as", value_name = "DOCUMENT")]
+    pub(super) document: Option<String>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Import {
+    /// The prototype's DATA_DIR: a directory for each lexicon authority domain
+    #[arg(value_name = "DIR")]
+    pub(super) dir: PathBuf,
+    /// DIR is the documents of this one namespace
+    #[arg(long, value_name = "DOMAIN")]
+    pub(super) namespace: Option<String>,
 }
 
 #[derive(Debug, clap::Args)]

@@ -20,6 +20,7 @@ mod args;
 mod config_check;
 mod config_file;
 mod doctor;
+mod documents;
 mod hidden_input;
 #[cfg(test)]
 mod pages;
@@ -167,6 +168,8 @@ fn run(args: &Args) -> Result<Exit, CliError> {
                 SessionsCommand::Revoke { id_or_name: None, .. } => sessions::revoke_all(&config, args.json),
             }
         }
+        Command::Docs { command } => documents::run(&load(args)?.config, command, args.json),
+        Command::Import(wanted) => documents::import(&load(args)?.config, wanted, args.json),
         Command::Status => status::run(&load(args)?.config, args.json),
         Command::Setup(wanted) => setup::run(&sources(args, None), wanted, args.json),
         Command::Publish(wanted) => publish::run(&load(args)?.config, wanted, args.json),

@@ -94,9 +94,7 @@ impl Inbound {
             _ => {}
         }
         let document = envelope.body.document();
-        let size = frame.len().clamp(1, core.options.inbox_bytes);
-        let permit = self.inbox.clone().acquire_many_owned(size as u32).await;
-        let permit = permit.map_err(|_| rejected(true, "the server is stopping"))?;
+        let permit = self.room(frame.len()).await?;
         let sync = match &envelope.body {
             Body::Request { data, .. } | Body::Sync { data, .. } => {
                 Some(decode_sync(data, core.options.max_inflated_bytes as u64).await?)
@@ -119,6 +117,26 @@ impl Inbound {
             }
         }
         Ok(())
+    }
+
+    /// Hands in a message that was checked elsewhere and takes so many bytes. Waits while the inbox is full.
+    pub(super) async fn hand_in(
+        &self,
+        body: Body,
+        sync: Option<SyncMessage>,
+        bytes: usize,
+    ) -> Result<(), Rejected> {
+        let Some(document) = body.document() else { return Ok(()) };
+        let permit = self.room(bytes).await?;
+        let sender = self.membership.name.1.to_string();
+        self.to_shard(&document, Incoming { sender, body, sync }, permit);
+        Ok(())
+    }
+
+    async fn room(&self, bytes: usize) -> Result<tokio::sync::OwnedSemaphorePermit, Rejected> {
+        let bytes = bytes.clamp(1, self.membership.core.options.inbox_bytes);
+        let permit = self.inbox.clone().acquire_many_owned(bytes as u32).await;
+        permit.map_err(|_| rejected(true, "the server is stopping"))
     }
 
     fn to_shard(&self, document: &DocumentId, incoming: Incoming, permit: tokio::sync::OwnedSemaphorePermit) {

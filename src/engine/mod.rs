@@ -5,6 +5,7 @@
 //!                 \-> opener -/
 //! ```
 
+mod bring;
 mod connection;
 mod heart;
 mod journal;
@@ -25,6 +26,7 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, oneshot};
 
 pub use crate::sync::conn::Joining;
+pub use bring::{BringError, Brought};
 pub use connection::{Inbound, Outbound, Rejected};
 pub use outbox::Outgoing;
 

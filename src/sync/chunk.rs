@@ -64,28 +64,46 @@ pub fn split(blob: &Bytes) -> Result<Vec<Chunk>, Bad> {
     let mut chunks = Vec::new();
     let mut reader = Reader::new(blob);
     while !reader.is_empty() {
-        let start = reader.rest();
-        if reader.bytes(4)? != MAGIC {
-            return Err(Bad("chunk without magic bytes"));
-        }
-        let checksum = reader.bytes(4)?.try_into().map_err(|_| Bad("checksum"))?;
-        let kind = match reader.byte()? {
-            0 => Kind::Document,
-            1 => Kind::Change,
-            2 => Kind::Deflated,
-            3 => Kind::Bundle,
-            _ => return Err(Bad("unknown chunk type")),
-        };
-        let content = reader.prefixed()?;
-        let length = start.len() - reader.rest().len();
-        chunks.push(Chunk {
-            kind,
-            checksum,
-            bytes: blob.slice_ref(&start[..length]),
-            content: blob.slice_ref(content),
-        });
+        chunks.push(next(blob, &mut reader)?);
     }
     Ok(chunks)
+}
+
+/// Cut a blob that may be damaged: the chunks whose headers are whole, and what is wrong first, if anything is. Behind
+/// damage it goes on at the next magic bytes; the chunks' checksums tell whether what is found there is one.
+pub fn salvage(blob: &Bytes) -> (Vec<Chunk>, Option<Bad>) {
+    let (mut chunks, mut wrong) = (Vec::new(), None);
+    let mut reader = Reader::new(blob);
+    while !reader.is_empty() {
+        let start = reader.rest();
+        match next(blob, &mut reader) {
+            Ok(chunk) => chunks.push(chunk),
+            Err(bad) => {
+                wrong.get_or_insert(bad);
+                let found = start[1..].windows(MAGIC.len()).position(|bytes| bytes == MAGIC);
+                reader = Reader::new(found.map_or(&[], |found| &start[1 + found..]));
+            }
+        }
+    }
+    (chunks, wrong)
+}
+
+fn next(blob: &Bytes, reader: &mut Reader<'_>) -> Result<Chunk, Bad> {
+    let start = reader.rest();
+    if reader.bytes(4)? != MAGIC {
+        return Err(Bad("chunk without magic bytes"));
+    }
+    let checksum = reader.bytes(4)?.try_into().map_err(|_| Bad("checksum"))?;
+    let kind = match reader.byte()? {
+        0 => Kind::Document,
+        1 => Kind::Change,
+        2 => Kind::Deflated,
+        3 => Kind::Bundle,
+        _ => return Err(Bad("unknown chunk type")),
+    };
+    let content = reader.prefixed()?;
+    let length = start.len() - reader.rest().len();
+    Ok(Chunk { kind, checksum, bytes: blob.slice_ref(&start[..length]), content: blob.slice_ref(content) })
 }
 
 /// The fields of a change's content that the graph needs.
@@ -196,10 +214,11 @@ pub fn stored_change(bytes: &Bytes, hash: ChangeHash, max_op: u64) -> Result<Cha
     })
 }
 
-/// Check a document chunk before automerge opens it: checksum, bounded inflation, bounded expansion.
+/// Check a document chunk before automerge opens it: checksum, bounded inflation, bounded expansion. Gives the heads
+/// that it claims.
 /// # Errors
 /// What is wrong with it.
-pub fn check_document(chunk: &Chunk, max_inflated: u64) -> Result<(), Bad> {
+pub fn check_document(chunk: &Chunk, max_inflated: u64) -> Result<Vec<ChangeHash>, Bad> {
     if chunk.kind != Kind::Document {
         return Err(Bad("not a document chunk"));
     }
@@ -216,12 +235,13 @@ pub fn check_document(chunk: &Chunk, max_inflated: u64) -> Result<(), Bad> {
     for _ in 0..reader.unsigned()? {
         reader.prefixed()?; // actors
     }
-    hashes(&mut reader)?; // heads
+    let heads = hashes(&mut reader)?;
     let changes = Columns::read(&mut reader)?;
     let operations = Columns::read(&mut reader)?;
     let mut left = max_inflated;
     changes.check(&mut reader, &mut left)?;
-    operations.check(&mut reader, &mut left)
+    operations.check(&mut reader, &mut left)?;
+    Ok(heads)
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! The automerge-repo protocol on change graphs, as a state machine. No I/O, no clock, no threads.
 //!
 //! [`wire`] and [`message`] read and write what clients send; [`chunk`], [`columns`] and [`bloom`] check it. [`graph`] is one
-//! document's change graph, [`doc`] a document in use with its [`peer`]s, [`hub`] all documents and connections.
+//! document's change graph, [`doc`] a document in use with its [`peer`]s, [`hub`] all documents and connections. [`parcel`] reads
+//! what came by file instead.
 
 pub mod bloom;
 pub mod chunk;
@@ -16,6 +17,7 @@ pub mod job;
 pub mod leb;
 pub mod message;
 pub mod opener;
+pub mod parcel;
 pub mod parking;
 pub mod peer;
 pub mod remote;

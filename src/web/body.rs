@@ -15,13 +15,15 @@ pub const MAX_BODY_BYTES: usize = 64 * 1024;
 const MAX_DRAINED_BYTES: usize = 1024 * 1024;
 /// Longest that a body may take to arrive.
 const BODY_TIME: Duration = Duration::from_secs(10);
+/// Longest that a large body may pause.
+const PAUSE_TIME: Duration = Duration::from_secs(60);
 
 /// Why a body is not taken.
 #[derive(Debug, thiserror::Error)]
 pub enum BodyError {
-    /// Larger than [`MAX_BODY_BYTES`].
-    #[error("the body is larger than {MAX_BODY_BYTES} bytes")]
-    TooLarge,
+    /// Larger than this many bytes.
+    #[error("the body is larger than {0} bytes")]
+    TooLarge(usize),
     /// Cut off, or too slow.
     #[error("the body did not arrive: send it again")]
     Missing,
@@ -34,7 +36,7 @@ impl BodyError {
     /// Status and `error` code of the answer.
     pub fn code(&self) -> (StatusCode, &'static str) {
         match self {
-            Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "body_too_large"),
+            Self::TooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "body_too_large"),
             Self::Missing => (StatusCode::REQUEST_TIMEOUT, "no_body"),
             Self::Json(_) => (StatusCode::BAD_REQUEST, "bad_body"),
         }
@@ -50,6 +52,32 @@ where
 {
     let bytes = tokio::time::timeout(BODY_TIME, whole(body)).await.unwrap_or(Err(BodyError::Missing))?;
     serde_json::from_slice(&bytes).map_err(BodyError::Json)
+}
+
+/// A large body, of at most `limit` bytes.
+/// # Errors
+/// It is larger, or it stopped coming.
+pub async fn read_bytes<B>(body: B, limit: usize) -> Result<Bytes, BodyError>
+where
+    B: Body<Data = Bytes>,
+{
+    let mut body = std::pin::pin!(body);
+    let announced = body.size_hint().lower().try_into().unwrap_or(usize::MAX);
+    if announced > limit {
+        return Err(BodyError::TooLarge(limit));
+    }
+    let mut bytes = Vec::with_capacity(announced);
+    loop {
+        let Ok(frame) = tokio::time::timeout(PAUSE_TIME, body.frame()).await else {
+            return Err(BodyError::Missing);
+        };
+        let Some(frame) = frame else { return Ok(bytes.into()) };
+        let Ok(data) = frame.map_err(|_| BodyError::Missing)?.into_data() else { continue };
+        if bytes.len() + data.len() > limit {
+            return Err(BodyError::TooLarge(limit));
+        }
+        bytes.extend_from_slice(&data);
+    }
 }
 
 async fn whole<B>(body: B) -> Result<Vec<u8>, BodyError>
@@ -68,5 +96,5 @@ where
             bytes.extend_from_slice(&data);
         }
     }
-    if came > MAX_BODY_BYTES { Err(BodyError::TooLarge) } else { Ok(bytes) }
+    if came > MAX_BODY_BYTES { Err(BodyError::TooLarge(MAX_BODY_BYTES)) } else { Ok(bytes) }
 }

@@ -14,6 +14,7 @@
 //! | `GET /api/owner` | [`OwnerNow`] |
 //! | `GET /api/audit` | [`AuditTrail`] |
 //! | `POST /api/reload` | [`Reloaded`], or 422 and nothing was changed |
+//! | `/api/documents…` | see [`DocumentsApi`] |
 //! | `GET /metrics` | Prometheus text |
 //! | `GET /healthz` | 200 `ok`, or 503 |
 //!
@@ -23,7 +24,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use http_body_util::Full;
 use hyper::body::Body;
 use hyper::{Method, Request, Response, StatusCode};
 
@@ -36,6 +36,7 @@ use answer::{Answer, Failure, json};
 
 mod answer;
 mod apps;
+mod documents;
 mod owner;
 mod reload;
 mod sessions;
@@ -43,6 +44,7 @@ mod status;
 mod tokens;
 
 pub use apps::{Apps, AuditTrail, Decide, DecidedApp, DecidedNow};
+pub use documents::{Document, Documents, DocumentsApi, MAX_DOCUMENT_BYTES, Merged, Pieces};
 pub use owner::OwnerNow;
 pub use reload::{Changed, Reload, ReloadFuture, Reloaded};
 pub use sessions::{OpenSession, RevokedSession, RevokedSessions, Sessions};
@@ -57,6 +59,8 @@ pub struct Admin {
     pub engine: Engine,
     /// For its size.
     pub store: Arc<Store>,
+    /// What it keeps.
+    pub documents: DocumentsApi,
     /// Who the owner is, on whose behalf new tokens speak.
     pub ownership: Arc<Ownership>,
     /// Where the server listens, the most important socket first.
@@ -74,12 +78,15 @@ pub struct Admin {
 }
 
 /// Answers one request.
-pub async fn handle<B>(admin: &Admin, request: Request<B>) -> Response<Full<Bytes>>
+pub async fn handle<B>(admin: &Admin, request: Request<B>) -> Response<Pieces>
 where
     B: Body<Data = Bytes>,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let (head, body) = request.into_parts();
+    let (head, body) = match admin.documents.answer(request).await {
+        Ok(answer) => return answer,
+        Err(request) => request.into_parts(),
+    };
     let path = head.uri.path();
     let answer = match (path, &head.method) {
         ("/api/status", &Method::GET) => status::status(admin).await,
@@ -110,11 +117,11 @@ where
             _ => Err(Failure::new(
                 StatusCode::NOT_FOUND,
                 "not_found",
-                "there is no such path: the admin API has /api/status, /api/tokens, /api/sessions, /api/apps, /api/owner, /api/audit and /api/reload",
+                "there is no such path: the admin API has /api/status, /api/tokens, /api/sessions, /api/apps, /api/documents, /api/owner, /api/audit and /api/reload",
             )),
         },
     };
-    answer.unwrap_or_else(Failure::into_response)
+    answer.unwrap_or_else(Failure::into_response).map(Pieces::from)
 }
 
 fn health(admin: &Admin) -> Answer {

@@ -1,0 +1,126 @@
+//! `docs export`: a document to a file or standard output, or all of them to a directory.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, BufWriter, IsTerminal as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use super::super::args::DocsExport;
+use super::super::text::{bytes, grouped};
+use super::files::EXTENSION;
+use super::server::Server;
+use super::{CliError, Exit, every, key, namespace, path, print, print_json};
+use crate::types::DocKey;
+
+/// The line that shows how far it is changes no more often.
+const PACE: Duration = Duration::from_millis(200);
+
+pub(super) fn run(server: &Server, wanted: &DocsExport, json: bool) -> Result<Exit, CliError> {
+    match (&wanted.all, &wanted.namespace, &wanted.document) {
+        (Some(dir), only, _) => all(server, dir, only.as_deref(), json),
+        (None, Some(namespace), Some(document)) => {
+            let key = key(namespace, document)?;
+            let own = PathBuf::from(format!("{}.{EXTENSION}", key.document));
+            one(server, &key, wanted.file.as_ref().unwrap_or(&own), json)
+        }
+        _ => Err(CliError::Usage("name a namespace and a document, or a directory with --all".into())),
+    }
+}
+
+fn one(server: &Server, key: &DocKey, file: &Path, json: bool) -> Result<Exit, CliError> {
+    if file == Path::new("-") {
+        let mut out = io::stdout();
+        if out.is_terminal() {
+            let message = "a document is not text for a terminal: name a file, or pipe it on";
+            return Err(CliError::Usage(message.into()));
+        }
+        server.fetch(&bytes_of(key), &mut out)?;
+        out.flush().map_err(|error| CliError::failed("write", error))?;
+        return Ok(Exit::Success);
+    }
+    let count = write(server, key, file)?;
+    if json {
+        print_json(&serde_json::json!({ "file": file.display().to_string(), "bytes": count }))?;
+    } else {
+        print(&format!("Wrote {} ({}).\n", file.display(), bytes(count)));
+    }
+    Ok(Exit::Success)
+}
+
+/// One document that fails does not keep the others back.
+fn all(server: &Server, dir: &Path, only: Option<&str>, json: bool) -> Result<Exit, CliError> {
+    let only = only.map(namespace).transpose()?;
+    let (mut count, mut total, mut failed) = (0, 0, Vec::new());
+    let mut progress = io::stderr().is_terminal().then(Instant::now);
+    make(dir)?;
+    every(server, only.as_ref(), |document| {
+        // Parsed, so that no answer's name is anything but a name.
+        let key = key(&document.namespace, &document.document)?;
+        let folder = dir.join(key.namespace.as_str());
+        make(&folder)?;
+        match write(server, &key, &folder.join(format!("{}.{EXTENSION}", key.document))) {
+            Ok(bytes) => (count, total) = (count + 1, total + bytes),
+            Err(error @ CliError::NotRunning(_)) => return Err(error),
+            Err(error) => failed.push(format!("{} {}: {error}", key.namespace, key.document)),
+        }
+        if let Some(last) = progress.as_mut().filter(|last| last.elapsed() >= PACE) {
+            *last = Instant::now();
+            let _ = write!(io::stderr(), "\r\x1b[K{} documents so far", grouped(count));
+        }
+        Ok(())
+    })?;
+    if progress.is_some() {
+        let _ = write!(io::stderr(), "\r\x1b[K");
+    }
+    if json {
+        print_json(&serde_json::json!({ "documents": count, "bytes": total, "failed": failed }))?;
+    } else {
+        let failures: String = failed.iter().map(|failure| format!("FAILED  {failure}\n")).collect();
+        print(&format!(
+            "{failures}Wrote {} documents ({}) to {}.\n",
+            grouped(count),
+            bytes(total),
+            dir.display()
+        ));
+    }
+    Ok(if failed.is_empty() { Exit::Success } else { Exit::Failure })
+}
+
+fn bytes_of(key: &DocKey) -> String {
+    format!("{}/automerge", path(key))
+}
+
+fn make(dir: &Path) -> Result<(), CliError> {
+    DirBuilder::new().mode(0o700).recursive(true).create(dir).map_err(|error| {
+        CliError::failed("write", format!("making the directory {} failed: {error}", dir.display()))
+    })
+}
+
+/// Open to its owner only: what is in a document is nobody else's business.
+fn private(path: &Path) -> io::Result<File> {
+    OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)
+}
+
+/// The file is there whole or not at all, whatever happens.
+fn write(server: &Server, key: &DocKey, file: &Path) -> Result<u64, CliError> {
+    let failed = |error: &dyn std::fmt::Display| {
+        CliError::failed("write", format!("writing {} failed: {error}", file.display()))
+    };
+    let mut name = file.file_name().ok_or_else(|| failed(&"it has no name"))?.to_owned();
+    name.push(format!(".{}.part", std::process::id()));
+    let part = file.with_file_name(name);
+    let write = || {
+        let mut out = BufWriter::new(private(&part).map_err(|error| failed(&error))?);
+        let count = server.fetch(&bytes_of(key), &mut out)?;
+        let out = out.into_inner().map_err(|error| failed(error.error()))?;
+        out.sync_all().map_err(|error| failed(&error))?;
+        fs::rename(&part, file).map_err(|error| failed(&error))?;
+        Ok(count)
+    };
+    let written = write();
+    if written.is_err() {
+        let _ = fs::remove_file(&part);
+    }
+    written
+}

@@ -1,0 +1,162 @@
+//! `import DIR`: the prototype's data directory, a tree for each lexicon authority domain, as
+//! `@automerge/automerge-repo-storage-nodefs` writes it:
+//!
+//! ```text
+//! DIR/xyz.example/3n/Gy8…/snapshot/HASH       what automerge saved
+//!                        /incremental/HASH    changes since, one or more to a file
+//!                        /sync-state/ID       what a peer had; not needed
+//!                /st/orage-adapter-id
+//! ```
+//!
+//! Nothing in it is trusted or changed: links are not followed, and what is no document is named and passed over.
+
+use std::fs::{self, FileType};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::super::args::Import;
+use super::offer::Offer;
+use super::report::Report;
+use super::server::Server;
+use super::{CliError, Exit, namespace};
+use crate::config::Config;
+use crate::types::{DocKey, DocumentId, Namespace};
+
+/// Most entries of one directory that are looked at. A tree of 100,000 documents has some 30 in each.
+const MAX_ENTRIES: usize = 1_000_000;
+/// The start of a document's id that is a directory of its own, in characters.
+const SPLIT: usize = 2;
+
+pub(super) fn run(config: &Config, wanted: &Import, json: bool) -> Result<Exit, CliError> {
+    let only = wanted.namespace.as_deref().map(namespace).transpose()?;
+    let entries = entries(&wanted.dir).map_err(|error| {
+        CliError::Usage(format!(
+            "{} cannot be read: {error}; give the prototype's DATA_DIR",
+            wanted.dir.display()
+        ))
+    })?;
+    let mut trees = Vec::new();
+    let mut report_later = Vec::new();
+    match only {
+        Some(namespace) => trees.push((namespace, wanted.dir.clone())),
+        None => {
+            for entry in entries {
+                match entry.name().and_then(|name| name.parse::<Namespace>().ok()) {
+                    Some(namespace) if entry.kind.is_dir() => trees.push((namespace, entry.path)),
+                    _ => report_later.push(entry),
+                }
+            }
+        }
+    }
+    if trees.is_empty() {
+        return Err(CliError::Usage(format!(
+            "{} has no directory named like an app's lexicon authority domain, such as xyz.example: give the prototype's DATA_DIR, or, if this is the documents of one app, say which with --namespace",
+            wanted.dir.display()
+        )));
+    }
+    let server = Server::of(config)?;
+    let mut import = Walk { config, server: &server, report: Report::new(json) };
+    for entry in report_later {
+        import.report.note(&entry.path, "passed over: not a directory named like a lexicon authority domain");
+    }
+    let done = trees.iter().try_for_each(|(namespace, path)| import.tree(namespace, path));
+    let exit = import.report.finish();
+    done.map(|()| exit)
+}
+
+struct Walk<'a> {
+    config: &'a Config,
+    server: &'a Server,
+    report: Report,
+}
+
+impl Walk<'_> {
+    fn tree(&mut self, namespace: &Namespace, tree: &Path) -> Result<(), CliError> {
+        for start in self.entries(tree) {
+            let Some(first) = start.name().filter(|name| name.chars().count() == SPLIT).map(str::to_owned)
+            else {
+                self.report.note(&start.path, "passed over: not the start of a document's id");
+                continue;
+            };
+            if !start.kind.is_dir() {
+                self.report.note(&start.path, "passed over: not a directory");
+                continue;
+            }
+            for rest in self.entries(&start.path) {
+                let id = rest.name().map(|rest| format!("{first}{rest}"));
+                match id.as_deref().map(str::parse::<DocumentId>) {
+                    Some(Ok(document)) if rest.kind.is_dir() => {
+                        let key = DocKey { namespace: namespace.clone(), document };
+                        self.document(key, &rest.path)?;
+                    }
+                    _ if id.as_deref() == Some("storage-adapter-id") => {}
+                    Some(Ok(_)) => self.report.note(&rest.path, "passed over: not a directory"),
+                    _ => self.report.note(&rest.path, "passed over: not a document's id"),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn document(&mut self, key: DocKey, path: &Path) -> Result<(), CliError> {
+        let mut offer = Offer::new(key, self.config);
+        let mut found = false;
+        for part in self.entries(path) {
+            match part.name() {
+                Some("snapshot" | "incremental") if part.kind.is_dir() => {
+                    for file in self.entries(&part.path) {
+                        found = true;
+                        offer.file(&file.path);
+                    }
+                }
+                Some("snapshot" | "incremental") => {
+                    found = true;
+                    offer.damage(&part.path, "it is not a directory".into());
+                }
+                Some("sync-state") => {}
+                _ => self.report.note(&part.path, "passed over: not a part of a document"),
+            }
+        }
+        if found {
+            let imported = offer.send(self.server)?;
+            self.report.tell(imported);
+        } else {
+            self.report.note(path, "passed over: a document of which nothing was ever stored");
+        }
+        Ok(())
+    }
+
+    fn entries(&mut self, path: &Path) -> Vec<Entry> {
+        entries(path).unwrap_or_else(|error| {
+            self.report.unreadable(path, &error);
+            Vec::new()
+        })
+    }
+}
+
+pub(super) struct Entry {
+    pub(super) path: PathBuf,
+    /// Of itself: a link is a link.
+    pub(super) kind: FileType,
+}
+
+impl Entry {
+    /// `None` if it is no UTF-8.
+    pub(super) fn name(&self) -> Option<&str> {
+        self.path.file_name().and_then(std::ffi::OsStr::to_str)
+    }
+}
+
+/// A directory's entries by name.
+pub(super) fn entries(path: &Path) -> io::Result<Vec<Entry>> {
+    let mut entries = Vec::new();
+    for entry in fs::read_dir(path)? {
+        let entry = entry?;
+        if entries.len() == MAX_ENTRIES {
+            return Err(io::Error::other(format!("it has more than {MAX_ENTRIES} entries")));
+        }
+        entries.push(Entry { path: entry.path(), kind: entry.file_type()? });
+    }
+    entries.sort_unstable_by(|one, other| one.path.cmp(&other.path));
+    Ok(entries)
+}

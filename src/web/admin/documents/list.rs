@@ -1,0 +1,85 @@
+//! `GET /api/documents`: all documents, a page at a time, by namespace and id.
+
+use hyper::{Response, StatusCode};
+use serde::{Deserialize, Serialize};
+
+use super::{Answer, Document, DocumentsApi, key};
+use crate::store::{Store, StoreError};
+use crate::types::{DocKey, Namespace};
+use crate::web::admin::answer::{Failure, json, namespace};
+use crate::web::percent::percent_decode;
+
+/// Documents on a page, unless fewer are asked for. A row has some 300 bytes.
+const PAGE: usize = 1000;
+
+/// Answer to `GET /api/documents`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Documents {
+    /// By namespace and id.
+    pub documents: Vec<Document>,
+    /// What to give as `after` for the next page, if there may be one.
+    pub next: Option<String>,
+}
+
+/// What a query asks for.
+struct Wanted {
+    namespace: Option<Namespace>,
+    after: Option<DocKey>,
+    limit: usize,
+}
+
+impl DocumentsApi {
+    pub(super) async fn list(&self, query: &str) -> Answer {
+        let wanted = wanted(query)?;
+        let page = self.read(move |store| page(store, &wanted)).await?;
+        Ok(json(StatusCode::OK, &page)).map(|answer: Response<_>| answer.map(Into::into))
+    }
+}
+
+fn page(store: &Store, wanted: &Wanted) -> Result<Documents, StoreError> {
+    let mut documents = Vec::new();
+    let mut last = None;
+    for namespace in store.namespaces()? {
+        if wanted.namespace.as_ref().is_some_and(|only| *only != namespace)
+            || wanted.after.as_ref().is_some_and(|after| after.namespace > namespace)
+        {
+            continue;
+        }
+        let after = wanted.after.as_ref().filter(|after| after.namespace == namespace);
+        let left = wanted.limit - documents.len();
+        for (document, head) in store.documents(&namespace, after.map(|after| after.document), left)? {
+            let key = DocKey { namespace: namespace.clone(), document };
+            documents.push(Document::of(&key, &head));
+            last = Some(key);
+        }
+        if documents.len() == wanted.limit {
+            let next = last.map(|key| format!("{}/{}", key.namespace, key.document));
+            return Ok(Documents { documents, next });
+        }
+    }
+    Ok(Documents { documents, next: None })
+}
+
+fn wanted(query: &str) -> Result<Wanted, Failure> {
+    let bad = |message: &str| Failure::new(StatusCode::BAD_REQUEST, "bad_query", message);
+    let mut wanted = Wanted { namespace: None, after: None, limit: PAGE };
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let value = percent_decode(value).ok_or_else(|| bad("the query is not percent-encoded UTF-8"))?;
+        match name {
+            "namespace" => wanted.namespace = Some(namespace(&value)?),
+            "after" => {
+                let (place, document) = value
+                    .split_once('/')
+                    .ok_or_else(|| bad("after is NAMESPACE/DOCUMENT, as next says it"))?;
+                wanted.after = Some(key(place, document)?);
+            }
+            "limit" => {
+                let limit = value.parse().ok().filter(|limit| (1..=PAGE).contains(limit));
+                wanted.limit = limit.ok_or_else(|| bad("limit is a number from 1 to 1000"))?;
+            }
+            _ => return Err(bad("the query takes namespace, after and limit")),
+        }
+    }
+    Ok(wanted)
+}
