@@ -16,11 +16,14 @@ mod account;
 mod admin_client;
 mod apps;
 mod args;
+mod backup;
+mod backup_file;
 mod config_check;
 mod doctor;
 mod hidden_input;
 mod publish;
 mod reload;
+mod restore;
 mod serve;
 mod sessions;
 mod status;
@@ -150,6 +153,8 @@ fn run(args: &Args) -> Result<Exit, CliError> {
                 SessionsCommand::Revoke { id_or_name: None, .. } => sessions::revoke_all(&config, args.json),
             }
         }
+        Command::Backup(wanted) => backup::run(&load(args)?.config, wanted, args.json),
+        Command::Restore(wanted) => restore::run(&load(args)?.config, wanted, args.json),
         Command::Status => status::run(&load(args)?.config, args.json),
         Command::Publish(wanted) => publish::run(&load(args)?.config, wanted, args.json),
         Command::Doctor(wanted) => doctor::run(load(args), wanted, args.json),

@@ -4,8 +4,7 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::Full;
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::Service;
 use hyper::{Request, Response};
@@ -19,10 +18,12 @@ use crate::listen::stopped;
 const HEAD_TIME: Duration = Duration::from_secs(10);
 
 /// Until the connection ends; once `stopping` is true after the request under way.
-pub async fn serve<S, H>(stream: S, service: H, mut stopping: watch::Receiver<bool>)
+pub async fn serve<S, H, B>(stream: S, service: H, mut stopping: watch::Receiver<bool>)
 where
     S: AsyncRead + AsyncWrite + Unpin,
-    H: Service<Request<Incoming>, Response = Response<Full<Bytes>>, Error = Infallible>,
+    H: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
+    B: Body<Data = Bytes> + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let mut connection = std::pin::pin!(
         http1::Builder::new()

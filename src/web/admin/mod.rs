@@ -13,6 +13,8 @@
 //! | `POST /api/apps/approve`, `/deny`, `/revoke` with [`Decide`] | [`DecidedNow`] |
 //! | `GET /api/owner` | [`OwnerNow`] |
 //! | `GET /api/audit` | [`AuditTrail`] |
+//! | `GET /api/backup` | a backup (`store::backup`), or 409 while another is made |
+//! | `POST /api/backup/kept` with [`LastBackup`](crate::store::LastBackup) | the same; `status` tells of it from then on |
 //! | `POST /api/reload` | [`Reloaded`], or 422 and nothing was changed |
 //! | `GET /metrics` | Prometheus text |
 //! | `GET /healthz` | 200 `ok`, or 503 |
@@ -23,7 +25,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use http_body_util::Full;
+use http_body_util::{Either, Full};
 use hyper::body::Body;
 use hyper::{Method, Request, Response, StatusCode};
 
@@ -36,6 +38,7 @@ use answer::{Answer, Failure, json};
 
 mod answer;
 mod apps;
+mod backup;
 mod owner;
 mod reload;
 mod sessions;
@@ -43,6 +46,7 @@ mod status;
 mod tokens;
 
 pub use apps::{Apps, AuditTrail, Decide, DecidedApp, DecidedNow};
+pub use backup::{BackupBody, BackupNow, Backups};
 pub use owner::OwnerNow;
 pub use reload::{Changed, Reload, ReloadFuture, Reloaded};
 pub use sessions::{OpenSession, RevokedSession, RevokedSessions, Sessions};
@@ -67,14 +71,30 @@ pub struct Admin {
     pub memory_budget: usize,
     /// When the server started.
     pub started: Instant,
+    /// Makes backups.
+    pub backups: Arc<Backups>,
     /// Reads the configuration again.
     pub reload: Reload,
     /// Its figures.
     pub metrics: Arc<Metrics>,
 }
 
+/// What is answered: at once, or a backup piece by piece.
+pub type AdminBody = Either<Full<Bytes>, BackupBody>;
+
 /// Answers one request.
-pub async fn handle<B>(admin: &Admin, request: Request<B>) -> Response<Full<Bytes>>
+pub async fn handle<B>(admin: &Admin, request: Request<B>) -> Response<AdminBody>
+where
+    B: Body<Data = Bytes>,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    if (request.uri().path(), request.method()) == ("/api/backup", &Method::GET) {
+        return backup::stream(admin);
+    }
+    at_once(admin, request).await.map(Either::Left)
+}
+
+async fn at_once<B>(admin: &Admin, request: Request<B>) -> Response<Full<Bytes>>
 where
     B: Body<Data = Bytes>,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -93,10 +113,11 @@ where
         ("/healthz", &Method::GET) => health(admin),
         ("/metrics", &Method::GET) => Ok(metrics::answer(&admin.metrics).await),
         ("/api/reload", &Method::POST) => reload::reload(admin).await,
-        ("/api/reload", _) => Err(Failure::method("POST")),
+        ("/api/backup/kept", &Method::POST) => backup::kept(admin, body).await,
+        ("/api/reload" | "/api/backup/kept", _) => Err(Failure::method("POST")),
         ("/api/tokens", _) => Err(Failure::method("GET, POST")),
         ("/api/sessions", _) => Err(Failure::method("GET, DELETE")),
-        ("/api/status" | "/api/apps" | "/api/owner" | "/api/audit" | "/metrics", _) => {
+        ("/api/status" | "/api/backup" | "/api/apps" | "/api/owner" | "/api/audit" | "/metrics", _) => {
             Err(Failure::method("GET"))
         }
         _ => match (path.rsplit_once('/'), &head.method) {
@@ -110,7 +131,7 @@ where
             _ => Err(Failure::new(
                 StatusCode::NOT_FOUND,
                 "not_found",
-                "there is no such path: the admin API has /api/status, /api/tokens, /api/sessions, /api/apps, /api/owner, /api/audit and /api/reload",
+                "there is no such path: the admin API has /api/status, /api/tokens, /api/sessions, /api/apps, /api/owner, /api/audit, /api/backup and /api/reload",
             )),
         },
     };
