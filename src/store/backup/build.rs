@@ -90,11 +90,14 @@ pub fn build(
     Ok((manifest, totals))
 }
 
+/// Takes each record.
+type Each<'a> = &'a mut dyn FnMut(Kind, &[u8], &[u8]) -> Result<(), BackupError>;
+
 fn read(
     mut reader: RecordReader<impl Read>,
     manifest: Manifest,
     progress: &mut dyn FnMut(&Manifest, u64),
-    each: &mut dyn FnMut(Kind, &[u8], &[u8]) -> Result<(), BackupError>,
+    each: Each<'_>,
 ) -> Result<(Manifest, Totals), BackupError> {
     let (mut check, mut bytes) = (Check::default(), 0);
     while let Some((kind, key, value)) = reader.next()? {

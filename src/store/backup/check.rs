@@ -113,7 +113,7 @@ impl Check {
     fn namespace(&mut self, key: &[u8], value: &[u8]) -> Checked {
         let name =
             std::str::from_utf8(key).ok().and_then(|text| Some((text, text.parse::<Namespace>().ok()?)));
-        if !name.is_some_and(|(text, namespace)| namespace.as_str() == text) {
+        if name.is_none_or(|(text, namespace)| namespace.as_str() != text) {
             return Err("a namespace has a wrong name".into());
         }
         let number = value.try_into().map(u32::from_be_bytes).map_err(|_| "a namespace has no number")?;

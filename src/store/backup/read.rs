@@ -6,6 +6,9 @@ use super::block::{BlockReader, Next};
 use super::record::{HEAD_BYTES, Kind};
 use super::{BackupError, Manifest, Totals};
 
+/// Kind, key and value.
+pub(super) type Record<'a> = (Kind, &'a [u8], &'a [u8]);
+
 pub(super) struct RecordReader<R> {
     blocks: BlockReader<R>,
     buffer: Vec<u8>,
@@ -22,7 +25,7 @@ impl<R: Read> RecordReader<R> {
     }
 
     /// The next record: kind, key, value; `None` after the last.
-    pub(super) fn next(&mut self) -> Result<Option<(Kind, &[u8], &[u8])>, BackupError> {
+    pub(super) fn next(&mut self) -> Result<Option<Record<'_>>, BackupError> {
         if !self.fill(HEAD_BYTES)? {
             return if self.done == self.buffer.len() { Ok(None) } else { Err(inside_a_record()) };
         }
