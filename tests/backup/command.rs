@@ -100,7 +100,8 @@ fn a_backup_that_nobody_reads_to_its_end_is_told_of_and_the_next_one_works() {
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    child.stdout.take().unwrap().read_exact(&mut [0; 64]).unwrap();
+    let mut output = child.stdout.take().unwrap();
+    output.read_exact(&mut [0; 64]).unwrap();
     let while_it_runs = run_badly(&server.data_dir, &["backup", "-", "--json"]);
     assert!(while_it_runs.contains("backup_running"), "{while_it_runs}");
     child.kill().unwrap();
@@ -112,4 +113,20 @@ fn a_backup_that_nobody_reads_to_its_end_is_told_of_and_the_next_one_works() {
         why.contains("hung up").then_some(())
     });
     assert!(!run_well(&server.data_dir, &["backup", "-"]).is_empty());
+}
+
+#[test]
+fn a_full_disk_is_said_and_nothing_is_taken_for_a_backup() {
+    let server = Server::start();
+    let full = Command::new(env!("CARGO_BIN_EXE_groundmist-sync"))
+        .args(["backup", "-", "--data-dir"])
+        .arg(&server.data_dir)
+        .env_clear()
+        .stdout(fs::File::options().write(true).open("/dev/full").unwrap())
+        .output()
+        .unwrap();
+    let said = String::from_utf8(full.stderr).unwrap();
+    assert!(full.status.code() == Some(1) && said.contains("No space left"), "{said}");
+    let status = run_well(&server.data_dir, &["status"]);
+    assert!(String::from_utf8(status).unwrap().contains("Last backup none"));
 }
