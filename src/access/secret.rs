@@ -6,6 +6,9 @@ use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use crate::config::{Config, MIN_SECRET_BYTES, Secret};
+use crate::store::backup::{RESTORED_SECRET, stamp};
+use crate::store::{Op, RecordKind, Store, StoreError};
+use crate::types::now;
 
 /// Name of the generated secret inside the data directory.
 pub const SECRET_FILE: &str = "secret.key";
@@ -36,6 +39,9 @@ pub enum SecretError {
         /// Its size.
         bytes: usize,
     },
+    /// What a restore brought cannot be had.
+    #[error("taking over the restored signing secret failed: {0}")]
+    Store(#[from] StoreError),
     /// No random bytes.
     #[error("the system's random source failed: {0}")]
     Random(getrandom::Error),
@@ -77,10 +83,40 @@ fn from_data_dir(data_dir: &Path) -> Result<Secret, SecretError> {
     }
 }
 
-/// Whole or not at all, whenever the power is cut: written beside, synced, renamed, directory synced.
+/// Puts the secret that a restored store brought into the data directory, and takes it out of the store. A restore does so
+/// itself; if the power was cut before, the next start does. A secret that was there is kept: where.
+///
+/// # Errors
+/// The store or the files cannot be read or written. It can be done again.
+pub fn adopt_restored(store: &Store, data_dir: &Path) -> Result<Option<PathBuf>, SecretError> {
+    let Some(bytes) = store.record(RecordKind::Pin, RESTORED_SECRET)? else { return Ok(None) };
+    let path = data_dir.join(SECRET_FILE);
+    let mut kept = None;
+    if fs::read(&path).is_ok_and(|old| old != bytes) {
+        let copy = data_dir.join(format!("{SECRET_FILE}.before-restore-{}", stamp(now())));
+        fs::hard_link(&path, &copy).map_err(|source| SecretError::Io {
+            operation: "keeping the old secret as",
+            path: copy.clone(),
+            source,
+        })?;
+        kept = Some(copy);
+    }
+    put(data_dir, &path, &bytes)?;
+    store.commit(&[Op::Record { kind: RecordKind::Pin, key: RESTORED_SECRET.into(), row: None }])?;
+    tracing::info!(file = %path.display(), "put the restored secret that signs sync tokens in place");
+    Ok(kept)
+}
+
 fn create(data_dir: &Path, path: &Path) -> Result<Secret, SecretError> {
     let mut bytes = [0u8; GENERATED_BYTES];
     getrandom::fill(&mut bytes).map_err(SecretError::Random)?;
+    put(data_dir, path, &bytes)?;
+    tracing::info!(file = %path.display(), "made the secret that signs sync tokens");
+    Ok(Secret::new(&bytes))
+}
+
+/// Whole or not at all, whenever the power is cut: written beside, synced, renamed, directory synced.
+fn put(data_dir: &Path, path: &Path, bytes: &[u8]) -> Result<(), SecretError> {
     let beside = data_dir.join(format!("{SECRET_FILE}.new"));
     let io = |operation, path: &Path, source| SecretError::Io { operation, path: path.into(), source };
     match fs::remove_file(&beside) {
@@ -93,11 +129,9 @@ fn create(data_dir: &Path, path: &Path) -> Result<Secret, SecretError> {
         .mode(0o600)
         .open(&beside)
         .map_err(|e| io("creating", &beside, e))?;
-    file.write_all(&bytes).and_then(|()| file.sync_all()).map_err(|e| io("writing", &beside, e))?;
+    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(|e| io("writing", &beside, e))?;
     fs::rename(&beside, path).map_err(|e| io("putting in place", path, e))?;
-    File::open(data_dir).and_then(|dir| dir.sync_all()).map_err(|e| io("syncing", data_dir, e))?;
-    tracing::info!(file = %path.display(), "made the secret that signs sync tokens");
-    Ok(Secret::new(&bytes))
+    File::open(data_dir).and_then(|dir| dir.sync_all()).map_err(|e| io("syncing", data_dir, e))
 }
 
 #[cfg(test)]

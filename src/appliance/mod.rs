@@ -21,7 +21,7 @@ use crate::listen::{self, AdminSocket, ListenError, PemError};
 use crate::store::{Store, StoreError};
 use crate::telemetry::Level;
 use crate::types::{Millis, NameError, now};
-use crate::web::admin::{Admin, DocumentsApi, ReloadFuture};
+use crate::web::admin::{Admin, Backups, DocumentsApi, ReloadFuture};
 use crate::web::metrics::Metrics;
 use crate::web::{AdminHttp, Door, Web};
 use data_dir::DataDir;
@@ -106,6 +106,7 @@ pub async fn run(loaded: Loaded, sources: Sources, level: Level) -> Result<(), E
         Signals::new().map_err(|source| Error::System { operation: "listening for signals", source })?;
     let _directory = DataDir::prepare(&config)?;
     let store = Arc::new(open_store(&config)?);
+    secret::adopt_restored(&store, &config.data_dir)?;
     let secret = secret::load_or_create(&config)?;
     let engine = Engine::start(store.clone(), config.engine_options()).map_err(Error::Engine)?;
     let reload = |parts| Arc::new(Reload::new(sources, loaded, parts));
@@ -177,6 +178,12 @@ async fn serve(
         certificate: sockets.certificate.clone(),
         memory_budget: config.memory.budget,
         started: Instant::now(),
+        backups: Arc::new(Backups::new(
+            store.clone(),
+            secret.clone(),
+            config.data_dir.clone(),
+            stopping.subscribe(),
+        )),
         reload: {
             let reload = reload.clone();
             Arc::new(move || reload_now(reload.clone()))

@@ -12,6 +12,7 @@ use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
+use tokio::time::timeout;
 
 use super::{CliError, runtime};
 use crate::config::Config;
@@ -62,6 +63,46 @@ pub(super) fn understood<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CliErro
                 env!("CARGO_PKG_VERSION")
             ),
         )
+    })
+}
+
+/// Sends one GET and hands its answer out as it comes. [`CliError::NotRunning`] if there is no server; `no_answer` if it
+/// breaks off.
+pub(super) fn stream(
+    config: &Config,
+    path: &str,
+    each: &mut dyn FnMut(&[u8]) -> Result<(), CliError>,
+) -> Result<(), CliError> {
+    let request = Request::get(path)
+        .header(HOST, "localhost")
+        .body(Full::<Bytes>::default())
+        .map_err(|error| CliError::failed("internal", error))?;
+    let socket = config.admin_socket();
+    let lost = |error: &dyn std::fmt::Display| {
+        CliError::failed("no_answer", format!("the server at {} hung up: {error}", socket.display()))
+    };
+    let late = |_| lost(&format!("nothing came for {} s", PATIENCE.as_secs()));
+    runtime()?.block_on(async {
+        let stream = UnixStream::connect(&socket).await.map_err(|error| unreachable(&socket, &error))?;
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(|error| lost(&error))?;
+        let connection = tokio::spawn(connection);
+        let response = timeout(PATIENCE, sender.send_request(request)).await.map_err(late)?;
+        let response = response.map_err(|error| lost(&error))?;
+        let ok = response.status().is_success();
+        let mut body = response.into_body();
+        if !ok {
+            let body = Limited::new(body, MAX_ANSWER_BYTES).collect().await.map_err(|error| lost(&error))?;
+            return Err(refusal(&body.to_bytes()));
+        }
+        while let Some(frame) = timeout(PATIENCE, body.frame()).await.map_err(late)? {
+            if let Ok(piece) = frame.map_err(|error| lost(&error))?.into_data() {
+                each(&piece)?;
+            }
+        }
+        connection.abort();
+        Ok(())
     })
 }
 

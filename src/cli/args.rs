@@ -1,5 +1,6 @@
 //! The command line's shape and its help.
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
@@ -66,6 +67,15 @@ pub(super) enum Command {
     Import(Import),
     /// Say how the running server is
     Status,
+    /// Write everything into one file, while the server runs or when it is stopped
+    ///
+    /// Documents, sessions, what you decided about apps, keys and certificates: whoever has the file can act as this
+    /// server, so keep it private. It appears whole or not at all, and never over another one.
+    Backup(Backup),
+    /// Put a backup in place of what is there (stop the server first)
+    ///
+    /// The whole backup is checked before anything is replaced; what was there is kept under another name.
+    Restore(Restore),
     /// Have the running server read its configuration again
     ///
     /// Says what has changed and what needs a restart. If anything is wrong with the configuration, nothing changes.
@@ -106,6 +116,35 @@ pub(super) struct Serve {
     /// auto, text, json or journald [default: auto]
     #[arg(long, value_name = "FORMAT")]
     pub(super) log_format: Option<String>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Backup {
+    /// The file, or - for standard output [default: one with date and time in its name, here]
+    #[arg(value_name = "FILE|-", conflicts_with = "to")]
+    pub(super) file: Option<PathBuf>,
+    /// Overwrite FILE
+    #[arg(long, requires = "file")]
+    pub(super) force: bool,
+    /// Directory for a file with date and time in its name
+    #[arg(long, value_name = "DIR")]
+    pub(super) to: Option<PathBuf>,
+    /// Then remove the oldest such files in DIR, so that NUMBER are left
+    #[arg(long, value_name = "NUMBER", requires = "to")]
+    pub(super) keep: Option<NonZeroUsize>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Restore {
+    /// The backup, or - for standard input
+    #[arg(value_name = "FILE|-")]
+    pub(super) file: PathBuf,
+    /// Also if there are documents; they are kept under another name
+    #[arg(long)]
+    pub(super) force: bool,
+    /// Only check whether the backup is whole
+    #[arg(long)]
+    pub(super) check: bool,
 }
 
 #[derive(Debug, Subcommand)]

@@ -17,6 +17,8 @@ mod account;
 mod admin_client;
 mod apps;
 mod args;
+mod backup;
+mod backup_file;
 mod config_check;
 mod config_file;
 mod doctor;
@@ -26,6 +28,7 @@ mod hidden_input;
 mod pages;
 mod publish;
 mod reload;
+mod restore;
 mod serve;
 mod sessions;
 mod setup;
@@ -170,6 +173,8 @@ fn run(args: &Args) -> Result<Exit, CliError> {
         }
         Command::Docs { command } => documents::run(&load(args)?.config, command, args.json),
         Command::Import(wanted) => documents::import(&load(args)?.config, wanted, args.json),
+        Command::Backup(wanted) => backup::run(&load(args)?.config, wanted, args.json),
+        Command::Restore(wanted) => restore::run(&load(args)?.config, wanted, args.json),
         Command::Status => status::run(&load(args)?.config, args.json),
         Command::Setup(wanted) => setup::run(&sources(args, None), wanted, args.json),
         Command::Publish(wanted) => publish::run(&load(args)?.config, wanted, args.json),

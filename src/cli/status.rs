@@ -3,12 +3,12 @@
 use hyper::Method;
 
 use super::admin_client::call;
-use super::text::{bytes, day, grouped, span};
+use super::text::{bytes, date, day, grouped, span};
 use super::{CliError, Exit, print, print_json};
 use crate::config::{Config, TlsMode};
 use crate::listen::CertificateNow;
 use crate::types::{Millis, now};
-use crate::web::admin::Status;
+use crate::web::admin::{BackupNow, Status};
 
 /// A certificate that has no longer than this, or the last sixth of its life, should have been renewed.
 const SOON_MS: Millis = 7 * 86_400_000;
@@ -72,6 +72,20 @@ pub(super) fn certificate(known: &CertificateNow) -> String {
     }
 }
 
+fn last_backup(known: &BackupNow) -> String {
+    let last = match &known.last {
+        Some(last) => {
+            format!("{}, {} documents in {}", date(last.created), grouped(last.documents), bytes(last.bytes))
+        }
+        None => "none".into(),
+    };
+    match (known.running, &known.last_error) {
+        (true, _) => format!("{last}; one is being made"),
+        (false, Some(error)) => format!("{last}; the latest attempt came to nothing: {error}"),
+        (false, None) => last,
+    }
+}
+
 fn words(status: &Status, troubles: &[String]) -> String {
     let Status { engine, storage, .. } = status;
     let mut text = format!(
@@ -106,6 +120,7 @@ fn words(status: &Status, troubles: &[String]) -> String {
             ),
         ),
         ("Certificate", certificate(&status.certificate)),
+        ("Last backup", last_backup(&status.backup)),
         ("Storage id", status.storage_id.clone()),
     ] {
         text += &format!("{name:<12}{value}\n");
@@ -125,7 +140,7 @@ mod tests {
     use super::*;
     use crate::engine::EngineStatus;
     use crate::listen::{Listening, Spoken};
-    use crate::store::StoreStats;
+    use crate::store::{LastBackup, StoreStats};
 
     #[test]
     fn trouble_is_said_in_words() {
@@ -141,10 +156,22 @@ mod tests {
             memory_budget_bytes: 24 << 20,
             engine: EngineStatus { connections: 3, ..Default::default() },
             storage: StoreStats { documents: 1204, file_bytes: 3 << 19, dead_bytes: 0 },
+            backup: BackupNow {
+                last: Some(LastBackup { created: 0, bytes: 3 << 20, documents: 7 }),
+                ..Default::default()
+            },
         };
         assert!(troubles(&status, 0).is_empty());
         let text = words(&status, &[]);
-        for part in ["1 h 1 min", "127.0.0.1:3030", "1,204", "1.5 MiB", "of the 24.0 MiB", "All is well"] {
+        for part in [
+            "1 h 1 min",
+            "127.0.0.1:3030",
+            "1,204",
+            "1.5 MiB",
+            "of the 24.0 MiB",
+            "All is well",
+            "1970-01-01 00:00 UTC, 7 documents in 3.0 MiB",
+        ] {
             assert!(text.contains(part), "{part:?} is not in {text}");
         }
         status.alive = false;

@@ -76,6 +76,20 @@ impl Database {
         }
     }
 
+    /// Runs `read` in a read transaction, and never again: for what cannot begin anew.
+    pub(super) fn read_once<T>(
+        &self,
+        operation: &'static str,
+        read: impl FnOnce(&ReadTransaction) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let mut read = Some(read);
+        let once = &mut |transaction: &ReadTransaction| match read.take() {
+            Some(read) => read(transaction),
+            None => Err(self.reopening(operation)),
+        };
+        self.try_read(operation, once).1
+    }
+
     fn try_read<T>(
         &self,
         operation: &'static str,

@@ -14,6 +14,7 @@ use bytes::Bytes;
 use crate::types::{ChangeHash, DocKey, DocumentId, Namespace, StorageId};
 
 mod backend;
+pub mod backup;
 mod blob;
 mod codec;
 mod database;
@@ -25,6 +26,7 @@ mod read;
 mod schema;
 mod write;
 
+pub use backup::{BackupError, LastBackup};
 pub use error::StoreError;
 pub use model::{Head, Op, Record, RecordKind, Row, SnapshotInfo, StoreOptions, StoreStats};
 pub use read::Whole;
@@ -57,6 +59,16 @@ impl Store {
     pub fn open(path: &Path, options: &StoreOptions) -> Result<Self, StoreError> {
         let opened = open::open_file(path, options.cache_bytes, migrate::MIGRATIONS)?;
         Self::opened(opened, Some(path.to_owned()))
+    }
+
+    /// As [`Store::open`], but makes nothing: `None` if there is no file.
+    /// # Errors
+    /// As there.
+    pub fn open_existing(path: &Path, options: &StoreOptions) -> Result<Option<Self>, StoreError> {
+        match path.symlink_metadata() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            _ => Self::open(path, options).map(Some),
+        }
     }
 
     /// On given backends, for tests that break them. `backend` is called again after an I/O error and must give

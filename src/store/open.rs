@@ -78,7 +78,13 @@ fn prepare_file(path: &Path) -> io::Result<()> {
     }
 }
 
-fn sync_directory(path: &Path) -> io::Result<()> {
+/// Makes a file for a store where there is none, open to its owner only.
+pub(super) fn new_file(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).write(true).create_new(true).mode(FILE_MODE).open(path)
+}
+
+/// Has the directory entry of `path` on the disk.
+pub(super) fn sync_directory(path: &Path) -> io::Result<()> {
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     File::open(directory)?.sync_all()
 }
@@ -190,7 +196,7 @@ fn initialize(database: &Database, migrations: &[Migration]) -> Result<StorageId
     })
 }
 
-fn create_tables(transaction: &WriteTransaction) -> Result<(), redb::TableError> {
+pub(super) fn create_tables(transaction: &WriteTransaction) -> Result<(), redb::TableError> {
     transaction.open_table(schema::META)?;
     transaction.open_table(schema::NAMESPACES)?;
     transaction.open_table(schema::HEADS)?;

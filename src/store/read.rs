@@ -36,7 +36,7 @@ impl Reader<'_> {
     }
 
     /// A kind that this store has no table for was added since it was made: the table comes with the first record.
-    fn open_records(&self, table: Records) -> Result<Option<RecordTable>, StoreError> {
+    pub(super) fn open_records(&self, table: Records) -> Result<Option<RecordTable>, StoreError> {
         let name = table.name().to_owned();
         match self.transaction.open_table(table) {
             Ok(table) => Ok(Some(table)),

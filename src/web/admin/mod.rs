@@ -13,6 +13,8 @@
 //! | `POST /api/apps/approve`, `/deny`, `/revoke` with [`Decide`] | [`DecidedNow`] |
 //! | `GET /api/owner` | [`OwnerNow`] |
 //! | `GET /api/audit` | [`AuditTrail`] |
+//! | `GET /api/backup` | a backup (`store::backup`), or 409 while another is made |
+//! | `POST /api/backup/kept` with [`LastBackup`](crate::store::LastBackup) | the same; `status` tells of it from then on |
 //! | `POST /api/reload` | [`Reloaded`], or 422 and nothing was changed |
 //! | `/api/documents…` | see [`DocumentsApi`] |
 //! | `GET /metrics` | Prometheus text |
@@ -24,6 +26,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
+use http_body_util::Either;
 use hyper::body::Body;
 use hyper::{Method, Request, Response, StatusCode};
 
@@ -36,6 +39,7 @@ use answer::{Answer, Failure, json};
 
 mod answer;
 mod apps;
+mod backup;
 mod documents;
 mod owner;
 mod reload;
@@ -44,6 +48,7 @@ mod status;
 mod tokens;
 
 pub use apps::{Apps, AuditTrail, Decide, DecidedApp, DecidedNow};
+pub use backup::{BackupBody, BackupNow, Backups};
 pub use documents::{Document, Documents, DocumentsApi, MAX_DOCUMENT_BYTES, Merged, Pieces};
 pub use owner::OwnerNow;
 pub use reload::{Changed, Reload, ReloadFuture, Reloaded};
@@ -71,14 +76,30 @@ pub struct Admin {
     pub memory_budget: usize,
     /// When the server started.
     pub started: Instant,
+    /// Makes backups.
+    pub backups: Arc<Backups>,
     /// Reads the configuration again.
     pub reload: Reload,
     /// Its figures.
     pub metrics: Arc<Metrics>,
 }
 
+/// What is answered: at once, or a backup piece by piece.
+pub type AdminBody = Either<Pieces, BackupBody>;
+
 /// Answers one request.
-pub async fn handle<B>(admin: &Admin, request: Request<B>) -> Response<Pieces>
+pub async fn handle<B>(admin: &Admin, request: Request<B>) -> Response<AdminBody>
+where
+    B: Body<Data = Bytes>,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    if (request.uri().path(), request.method()) == ("/api/backup", &Method::GET) {
+        return backup::stream(admin);
+    }
+    at_once(admin, request).await.map(Either::Left)
+}
+
+async fn at_once<B>(admin: &Admin, request: Request<B>) -> Response<Pieces>
 where
     B: Body<Data = Bytes>,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -100,10 +121,11 @@ where
         ("/healthz", &Method::GET) => health(admin),
         ("/metrics", &Method::GET) => Ok(metrics::answer(&admin.metrics).await),
         ("/api/reload", &Method::POST) => reload::reload(admin).await,
-        ("/api/reload", _) => Err(Failure::method("POST")),
+        ("/api/backup/kept", &Method::POST) => backup::kept(admin, body).await,
+        ("/api/reload" | "/api/backup/kept", _) => Err(Failure::method("POST")),
         ("/api/tokens", _) => Err(Failure::method("GET, POST")),
         ("/api/sessions", _) => Err(Failure::method("GET, DELETE")),
-        ("/api/status" | "/api/apps" | "/api/owner" | "/api/audit" | "/metrics", _) => {
+        ("/api/status" | "/api/backup" | "/api/apps" | "/api/owner" | "/api/audit" | "/metrics", _) => {
             Err(Failure::method("GET"))
         }
         _ => match (path.rsplit_once('/'), &head.method) {
@@ -117,7 +139,7 @@ where
             _ => Err(Failure::new(
                 StatusCode::NOT_FOUND,
                 "not_found",
-                "there is no such path: the admin API has /api/status, /api/tokens, /api/sessions, /api/apps, /api/documents, /api/owner, /api/audit and /api/reload",
+                "there is no such path: the admin API has /api/status, /api/tokens, /api/sessions, /api/apps, /api/documents, /api/owner, /api/audit, /api/backup and /api/reload",
             )),
         },
     };

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use hyper::StatusCode;
 use serde::{Deserialize, Serialize};
 
-use super::Admin;
 use super::answer::{Answer, Failure, json};
+use super::{Admin, BackupNow};
 use crate::config::TlsMode;
 use crate::engine::EngineStatus;
 use crate::listen::{CertificateNow, Listening};
@@ -38,15 +38,18 @@ pub struct Status {
     pub engine: EngineStatus,
     /// The store's size.
     pub storage: StoreStats,
+    /// Of backups.
+    pub backup: BackupNow,
 }
 
 pub(super) async fn status(admin: &Admin) -> Answer {
     let store = Arc::clone(&admin.store);
     // Counting pages reads the disk.
-    let stats = tokio::task::spawn_blocking(move || store.stats()).await;
-    let storage = match stats {
-        Ok(Ok(stats)) => stats,
-        Ok(Err(error)) => return Err(Failure::store(error)),
+    let backups = Arc::clone(&admin.backups);
+    let stats = tokio::task::spawn_blocking(move || (store.stats(), backups.now())).await;
+    let (storage, backup) = match stats {
+        Ok((Ok(stats), backup)) => (stats, backup),
+        Ok((Err(error), _)) => return Err(Failure::store(error)),
         Err(_) => return Err(Failure::store("the server is stopping")),
     };
     let status = Status {
@@ -61,6 +64,7 @@ pub(super) async fn status(admin: &Admin) -> Answer {
         memory_budget_bytes: admin.memory_budget as u64,
         engine: admin.engine.status(),
         storage,
+        backup,
     };
     Ok(json(StatusCode::OK, &status))
 }

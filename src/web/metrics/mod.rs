@@ -10,7 +10,7 @@ use hyper::{Response, StatusCode};
 use crate::access::Access;
 use crate::engine::Engine;
 use crate::listen::{Certificate, PerAddress};
-use crate::store::{Store, StoreStats};
+use crate::store::{LastBackup, Store, StoreStats};
 use crate::telemetry::panics;
 use crate::telemetry::tally::Tally;
 use crate::types::Millis;
@@ -53,8 +53,9 @@ pub struct Metrics {
 pub async fn answer(metrics: &Arc<Metrics>) -> Response<Full<Bytes>> {
     let store = Arc::clone(&metrics.store);
     // Counting pages reads the disk. What cannot be read is left out, and the rest told all the same.
-    let stats = tokio::task::spawn_blocking(move || store.stats().ok()).await.ok().flatten();
-    let mut response = Response::new(Full::from(metrics.text(stats.as_ref())));
+    let read = move || (store.stats().ok(), store.last_backup().ok().flatten().unwrap_or_default());
+    let (stats, last_backup) = tokio::task::spawn_blocking(read).await.unwrap_or_default();
+    let mut response = Response::new(Full::from(metrics.text(stats.as_ref(), last_backup)));
     *response.status_mut() = StatusCode::OK;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(text::CONTENT_TYPE));
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -62,7 +63,7 @@ pub async fn answer(metrics: &Arc<Metrics>) -> Response<Full<Bytes>> {
 }
 
 impl Metrics {
-    fn text(&self, stats: Option<&StoreStats>) -> String {
+    fn text(&self, stats: Option<&StoreStats>, last_backup: LastBackup) -> String {
         let mut text = Text::default();
         self.engine(&mut text);
         self.doors(&mut text);
@@ -76,6 +77,12 @@ impl Metrics {
                 stats.dead_bytes,
             );
         }
+        text.gauge(
+            "groundmist_last_backup_time_seconds",
+            "When the last backup was made, since the Unix epoch; 0 if none is known of.",
+            last_backup.created / 1000,
+        );
+        text.gauge("groundmist_last_backup_bytes", "Size of the last backup.", last_backup.bytes);
         self.process(&mut text);
         text.finish()
     }

@@ -1,0 +1,168 @@
+//! `backup`: the running server's store, or that of one that is stopped, in one file.
+
+use std::io::{IsTerminal as _, Write as _};
+use std::path::{Path, PathBuf};
+
+use hyper::Method;
+use serde::Serialize;
+
+use super::admin_client::{call, stream};
+use super::args::Backup;
+use super::backup_file::{Target, keep, name_of};
+use super::text::{bytes, date, grouped};
+use super::{CliError, Exit, print, print_json};
+use crate::access::secret;
+use crate::appliance::STORE_FILE;
+use crate::config::Config;
+use crate::store::backup::{Follow, Manifest, Source, Totals};
+use crate::store::{BackupError, LastBackup, Store, StoreError};
+use crate::types::now;
+use crate::web::admin::Status;
+
+/// What `--json` prints.
+#[derive(Debug, Serialize)]
+struct Made {
+    file: Option<PathBuf>,
+    bytes: u64,
+    manifest: Manifest,
+    totals: Totals,
+    removed: Vec<PathBuf>,
+}
+
+pub(super) fn run(config: &Config, wanted: &Backup, json: bool) -> Result<Exit, CliError> {
+    let target = match (&wanted.to, &wanted.file) {
+        (Some(directory), _) => Target::file(&directory.join(name_of(now())), false)?,
+        (None, Some(file)) if file == Path::new("-") => Target::output()?,
+        (None, Some(file)) => Target::file(file, wanted.force)?,
+        (None, None) => Target::file(Path::new(&name_of(now())), false)?,
+    };
+    let mut writing =
+        Writing { target, follow: Follow::new(), shows: std::io::stderr().is_terminal(), percent: 0 };
+    let stopped = match write(config, &mut writing) {
+        Ok(stopped) => stopped,
+        Err(error) => {
+            writing.target.give_up();
+            return Err(error);
+        }
+    };
+    let Writing { target, follow, .. } = writing;
+    let (Some(manifest), Some(totals)) = (follow.manifest, follow.totals) else {
+        target.give_up();
+        return Err(CliError::failed("cut_short", "the backup did not come to its end: try again"));
+    };
+    let last = LastBackup { created: manifest.created, bytes: follow.bytes, documents: totals.documents };
+    let file = target.complete()?;
+    // It is made; that this cannot be remembered does not change it.
+    if let Err(error) = remember(config, stopped, &last) {
+        let _ = writeln!(
+            std::io::stderr(),
+            "warning: the backup is made, but status will not tell of it: {error}"
+        );
+    }
+    let removed = match (&wanted.to, wanted.keep) {
+        (Some(directory), Some(number)) => keep(directory, number.get())?,
+        _ => Vec::new(),
+    };
+    let to_output = file.is_none();
+    let made = Made { file, bytes: follow.bytes, manifest, totals, removed };
+    if to_output {
+        let _ = std::io::stderr().write_all(words(&made).as_bytes());
+    } else if json {
+        print_json(&made)?;
+    } else {
+        print(&words(&made));
+    }
+    Ok(Exit::Success)
+}
+
+struct Writing {
+    target: Target,
+    follow: Follow,
+    shows: bool,
+    percent: u64,
+}
+
+impl Writing {
+    fn piece(&mut self, piece: &[u8]) -> Result<(), BackupError> {
+        self.follow.see(piece);
+        if let (true, Some(manifest)) = (self.shows, &self.follow.manifest) {
+            let percent = (self.follow.plain_bytes * 100 / manifest.expected_bytes.max(1)).min(100);
+            if percent > self.percent {
+                self.percent = percent;
+                let _ = write!(std::io::stderr(), "\r{percent} %\r");
+            }
+        }
+        self.target.write(piece).map_err(BackupError::Write)
+    }
+}
+
+/// From the running server; or, if there is none, from its store, which is given back.
+fn write(config: &Config, writing: &mut Writing) -> Result<Option<Store>, CliError> {
+    let streamed = stream(config, "/api/backup", &mut |piece| {
+        writing.piece(piece).map_err(|error| CliError::failed("write", error))
+    });
+    match streamed {
+        Ok(()) => Ok(None),
+        Err(CliError::NotRunning(_)) => stopped(config, writing).map(Some),
+        Err(CliError::Failed { code, message }) if code == "no_answer" => {
+            let status = call::<Status>(config, Method::GET, "/api/status", None::<&()>);
+            let why = status.ok().and_then(|status| status.backup.last_error).unwrap_or(message);
+            Err(CliError::failed("backup", why))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn stopped(config: &Config, writing: &mut Writing) -> Result<Store, CliError> {
+    let path = config.data_dir.join(STORE_FILE);
+    let failed = |error: StoreError| CliError::failed("store", error);
+    let store = Store::open_existing(&path, &config.store_options()).map_err(failed)?;
+    let Some(store) = store else {
+        let message = format!(
+            "there is nothing to back up: no server runs, and {} is not there; if the data is elsewhere, give that with --data-dir",
+            path.display()
+        );
+        return Err(CliError::failed("no_store", message));
+    };
+    secret::adopt_restored(&store, &config.data_dir).map_err(|error| CliError::failed("secret", error))?;
+    let secret = secret::load_or_create(config).map_err(|error| CliError::failed("secret", error))?;
+    // Nobody else writes to it.
+    let source = Source { store: &store, secret: &secret, free_bytes: None, now: now() };
+    source.write(&mut |piece| writing.piece(&piece)).map_err(|error| CliError::failed("backup", error))?;
+    Ok(store)
+}
+
+fn remember(config: &Config, stopped: Option<Store>, last: &LastBackup) -> Result<(), CliError> {
+    match stopped {
+        None => call::<LastBackup>(config, Method::POST, "/api/backup/kept", Some(last)).map(drop),
+        Some(store) => {
+            let op = last.op().map_err(|error| CliError::failed("internal", error))?;
+            store.commit(&[op]).map_err(|error| CliError::failed("store", error))
+        }
+    }
+}
+
+/// What a backup is of, in a sentence; also for `restore`.
+pub(super) fn contents(manifest: &Manifest, totals: &Totals) -> String {
+    format!(
+        "{} documents with {} changes in {} namespaces, as they were on {} (groundmist-sync {})",
+        grouped(totals.documents),
+        grouped(totals.changes),
+        grouped(totals.namespaces),
+        date(manifest.created),
+        manifest.server_version
+    )
+}
+
+fn words(made: &Made) -> String {
+    let to = made.file.as_ref().map_or("standard output".into(), |file| file.display().to_string());
+    let mut text = format!(
+        "Backed up {}, to {to} ({}).\nWhoever has it can act as this server: keep it private.\n",
+        contents(&made.manifest, &made.totals),
+        bytes(made.bytes)
+    );
+    for path in &made.removed {
+        text += &format!("Removed the old backup {}.\n", path.display());
+    }
+    text
+}

@@ -1,0 +1,232 @@
+//! Where a backup goes: a file that appears whole or not at all, or standard output.
+
+use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
+use std::io::{self, IsTerminal as _, Write as _};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, OFlags, RenameFlags, renameat_with};
+
+use super::CliError;
+use crate::store::backup::stamp;
+use crate::types::Millis;
+
+/// Names of the files that `--to` makes, and the only ones that `--keep` removes.
+const PREFIX: &str = "groundmist-sync-";
+const SUFFIX: &str = ".backup";
+/// What a file is called until it is whole.
+const PARTIAL: &str = ".partial";
+
+/// `groundmist-sync-20260131-080509-123.backup`.
+pub(super) fn name_of(at: Millis) -> String {
+    format!("{PREFIX}{}{SUFFIX}", stamp(at))
+}
+
+/// Exactly such a name.
+fn is_ours(name: &str) -> bool {
+    let stamp = name.strip_prefix(PREFIX).and_then(|rest| rest.strip_suffix(SUFFIX));
+    stamp.is_some_and(|stamp| {
+        stamp.len() == 19
+            && stamp.bytes().enumerate().all(|(place, byte)| match place {
+                8 | 15 => byte == b'-',
+                _ => byte.is_ascii_digit(),
+            })
+    })
+}
+
+/// A file on its way to being a backup, or standard output.
+pub(super) enum Target {
+    Output(io::Stdout),
+    File { file: File, partial: PathBuf, path: PathBuf, force: bool },
+}
+
+impl Target {
+    /// Standard output, which should lead somewhere.
+    pub(super) fn output() -> Result<Self, CliError> {
+        let output = io::stdout();
+        if output.is_terminal() {
+            return Err(CliError::Usage(
+                "a backup is not for reading: send it on (groundmist-sync backup - | ssh …), or name a file"
+                    .into(),
+            ));
+        }
+        Ok(Self::Output(output))
+    }
+
+    /// `path`, where nothing is, unless `force`. Another backup to the same file keeps this one out.
+    pub(super) fn file(path: &Path, force: bool) -> Result<Self, CliError> {
+        if !force && path.symlink_metadata().is_ok() {
+            return Err(exists(path));
+        }
+        let partial = with_suffix(path, PARTIAL);
+        let failed = |error| failed("making", &partial, &error);
+        // Never through a link that somebody put there.
+        let file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .custom_flags(OFlags::NOFOLLOW.bits() as i32)
+            .open(&partial)
+            .map_err(failed)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let message = format!("another backup to {} is being written; wait for it", path.display());
+                return Err(CliError::failed("busy", message));
+            }
+            Err(TryLockError::Error(error)) => return Err(failed(error)),
+        }
+        file.set_permissions(Permissions::from_mode(0o600)).and_then(|()| file.set_len(0)).map_err(failed)?;
+        Ok(Self::File { file, partial, path: path.into(), force })
+    }
+
+    pub(super) fn write(&mut self, piece: &[u8]) -> io::Result<()> {
+        match self {
+            Self::Output(output) => output.write_all(piece),
+            Self::File { file, .. } => file.write_all(piece),
+        }
+    }
+
+    /// All is written: on the disk, and under its name. Its path.
+    pub(super) fn complete(self) -> Result<Option<PathBuf>, CliError> {
+        match self {
+            Self::Output(mut output) => {
+                output.flush().map_err(|error| CliError::failed("write", error))?;
+                Ok(None)
+            }
+            Self::File { file, partial, path, force } => {
+                file.sync_all().map_err(|error| failed("syncing", &partial, &error))?;
+                put(&partial, &path, force)?;
+                let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+                let directory = directory.unwrap_or(Path::new("."));
+                File::open(directory)
+                    .and_then(|directory| directory.sync_all())
+                    .map_err(|error| failed("syncing", directory, &error))?;
+                Ok(Some(path))
+            }
+        }
+    }
+
+    /// It will not be a backup: what is there of it goes.
+    pub(super) fn give_up(self) {
+        if let Self::File { partial, .. } = self {
+            let _ = fs::remove_file(partial);
+        }
+    }
+}
+
+fn put(partial: &Path, path: &Path, force: bool) -> Result<(), CliError> {
+    let renamed = if force {
+        fs::rename(partial, path)
+    } else {
+        match renameat_with(CWD, partial, CWD, path, RenameFlags::NOREPLACE).map_err(io::Error::from) {
+            // Some network file systems cannot say "only if there is none".
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput && path.symlink_metadata().is_err() => {
+                fs::rename(partial, path)
+            }
+            renamed => renamed,
+        }
+    };
+    renamed.map_err(|error| match error.kind() {
+        io::ErrorKind::AlreadyExists | io::ErrorKind::InvalidInput => exists(path),
+        _ => failed("putting in place", path, &error),
+    })
+}
+
+/// Removes the oldest of our own backups in a directory so that `keep` stay, and what a backup that was killed left.
+/// What was removed.
+pub(super) fn keep(directory: &Path, keep: usize) -> Result<Vec<PathBuf>, CliError> {
+    let reading = |error: io::Error| failed("reading", directory, &error);
+    let mut backups = Vec::new();
+    for entry in fs::read_dir(directory).map_err(reading)? {
+        let entry = entry.map_err(reading)?;
+        if !entry.file_type().is_ok_and(|kind| kind.is_file()) {
+            continue;
+        }
+        let name = entry.file_name();
+        let Some(name) = name.to_str() else { continue };
+        if is_ours(name) {
+            backups.push(name.to_owned());
+        } else if name.strip_suffix(PARTIAL).is_some_and(is_ours) {
+            // Who still writes it holds its lock.
+            let free = OpenOptions::new()
+                .write(true)
+                .custom_flags(OFlags::NOFOLLOW.bits() as i32)
+                .open(entry.path())
+                .is_ok_and(|file| file.try_lock().is_ok());
+            if free {
+                let _ = fs::remove_file(entry.path());
+            }
+        }
+    }
+    backups.sort_unstable();
+    let old = backups.len().saturating_sub(keep);
+    let mut removed = Vec::new();
+    for name in &backups[..old] {
+        let path = directory.join(name);
+        fs::remove_file(&path).map_err(|error| failed("removing the old backup", &path, &error))?;
+        removed.push(path);
+    }
+    Ok(removed)
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+fn exists(path: &Path) -> CliError {
+    let message =
+        format!("{} is there already: name another file, or overwrite it with --force", path.display());
+    CliError::failed("exists", message)
+}
+
+fn failed(operation: &str, path: &Path, error: &io::Error) -> CliError {
+    CliError::failed("write", format!("{operation} {} failed: {error}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_backup_is_private_whole_and_never_over_another() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("b");
+        let mut target = Target::file(&path, false).unwrap();
+        target.write(b"new").unwrap();
+        assert!(!path.exists());
+        assert!(Target::file(&path, false).is_err_and(|error| error.to_string().contains("another backup")));
+        target.complete().unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert!(Target::file(&path, false).is_err_and(|error| error.to_string().contains("--force")));
+        Target::file(&path, true).unwrap().give_up();
+        assert_eq!(fs::read(&path).unwrap(), b"new");
+        let mut late = Target::file(&dir.path().join("c"), false).unwrap();
+        late.write(b"late").unwrap();
+        fs::write(dir.path().join("c"), "first").unwrap();
+        assert!(late.complete().is_err_and(|error| error.to_string().contains("is there already")));
+        Target::file(&path, true).unwrap().complete().unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"");
+    }
+
+    #[test]
+    fn only_our_own_oldest_are_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let others =
+            ["groundmist-sync-precious.backup", "groundmist-sync-20260101-000000-00x.backup", "notes"];
+        let ours: Vec<String> = (0..5).map(|day| name_of(day * 86_400_000)).collect();
+        for name in others.into_iter().chain(ours.iter().map(String::as_str)) {
+            fs::write(dir.path().join(name), "").unwrap();
+        }
+        let stale = dir.path().join(format!("{}{PARTIAL}", ours[4]));
+        fs::write(&stale, "").unwrap();
+        let writing = Target::file(&dir.path().join(name_of(9)), false).unwrap();
+        let removed = keep(dir.path(), 2).unwrap();
+        assert_eq!(removed, ours[..3].iter().map(|name| dir.path().join(name)).collect::<Vec<_>>());
+        assert!(!stale.exists() && others.iter().all(|name| dir.path().join(name).exists()));
+        writing.complete().unwrap();
+    }
+}

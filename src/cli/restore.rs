@@ -1,0 +1,153 @@
+//! `restore`: a store out of a backup, in the place of the one that is there, which is kept.
+
+use std::fs::{DirBuilder, File};
+use std::io::{self, IsTerminal as _, Read, Write as _};
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use super::args::Restore;
+use super::backup::contents;
+use super::text::{date, grouped};
+use super::{CliError, Exit, print, print_json};
+use crate::access::secret;
+use crate::appliance::STORE_FILE;
+use crate::config::Config;
+use crate::store::backup::{self, MAX_VALUE_BYTES, Manifest, Place, Totals, own_like_parent};
+use crate::store::{BackupError, Store, StoreError};
+use crate::types::now;
+
+/// What `--json` prints.
+#[derive(Debug, Serialize)]
+struct Restored {
+    manifest: Manifest,
+    totals: Totals,
+    /// False after `--check`.
+    restored: bool,
+    /// Where what was there before is kept.
+    kept: Vec<PathBuf>,
+}
+
+pub(super) fn run(config: &Config, wanted: &Restore, json: bool) -> Result<Exit, CliError> {
+    let source: Box<dyn Read> = if wanted.file == Path::new("-") {
+        Box::new(io::stdin().lock())
+    } else {
+        let file = File::open(&wanted.file).map_err(|error| {
+            CliError::failed("read", format!("opening {} failed: {error}", wanted.file.display()))
+        })?;
+        Box::new(io::BufReader::new(file))
+    };
+    let most = config.limits.message_bytes.max(MAX_VALUE_BYTES);
+    let mut progress = progress();
+    let restored = if wanted.check {
+        let (manifest, totals) = backup::check(source, most, &mut progress).map_err(refused)?;
+        Restored { manifest, totals, restored: false, kept: Vec::new() }
+    } else {
+        restore(config, wanted.force, source, most, &mut progress)?
+    };
+    if json {
+        print_json(&restored)?
+    } else {
+        print(&words(&restored))
+    }
+    Ok(Exit::Success)
+}
+
+fn restore(
+    config: &Config,
+    force: bool,
+    source: Box<dyn Read>,
+    most: usize,
+    progress: &mut dyn FnMut(&Manifest, u64),
+) -> Result<Restored, CliError> {
+    let (data_dir, options) = (&config.data_dir, config.store_options());
+    DirBuilder::new().mode(0o700).recursive(true).create(data_dir).map_err(|error| {
+        CliError::failed(
+            "data_dir",
+            format!("making the data directory {} failed: {error}", data_dir.display()),
+        )
+    })?;
+    let path = data_dir.join(STORE_FILE);
+    let place = Place::take(&path, &options).map_err(|error| match error {
+        BackupError::Store(StoreError::Locked { .. }) => CliError::failed(
+            "running",
+            format!(
+                "a server, or another restore, uses {}: stop it first (systemctl stop groundmist-sync), and try again; nothing was changed",
+                data_dir.display()
+            ),
+        ),
+        error => refused(error),
+    })?;
+    if !force {
+        refuse_to_replace(&place, &path)?;
+    }
+    let built = backup::build(place.new_path(), source, most, &options, progress);
+    let (manifest, totals) = match built {
+        Ok(built) => built,
+        Err(error) => {
+            place.give_up();
+            return Err(refused(error));
+        }
+    };
+    let mut kept = Vec::from_iter(place.swap(now()).map_err(refused)?);
+    // From here on the restored store is in place; should this be cut off, the server's next start does it.
+    let store = Store::open(&path, &options).map_err(|error| refused(error.into()))?;
+    kept.extend(secret::adopt_restored(&store, data_dir).map_err(|error| CliError::failed("secret", error))?);
+    own_like_parent(&data_dir.join(secret::SECRET_FILE)).map_err(refused)?;
+    if config.secret.is_some() {
+        let _ = writeln!(
+            io::stderr(),
+            "warning: the configuration gives a signing secret, and that one counts: if it is another than the backed-up server's, all tokens have to be made anew"
+        );
+    }
+    Ok(Restored { manifest, totals, restored: true, kept })
+}
+
+fn refuse_to_replace(place: &Place, path: &Path) -> Result<(), CliError> {
+    let path = path.display();
+    let there = match place.contents() {
+        Ok(there) if there.is_empty() => return Ok(()),
+        Ok(there) => {
+            let last =
+                there.last_change.map_or_else(String::new, |at| format!(", last changed on {}", date(at)));
+            format!(
+                "{path} holds {} documents{last}, and {} decisions about apps and sessions",
+                grouped(there.documents),
+                grouped(there.people)
+            )
+        }
+        Err(error) => format!("what is at {path} cannot be read ({error})"),
+    };
+    let message =
+        format!("{there}: to put the backup in its place, say --force; it is then kept under another name");
+    Err(CliError::failed("exists", message))
+}
+
+fn refused(error: BackupError) -> CliError {
+    CliError::failed("restore", format!("{error}; nothing was changed"))
+}
+
+/// Shows how far it is, on a terminal.
+fn progress() -> impl FnMut(&Manifest, u64) {
+    let (shows, mut shown) = (io::stderr().is_terminal(), 0);
+    move |manifest, bytes| {
+        let percent = (bytes.saturating_mul(100) / manifest.expected_bytes.max(1)).min(100);
+        if shows && percent > shown {
+            shown = percent;
+            let _ = write!(io::stderr(), "\r{percent} %\r");
+        }
+    }
+}
+
+fn words(restored: &Restored) -> String {
+    let contents = contents(&restored.manifest, &restored.totals);
+    if !restored.restored {
+        return format!("The backup is whole: {contents}.\n");
+    }
+    let mut text = format!("Restored {contents}.\n");
+    for path in &restored.kept {
+        text += &format!("What was there is kept as {}.\n", path.display());
+    }
+    text + "Start the server: systemctl start groundmist-sync\n"
+}
