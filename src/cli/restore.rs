@@ -92,9 +92,9 @@ fn restore(
     };
     let mut kept = Vec::from_iter(place.swap(now()).map_err(refused)?);
     // From here on the restored store is in place; should this be cut off, the server's next start does it.
-    let store = Store::open(&path, &options).map_err(|error| refused(error.into()))?;
+    let store = Store::open(&path, &options).map_err(in_place)?;
     kept.extend(secret::adopt_restored(&store, data_dir).map_err(|error| CliError::failed("secret", error))?);
-    own_like_parent(&data_dir.join(secret::SECRET_FILE)).map_err(refused)?;
+    own_like_parent(&data_dir.join(secret::SECRET_FILE)).map_err(in_place)?;
     if config.secret.is_some() {
         let _ = writeln!(
             io::stderr(),
@@ -126,6 +126,11 @@ fn refuse_to_replace(place: &Place, path: &Path) -> Result<(), CliError> {
 
 fn refused(error: BackupError) -> CliError {
     CliError::failed("restore", format!("{error}; nothing was changed"))
+}
+
+/// After the swap.
+fn in_place(error: impl std::fmt::Display) -> CliError {
+    CliError::failed("restore", format!("the restored store is in place, but: {error}"))
 }
 
 /// Shows how far it is, on a terminal.

@@ -77,6 +77,7 @@ fn a_restored_store_has_the_same_heads_and_snapshots() {
         assert!(!all.is_empty());
         assert_eq!(all, after.documents(&namespace, None, usize::MAX).unwrap());
         for (document, _) in all {
+            // Whether the tail was compacted by then is the server's business; both must be the same.
             let key = groundmist_sync::types::DocKey { namespace: namespace.clone(), document };
             assert_eq!(before.whole(&key).unwrap(), after.whole(&key).unwrap());
             assert_eq!(before.snapshot_index(&key).unwrap(), after.snapshot_index(&key).unwrap());
