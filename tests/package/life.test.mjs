@@ -77,7 +77,7 @@ test(`the life of the package in Debian ${SUITE}`, async t => {
     }
     repository.change = (path, bytes) => bytes
     await machine.apt("update")
-    repository.change = (path, bytes) => (/\.deb$/.test(path) ? Buffer.from(bytes).fill(0, -4096) : bytes)
+    repository.change = (path, bytes) => (/\.deb$/.test(path) ? Buffer.from(bytes).fill(0, bytes.length - 4096) : bytes)
     await assert.rejects(install(), /Hash Sum mismatch/)
     repository.change = (path, bytes) => bytes
     assert.equal(installed(), "")

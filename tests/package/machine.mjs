@@ -68,7 +68,7 @@ export class Machine {
 
   /** Through apt, from the repositories that the machine knows, and without a question. */
   apt(...words) {
-    return this.runMeanwhile("apt-get", "-q", "-y", "-o", "Dpkg::Use-Pty=0", ...words)
+    return this.runMeanwhile("apt-get", "-q", "-y", "-o", "Dpkg::Use-Pty=0", "-o", "Acquire::Retries=0", ...words)
   }
 
   command(...words) {
