@@ -137,7 +137,7 @@ export class Repository {
     const repository = new Repository()
     repository.directory = directory
     const server = createServer((request, answer) => {
-      const path = new URL(request.url, "http://localhost").pathname
+      const path = decodeURIComponent(new URL(request.url, "http://localhost").pathname)
       let bytes
       try {
         bytes = readFileSync(join(repository.directory, path))
