@@ -144,12 +144,13 @@ test(`the life of the package in Debian ${SUITE}`, async t => {
   })
 
   await t.test("hung, it is started anew, and clients come back", async () => {
-    const pid = machine.show("MainPID")
-    const connections = await reader.connections()
+    await machine.until(() => reader.isConnected(), "the client to be back after the step before")
+    const [pid, connections] = [machine.show("MainPID"), await reader.connections()]
     machine.run("systemctl", "kill", "--kill-whom=main", "--signal=STOP", "groundmist-sync")
-    await machine.until(() => machine.isActive() && machine.show("MainPID") !== pid, "another process")
+    await machine.until(() => !["0", pid].includes(machine.show("MainPID")) && machine.isActive(), "another process")
     assert.match(machine.journal, /Watchdog timeout/)
     await machine.until(async () => (await reader.connections()) > connections, "the client to be back")
+    await served()
   })
 
   await t.test("an upgrade under load refuses nobody and loses nothing, and edits stay", async () => {

@@ -77,7 +77,9 @@ export class Machine {
 
   /** A sync token; also what `lab.client` asks for. */
   async token(name) {
-    return this.try("groundmist-sync", "token", "create", "--name", name, "--namespace", "xyz.example.notes").stdout.trim()
+    const { status, stdout, stderr } = this.try("groundmist-sync", "token", "create", "--name", name, "--namespace", "xyz.example.notes")
+    if (status !== 0) throw new Error(`token create: exit code ${status}: ${stderr}`)
+    return stdout.trim()
   }
 
   write(path, text) {
