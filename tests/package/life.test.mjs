@@ -144,12 +144,13 @@ test(`the life of the package in Debian ${SUITE}`, async t => {
   })
 
   await t.test("hung, it is started anew, and clients come back", async () => {
-    const pid = machine.show("MainPID")
-    const connections = await reader.connections()
-    machine.run("kill", "-STOP", pid)
-    await machine.until(() => machine.isActive() && machine.show("MainPID") !== pid, "another process")
+    await machine.until(() => reader.isConnected(), "the client to be back after the step before")
+    const [pid, connections] = [machine.show("MainPID"), await reader.connections()]
+    machine.run("systemctl", "kill", "--kill-whom=main", "--signal=STOP", "groundmist-sync")
+    await machine.until(() => !["0", pid].includes(machine.show("MainPID")) && machine.isActive(), "another process")
     assert.match(machine.journal, /Watchdog timeout/)
     await machine.until(async () => (await reader.connections()) > connections, "the client to be back")
+    await served()
   })
 
   await t.test("an upgrade under load refuses nobody and loses nothing, and edits stay", async () => {
@@ -191,6 +192,8 @@ test(`the life of the package in Debian ${SUITE}`, async t => {
     const version = machine.run("apt-cache", "madison", "groundmist-sync").split("\n").map(line => line.split("|")[1]?.trim()).find(version => version && !version.includes("+"))
     const said = await machine.apt("install", "--allow-downgrades", `groundmist-sync=${version}`)
     assert.match(said, /it does not run[^]*written by a newer version/)
+    // The clients of the steps before knock, and have it tried a few times.
+    await machine.until(() => SOCKETS.some(unit => machine.show("Result", unit) === "trigger-limit-hit"), "the end of trying")
     assert.deepEqual([machine.show("ActiveState"), machine.show("ExecMainStatus"), machine.show("NRestarts")], ["failed", "78", "0"])
     schema(1)
     machine.run("systemctl", "start", "groundmist-sync")

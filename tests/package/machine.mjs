@@ -77,7 +77,9 @@ export class Machine {
 
   /** A sync token; also what `lab.client` asks for. */
   async token(name) {
-    return this.try("groundmist-sync", "token", "create", "--name", name, "--namespace", "xyz.example.notes").stdout.trim()
+    const { status, stdout, stderr } = this.try("groundmist-sync", "token", "create", "--name", name, "--namespace", "xyz.example.notes")
+    if (status !== 0) throw new Error(`token create: exit code ${status}: ${stderr}`)
+    return stdout.trim()
   }
 
   write(path, text) {
@@ -137,7 +139,7 @@ export class Repository {
     const repository = new Repository()
     repository.directory = directory
     const server = createServer((request, answer) => {
-      const path = new URL(request.url, "http://localhost").pathname
+      const path = decodeURIComponent(new URL(request.url, "http://localhost").pathname)
       let bytes
       try {
         bytes = readFileSync(join(repository.directory, path))
