@@ -1,19 +1,21 @@
 //! The server's own secret: given by configuration, or made on the first start.
 
-use std::fs::{self, File, OpenOptions, Permissions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::config::{Config, MIN_SECRET_BYTES, Secret};
 use crate::store::backup::{RESTORED_SECRET, stamp};
-use crate::store::{Op, RecordKind, Store, StoreError};
+use crate::store::{Op, RecordKind, Store, StoreError, close_to_others, open_own, own_like_directory};
 use crate::types::now;
 
 /// Name of the generated secret inside the data directory.
 pub const SECRET_FILE: &str = "secret.key";
 /// Bytes of a generated secret: as many as HS256's hash.
 const GENERATED_BYTES: usize = 32;
+/// Most bytes of the file that are read.
+const MAX_SECRET_FILE_BYTES: u64 = 1024 * 1024;
 
 /// The secret cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -55,22 +57,30 @@ pub enum SecretError {
 pub fn load_or_create(config: &Config) -> Result<Secret, SecretError> {
     match &config.secret {
         Some(secret) => Ok(secret.clone()),
-        None => from_data_dir(&config.data_dir),
+        None => from_data_dir(&config.data_dir, true),
     }
 }
 
-fn from_data_dir(data_dir: &Path) -> Result<Secret, SecretError> {
+/// The configured secret, or the one in the data directory: none is made.
+///
+/// # Errors
+/// The file is not there, or cannot be read or trusted.
+pub fn load(config: &Config) -> Result<Secret, SecretError> {
+    match &config.secret {
+        Some(secret) => Ok(secret.clone()),
+        None => from_data_dir(&config.data_dir, false),
+    }
+}
+
+fn from_data_dir(data_dir: &Path, make: bool) -> Result<Secret, SecretError> {
     let path = data_dir.join(SECRET_FILE);
     let io = |operation, source| SecretError::Io { operation, path: path.clone(), source };
-    match fs::read(&path) {
-        Ok(bytes) if bytes.len() < MIN_SECRET_BYTES => {
+    match read(&path) {
+        Ok((_, bytes)) if bytes.len() < MIN_SECRET_BYTES => {
             Err(SecretError::Short { path: path.clone(), bytes: bytes.len() })
         }
-        Ok(bytes) => {
-            let mode = fs::metadata(&path).map_err(|e| io("looking at", e))?.permissions().mode();
-            if mode & 0o077 != 0 {
-                fs::set_permissions(&path, Permissions::from_mode(0o600))
-                    .map_err(|e| io("closing to other users", e))?;
+        Ok((file, bytes)) => {
+            if close_to_others(&file, 0o600).map_err(|e| io("closing to other users", e))? {
                 tracing::warn!(
                     file = %path.display(),
                     "the secret could be read by other users of this machine; now it cannot. If one of them is not to be trusted, delete it and restart: all tokens then have to be made anew"
@@ -78,9 +88,16 @@ fn from_data_dir(data_dir: &Path) -> Result<Secret, SecretError> {
             }
             Ok(Secret::new(&bytes))
         }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => create(data_dir, &path),
+        Err(error) if error.kind() == io::ErrorKind::NotFound && make => create(data_dir, &path),
         Err(error) => Err(io("reading", error)),
     }
+}
+
+fn read(path: &Path) -> io::Result<(File, Vec<u8>)> {
+    let mut file = open_own(path)?;
+    let mut bytes = Vec::new();
+    (&mut file).take(MAX_SECRET_FILE_BYTES).read_to_end(&mut bytes)?;
+    Ok((file, bytes))
 }
 
 /// Puts the secret that a restored store brought into the data directory, and takes it out of the store. A restore does so
@@ -92,7 +109,7 @@ pub fn adopt_restored(store: &Store, data_dir: &Path) -> Result<Option<PathBuf>,
     let Some(bytes) = store.record(RecordKind::Pin, RESTORED_SECRET)? else { return Ok(None) };
     let path = data_dir.join(SECRET_FILE);
     let mut kept = None;
-    if fs::read(&path).is_ok_and(|old| old != bytes) {
+    if read(&path).is_ok_and(|(_, old)| old != bytes) {
         let copy = data_dir.join(format!("{SECRET_FILE}.before-restore-{}", stamp(now())));
         fs::hard_link(&path, &copy).map_err(|source| SecretError::Io {
             operation: "keeping the old secret as",
@@ -130,6 +147,7 @@ fn put(data_dir: &Path, path: &Path, bytes: &[u8]) -> Result<(), SecretError> {
         .open(&beside)
         .map_err(|e| io("creating", &beside, e))?;
     file.write_all(bytes).and_then(|()| file.sync_all()).map_err(|e| io("writing", &beside, e))?;
+    own_like_directory(&beside).map_err(|e| io("changing the owner of", &beside, e))?;
     fs::rename(&beside, path).map_err(|e| io("putting in place", path, e))?;
     File::open(data_dir).and_then(|dir| dir.sync_all()).map_err(|e| io("syncing", data_dir, e))
 }
@@ -137,6 +155,8 @@ fn put(data_dir: &Path, path: &Path, bytes: &[u8]) -> Result<(), SecretError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs::Permissions;
+    use std::os::unix::fs::PermissionsExt as _;
 
     fn mode(path: &Path) -> u32 {
         fs::metadata(path).unwrap().permissions().mode() & 0o777
@@ -146,32 +166,32 @@ mod tests {
     fn made_once_private_and_kept() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join(SECRET_FILE);
-        let first = from_data_dir(dir.path()).unwrap();
+        let first = from_data_dir(dir.path(), true).unwrap();
         assert_eq!((first.as_bytes().len(), mode(&path)), (GENERATED_BYTES, 0o600));
         assert_ne!(first.as_bytes(), [0u8; GENERATED_BYTES]);
-        assert_eq!(from_data_dir(dir.path()).unwrap(), first);
+        assert_eq!(from_data_dir(dir.path(), true).unwrap(), first);
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "nothing is left beside it");
         let other = tempfile::tempdir().unwrap();
-        assert_ne!(from_data_dir(other.path()).unwrap(), first);
+        assert_ne!(from_data_dir(other.path(), true).unwrap(), first);
     }
 
     #[test]
     fn an_interrupted_start_does_not_matter() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("secret.key.new"), b"cut").unwrap();
-        assert_eq!(from_data_dir(dir.path()).unwrap().as_bytes().len(), GENERATED_BYTES);
+        assert_eq!(from_data_dir(dir.path(), true).unwrap().as_bytes().len(), GENERATED_BYTES);
     }
 
     #[test]
     fn an_open_file_is_closed_and_a_short_one_refused() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join(SECRET_FILE);
-        let first = from_data_dir(dir.path()).unwrap();
+        let first = from_data_dir(dir.path(), true).unwrap();
         fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
-        assert_eq!(from_data_dir(dir.path()).unwrap(), first);
+        assert_eq!(from_data_dir(dir.path(), true).unwrap(), first);
         assert_eq!(mode(&path), 0o600);
         fs::write(&path, b"fifteen bytes..").unwrap();
-        let error = from_data_dir(dir.path()).unwrap_err().to_string();
+        let error = from_data_dir(dir.path(), true).unwrap_err().to_string();
         assert!(
             error.contains("15 bytes") && error.contains("secret.key") && !error.contains("fifteen"),
             "{error}"
@@ -180,7 +200,7 @@ mod tests {
 
     #[test]
     fn a_missing_directory_is_named() {
-        let error = from_data_dir(Path::new("/nonexistent/groundmist")).unwrap_err().to_string();
+        let error = from_data_dir(Path::new("/nonexistent/groundmist"), true).unwrap_err().to_string();
         assert!(error.contains("creating /nonexistent/groundmist/secret.key.new"), "{error}");
     }
 }

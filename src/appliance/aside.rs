@@ -1,16 +1,12 @@
 //! Store and engine without sockets, for commands that work on documents while the server is stopped.
 
-use std::fs;
-use std::io;
-use std::os::unix::fs::{MetadataExt as _, chown};
-use std::path::Path;
 use std::sync::Arc;
 
 use super::data_dir::DataDir;
 use super::{Error, STORE_FILE, open_store};
 use crate::config::Config;
 use crate::engine::Engine;
-use crate::store::Store;
+use crate::store::{Store, own_like_directory};
 use crate::web::admin::DocumentsApi;
 
 /// The open store, which no server can open meanwhile, and an engine on it.
@@ -28,7 +24,7 @@ impl Aside {
         let directory = DataDir::prepare(config)?;
         let store = Arc::new(open_store(config)?);
         let path = config.data_dir.join(STORE_FILE);
-        give_away(&path, &config.data_dir).map_err(|source| Error::DataDir {
+        own_like_directory(&path).map_err(|source| Error::DataDir {
             operation: "giving the store to the owner of",
             path,
             source,
@@ -46,13 +42,4 @@ impl Aside {
     pub async fn close(self) {
         self.engine.shutdown().await;
     }
-}
-
-/// What root makes in a directory of the server's user must be that user's, or the server cannot open it.
-fn give_away(file: &Path, directory: &Path) -> io::Result<()> {
-    let (file_is, directory_is) = (fs::metadata(file)?, fs::metadata(directory)?);
-    if file_is.uid() != directory_is.uid() && rustix::process::geteuid().is_root() {
-        chown(file, Some(directory_is.uid()), Some(directory_is.gid()))?;
-    }
-    Ok(())
 }

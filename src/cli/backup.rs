@@ -60,7 +60,7 @@ pub(super) fn run(config: &Config, wanted: &Backup, json: bool) -> Result<Exit, 
         );
     }
     let removed = match (&wanted.to, wanted.keep) {
-        (Some(directory), Some(number)) => keep(directory, number.get())?,
+        (Some(directory), Some(number)) => keep(directory, number.get(), file.as_deref())?,
         _ => Vec::new(),
     };
     let to_output = file.is_none();
@@ -125,7 +125,7 @@ fn stopped(config: &Config, writing: &mut Writing) -> Result<Store, CliError> {
         return Err(CliError::failed("no_store", message));
     };
     secret::adopt_restored(&store, &config.data_dir).map_err(|error| CliError::failed("secret", error))?;
-    let secret = secret::load_or_create(config).map_err(|error| CliError::failed("secret", error))?;
+    let secret = secret::load(config).map_err(|error| CliError::failed("secret", error))?;
     // Nobody else writes to it.
     let source = Source { store: &store, secret: &secret, free_bytes: None, now: now() };
     source.write(&mut |piece| writing.piece(&piece)).map_err(|error| CliError::failed("backup", error))?;

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, IsTerminal as _, Write as _};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, OFlags, RenameFlags, renameat_with};
@@ -69,6 +69,13 @@ impl Target {
             .custom_flags(OFlags::NOFOLLOW.bits() as i32)
             .open(&partial)
             .map_err(failed)?;
+        // Whoever made it before, and can still write to it, would read along.
+        let is = file.metadata().map_err(failed)?;
+        if !is.is_file() || is.nlink() > 1 || is.uid() != rustix::process::geteuid().as_raw() {
+            let message =
+                format!("{} is somebody else's: remove it, or choose another place", partial.display());
+            return Err(CliError::failed("write", message));
+        }
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
@@ -134,9 +141,9 @@ fn put(partial: &Path, path: &Path, force: bool) -> Result<(), CliError> {
     })
 }
 
-/// Removes the oldest of our own backups in a directory so that `keep` stay, and what a backup that was killed left.
-/// What was removed.
-pub(super) fn keep(directory: &Path, keep: usize) -> Result<Vec<PathBuf>, CliError> {
+/// Removes the oldest of our own backups in a directory so that `keep` stay with `made`, whatever the clock said of it, and what
+/// a backup that was killed left. What was removed.
+pub(super) fn keep(directory: &Path, keep: usize, made: Option<&Path>) -> Result<Vec<PathBuf>, CliError> {
     let reading = |error: io::Error| failed("reading", directory, &error);
     let mut backups = Vec::new();
     for entry in fs::read_dir(directory).map_err(reading)? {
@@ -146,6 +153,9 @@ pub(super) fn keep(directory: &Path, keep: usize) -> Result<Vec<PathBuf>, CliErr
         }
         let name = entry.file_name();
         let Some(name) = name.to_str() else { continue };
+        if made.is_some_and(|made| made.file_name() == Some(name.as_ref())) {
+            continue;
+        }
         if is_ours(name) {
             backups.push(name.to_owned());
         } else if name.strip_suffix(PARTIAL).is_some_and(is_ours) {
@@ -161,7 +171,7 @@ pub(super) fn keep(directory: &Path, keep: usize) -> Result<Vec<PathBuf>, CliErr
         }
     }
     backups.sort_unstable();
-    let old = backups.len().saturating_sub(keep);
+    let old = backups.len().saturating_sub(keep - usize::from(made.is_some()));
     let mut removed = Vec::new();
     for name in &backups[..old] {
         let path = directory.join(name);
@@ -224,9 +234,21 @@ mod tests {
         let stale = dir.path().join(format!("{}{PARTIAL}", ours[4]));
         fs::write(&stale, "").unwrap();
         let writing = Target::file(&dir.path().join(name_of(9)), false).unwrap();
-        let removed = keep(dir.path(), 2).unwrap();
+        let removed = keep(dir.path(), 2, None).unwrap();
         assert_eq!(removed, ours[..3].iter().map(|name| dir.path().join(name)).collect::<Vec<_>>());
         assert!(!stale.exists() && others.iter().all(|name| dir.path().join(name).exists()));
         writing.complete().unwrap();
+        // A clock that went back does not cost the one that was just made.
+        let removed = keep(dir.path(), 1, Some(&dir.path().join(name_of(9)))).unwrap();
+        assert!(removed.len() == 2 && dir.path().join(name_of(9)).exists(), "{removed:?}");
+    }
+
+    #[test]
+    fn nobody_reads_along() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, partial) = (dir.path().join("a"), dir.path().join(format!("a{PARTIAL}")));
+        fs::write(&partial, "").unwrap();
+        fs::hard_link(&partial, dir.path().join("second name")).unwrap();
+        assert!(Target::file(&path, false).is_err_and(|error| error.to_string().contains("somebody else's")));
     }
 }

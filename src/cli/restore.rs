@@ -14,7 +14,7 @@ use super::{CliError, Exit, print, print_json};
 use crate::access::secret;
 use crate::appliance::STORE_FILE;
 use crate::config::Config;
-use crate::store::backup::{self, MAX_VALUE_BYTES, Manifest, Place, Totals, own_like_parent};
+use crate::store::backup::{self, MAX_VALUE_BYTES, Manifest, Place, Totals};
 use crate::store::{BackupError, Store, StoreError};
 use crate::types::now;
 
@@ -73,7 +73,7 @@ fn restore(
         BackupError::Store(StoreError::Locked { .. }) => CliError::failed(
             "running",
             format!(
-                "a server, or another restore, uses {}: stop it first (systemctl stop groundmist-sync), and try again; nothing was changed",
+                "a server, or another restore, uses {}: stop it first (systemctl stop groundmist-sync-https.socket groundmist-sync-http.socket groundmist-sync), and try again; nothing was changed",
                 data_dir.display()
             ),
         ),
@@ -94,7 +94,6 @@ fn restore(
     // From here on the restored store is in place; should this be cut off, the server's next start does it.
     let store = Store::open(&path, &options).map_err(in_place)?;
     kept.extend(secret::adopt_restored(&store, data_dir).map_err(|error| CliError::failed("secret", error))?);
-    own_like_parent(&data_dir.join(secret::SECRET_FILE)).map_err(in_place)?;
     if config.secret.is_some() {
         let _ = writeln!(
             io::stderr(),

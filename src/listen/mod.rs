@@ -92,7 +92,7 @@ fn advice(error: &io::Error, setting: &str, port: u16) -> String {
             "another program uses this port (`ss -ltnp sport = :{port}`, as root, shows which; on 80 and 443 it is often nginx, Apache or Caddy): stop it, or choose another address with {setting}"
         ),
         io::ErrorKind::PermissionDenied => format!(
-            "only root may open ports below 1024: let systemd open it (start groundmist-sync.socket), or allow it to the program (`setcap cap_net_bind_service=+ep`, as root, with its path), or choose another port with {setting}"
+            "only root may open ports below 1024: let systemd open it (start groundmist-sync-https.socket and groundmist-sync-http.socket), or allow it to the program (`setcap cap_net_bind_service=+ep`, as root, with its path), or choose another port with {setting}"
         ),
         io::ErrorKind::AddrNotAvailable => {
             format!("this machine has no such address: choose one that it has with {setting}")
@@ -236,10 +236,10 @@ mod tests {
     #[test]
     fn what_to_do_about_a_socket_is_said() {
         for (errno, part) in [
-            (98, "`ss -ltnp sport = :443`"), // EADDRINUSE
-            (13, "groundmist-sync.socket"),  // EACCES
-            (99, "no such address"),         // EADDRNOTAVAIL
-            (12, "choose another address"),  // ENOMEM
+            (98, "`ss -ltnp sport = :443`"),      // EADDRINUSE
+            (13, "groundmist-sync-https.socket"), // EACCES
+            (99, "no such address"),              // EADDRNOTAVAIL
+            (12, "choose another address"),       // ENOMEM
         ] {
             let source = io::Error::from_raw_os_error(errno);
             let error =

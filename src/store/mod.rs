@@ -19,6 +19,7 @@ mod blob;
 mod codec;
 mod database;
 mod error;
+mod file_owner;
 mod migrate;
 mod model;
 mod open;
@@ -28,6 +29,7 @@ mod write;
 
 pub use backup::{BackupError, LastBackup};
 pub use error::StoreError;
+pub use file_owner::{close_to_others, open_own, own_like_directory};
 pub use model::{Head, Op, Record, RecordKind, Row, SnapshotInfo, StoreOptions, StoreStats};
 pub use read::Whole;
 

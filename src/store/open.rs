@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use redb::backends::FileBackend;
@@ -11,7 +11,7 @@ use redb::{ReadTransaction, ReadableTable, StorageBackend, TableHandle, WriteTra
 use super::database::{Database, Factory};
 use super::migrate::{self, Migration};
 use super::schema::{self, SCHEMA};
-use super::{RecordKind, StoreError};
+use super::{RecordKind, StoreError, close_to_others, open_own};
 use crate::types::StorageId;
 
 /// Owner only: the file holds session rows and what the owner writes.
@@ -68,11 +68,7 @@ fn prepare_file(path: &Path) -> io::Result<()> {
     match OpenOptions::new().read(true).write(true).create_new(true).mode(FILE_MODE).open(path) {
         Ok(_) => sync_directory(path),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            let mode = fs::metadata(path)?.permissions().mode();
-            if mode & 0o077 != 0 {
-                fs::set_permissions(path, fs::Permissions::from_mode(FILE_MODE))?;
-            }
-            Ok(())
+            close_to_others(&open_own(path)?, FILE_MODE).map(drop)
         }
         Err(error) => Err(error),
     }

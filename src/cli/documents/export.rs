@@ -99,7 +99,10 @@ fn make(dir: &Path) -> Result<(), CliError> {
 
 /// Open to its owner only: what is in a document is nobody else's business.
 fn private(path: &Path) -> io::Result<File> {
-    OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => OpenOptions::new().write(true).create_new(true).mode(0o600).open(path),
+    }
 }
 
 /// The file is there whole or not at all, whatever happens.

@@ -12,8 +12,8 @@ use crate::config::{Config, TlsMode};
 const SERVICE: &str = "groundmist-sync.service";
 /// They open the ports, and stay open while the server restarts.
 const SOCKETS: [&str; 2] = ["groundmist-sync-https.socket", "groundmist-sync-http.socket"];
-/// Time for one command of systemd: its own limit for a start is 90 s.
-const SYSTEMCTL_TIME: Duration = Duration::from_secs(120);
+/// Time for one command of systemd: the unit's own limit for a start, in which older data is migrated, is 15 minutes.
+const SYSTEMCTL_TIME: Duration = Duration::from_secs(960);
 /// How often it is looked whether such a command has ended.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// Most of its complaint that is passed on, in bytes.

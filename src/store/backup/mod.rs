@@ -32,7 +32,7 @@ pub use error::BackupError;
 pub use follow::Follow;
 pub use last::LastBackup;
 pub use manifest::{Manifest, Totals};
-pub use swap::{Contents, Place, own_like_parent};
+pub use swap::{Contents, Place};
 pub use write::Source;
 
 /// A change is stored as it was received, so it is at most as large as a message may be; a reader that takes messages of

@@ -2,12 +2,11 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::{MetadataExt as _, chown};
 use std::path::{Path, PathBuf};
 
 use super::{BackupError, stamp};
 use crate::store::open::sync_directory;
-use crate::store::{RecordKind, Store, StoreError, StoreOptions};
+use crate::store::{RecordKind, Store, StoreError, StoreOptions, own_like_directory};
 use crate::types::Millis;
 
 /// Documents that are looked at at a time.
@@ -95,7 +94,7 @@ impl Place {
     /// # Errors
     /// The old store is still in place then.
     pub fn swap(self, now: Millis) -> Result<Option<PathBuf>, BackupError> {
-        own_like_parent(&self.new)?;
+        own_like_directory(&self.new).map_err(|source| file("changing the owner of", &self.new, source))?;
         let kept = match self.old {
             None => {
                 // Fails if somebody made a store there meanwhile.
@@ -141,22 +140,6 @@ fn contents(store: &Store) -> Result<Contents, StoreError> {
         }
     }
     Ok(contents)
-}
-
-/// Made by root, a file in the server's directory must still be the server's.
-/// # Errors
-/// What the system says.
-pub fn own_like_parent(path: &Path) -> Result<(), BackupError> {
-    let parent = path.parent().unwrap_or(Path::new("."));
-    let whose = |path: &Path| fs::metadata(path).map(|metadata| (metadata.uid(), metadata.gid()));
-    let (wanted, is) = whose(parent)
-        .and_then(|wanted| Ok((wanted, whose(path)?)))
-        .map_err(|source| file("looking at", path, source))?;
-    if wanted != is {
-        chown(path, Some(wanted.0), Some(wanted.1))
-            .map_err(|source| file("changing the owner of", path, source))?;
-    }
-    Ok(())
 }
 
 fn beside(path: &Path, suffix: &str) -> PathBuf {
