@@ -19,11 +19,20 @@ _groundmist__sync() {
             groundmist__sync,apps)
                 cmd="groundmist__sync__subcmd__apps"
                 ;;
+            groundmist__sync,backup)
+                cmd="groundmist__sync__subcmd__backup"
+                ;;
             groundmist__sync,config)
                 cmd="groundmist__sync__subcmd__config"
                 ;;
+            groundmist__sync,docs)
+                cmd="groundmist__sync__subcmd__docs"
+                ;;
             groundmist__sync,doctor)
                 cmd="groundmist__sync__subcmd__doctor"
+                ;;
+            groundmist__sync,import)
+                cmd="groundmist__sync__subcmd__import"
                 ;;
             groundmist__sync,publish)
                 cmd="groundmist__sync__subcmd__publish"
@@ -31,11 +40,17 @@ _groundmist__sync() {
             groundmist__sync,reload)
                 cmd="groundmist__sync__subcmd__reload"
                 ;;
+            groundmist__sync,restore)
+                cmd="groundmist__sync__subcmd__restore"
+                ;;
             groundmist__sync,serve)
                 cmd="groundmist__sync__subcmd__serve"
                 ;;
             groundmist__sync,sessions)
                 cmd="groundmist__sync__subcmd__sessions"
+                ;;
+            groundmist__sync,setup)
+                cmd="groundmist__sync__subcmd__setup"
                 ;;
             groundmist__sync,status)
                 cmd="groundmist__sync__subcmd__status"
@@ -64,6 +79,24 @@ _groundmist__sync() {
             groundmist__sync__subcmd__config,check)
                 cmd="groundmist__sync__subcmd__config__subcmd__check"
                 ;;
+            groundmist__sync__subcmd__config,get)
+                cmd="groundmist__sync__subcmd__config__subcmd__get"
+                ;;
+            groundmist__sync__subcmd__config,set)
+                cmd="groundmist__sync__subcmd__config__subcmd__set"
+                ;;
+            groundmist__sync__subcmd__docs,export)
+                cmd="groundmist__sync__subcmd__docs__subcmd__export"
+                ;;
+            groundmist__sync__subcmd__docs,import)
+                cmd="groundmist__sync__subcmd__docs__subcmd__import"
+                ;;
+            groundmist__sync__subcmd__docs,list)
+                cmd="groundmist__sync__subcmd__docs__subcmd__list"
+                ;;
+            groundmist__sync__subcmd__docs,show)
+                cmd="groundmist__sync__subcmd__docs__subcmd__show"
+                ;;
             groundmist__sync__subcmd__sessions,list)
                 cmd="groundmist__sync__subcmd__sessions__subcmd__list"
                 ;;
@@ -86,7 +119,7 @@ _groundmist__sync() {
 
     case "${cmd}" in
         groundmist__sync)
-            opts="-h -V --json --config --data-dir --help --version serve token apps sessions status reload publish doctor config"
+            opts="-h -V --json --config --data-dir --help --version serve token apps sessions docs import status backup restore reload setup publish doctor config"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -273,8 +306,38 @@ _groundmist__sync() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        groundmist__subcmd__sync__subcmd__backup)
+            opts="-h --force --to --keep --json --config --data-dir --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --to)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --keep)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --data-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         groundmist__subcmd__sync__subcmd__config)
-            opts="-h --json --config --data-dir --help check"
+            opts="-h --json --config --data-dir --help check get set"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -296,6 +359,172 @@ _groundmist__sync() {
             return 0
             ;;
         groundmist__subcmd__sync__subcmd__config__subcmd__check)
+            opts="-h --json --config --data-dir --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --data-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        groundmist__subcmd__sync__subcmd__config__subcmd__get)
+            opts="-h --json --config --data-dir --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --data-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        groundmist__subcmd__sync__subcmd__config__subcmd__set)
+            opts="-h --json --config --data-dir --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --data-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        groundmist__subcmd__sync__subcmd__docs)
+            opts="-h --json --config --data-dir --help list show export import"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --data-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        groundmist__subcmd__sync__subcmd__docs__subcmd__export)
+            opts="-h --all --json --config --data-dir --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --all)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --data-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        groundmist__subcmd__sync__subcmd__docs__subcmd__import)
+            opts="-h --as --json --config --data-dir --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --as)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --data-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        groundmist__subcmd__sync__subcmd__docs__subcmd__list)
+            opts="-h --namespace --json --config --data-dir --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --namespace)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --data-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        groundmist__subcmd__sync__subcmd__docs__subcmd__show)
             opts="-h --json --config --data-dir --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -343,6 +572,32 @@ _groundmist__sync() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        groundmist__subcmd__sync__subcmd__import)
+            opts="-h --namespace --json --config --data-dir --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --namespace)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --data-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         groundmist__subcmd__sync__subcmd__publish)
             opts="-h --host --remove --yes --json --config --data-dir --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
@@ -371,6 +626,28 @@ _groundmist__sync() {
             ;;
         groundmist__subcmd__sync__subcmd__reload)
             opts="-h --json --config --data-dir --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --data-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        groundmist__subcmd__sync__subcmd__restore)
+            opts="-h --force --check --json --config --data-dir --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -476,6 +753,40 @@ _groundmist__sync() {
                 return 0
             fi
             case "${prev}" in
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --data-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        groundmist__subcmd__sync__subcmd__setup)
+            opts="-h --domain --owner --email --staging --no-staging --publish --no-publish --no-start --yes --json --config --data-dir --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --domain)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --owner)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --email)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --config)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0

@@ -33,8 +33,13 @@ complete -c groundmist-sync -n "__fish_groundmist_sync_needs_command" -f -a "ser
 complete -c groundmist-sync -n "__fish_groundmist_sync_needs_command" -f -a "token" -d 'Make, list and revoke the sync tokens of devices (needs the running server)'
 complete -c groundmist-sync -n "__fish_groundmist_sync_needs_command" -f -a "apps" -d 'Decide which apps get in, and see which have asked (needs the running server)'
 complete -c groundmist-sync -n "__fish_groundmist_sync_needs_command" -f -a "sessions" -d 'See who is connected as what, and end it (needs the running server)'
+complete -c groundmist-sync -n "__fish_groundmist_sync_needs_command" -f -a "docs" -d 'Look at the documents, and take them out and in as .automerge files'
+complete -c groundmist-sync -n "__fish_groundmist_sync_needs_command" -f -a "import" -d 'Take over the data directory of the prototype, or any that automerge-repo\'s NodeFSStorageAdapter wrote'
 complete -c groundmist-sync -n "__fish_groundmist_sync_needs_command" -f -a "status" -d 'Say how the running server is'
+complete -c groundmist-sync -n "__fish_groundmist_sync_needs_command" -f -a "backup" -d 'Write everything into one file, while the server runs or when it is stopped'
+complete -c groundmist-sync -n "__fish_groundmist_sync_needs_command" -f -a "restore" -d 'Put a backup in place of what is there (stop the server first)'
 complete -c groundmist-sync -n "__fish_groundmist_sync_needs_command" -f -a "reload" -d 'Have the running server read its configuration again'
+complete -c groundmist-sync -n "__fish_groundmist_sync_needs_command" -f -a "setup" -d 'Set the server up: three answers, each checked, and it runs with a certificate'
 complete -c groundmist-sync -n "__fish_groundmist_sync_needs_command" -f -a "publish" -d 'Tell apps where this server is, by a record in your own repository'
 complete -c groundmist-sync -n "__fish_groundmist_sync_needs_command" -f -a "doctor" -d 'Look at everything that has to be right, and say how to mend what is not'
 complete -c groundmist-sync -n "__fish_groundmist_sync_needs_command" -f -a "config" -d 'Look at the configuration'
@@ -122,14 +127,72 @@ complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand sessions
 complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand sessions; and __fish_seen_subcommand_from revoke" -l all -d 'End every session and token; every device has to authenticate again'
 complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand sessions; and __fish_seen_subcommand_from revoke" -l json -d 'Print results and errors as JSON'
 complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand sessions; and __fish_seen_subcommand_from revoke" -s h -l help -d 'Print help'
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand docs; and not __fish_seen_subcommand_from list show export import" -l config -d 'Configuration file [default: /etc/groundmist-sync/config.toml, if there is one]' -r -F
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand docs; and not __fish_seen_subcommand_from list show export import" -l data-dir -d 'Directory of the store, the secret and the admin socket [default: /var/lib/groundmist-sync]' -r -F
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand docs; and not __fish_seen_subcommand_from list show export import" -l json -d 'Print results and errors as JSON'
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand docs; and not __fish_seen_subcommand_from list show export import" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand docs; and not __fish_seen_subcommand_from list show export import" -f -a "list" -d 'List all documents'
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand docs; and not __fish_seen_subcommand_from list show export import" -f -a "show" -d 'Show a document\'s heads, sizes and times'
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand docs; and not __fish_seen_subcommand_from list show export import" -f -a "export" -d 'Write a document to a file, or all of them to a directory'
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand docs; and not __fish_seen_subcommand_from list show export import" -f -a "import" -d 'Take documents in from .automerge files, or from a directory that `docs export --all` wrote'
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand docs; and __fish_seen_subcommand_from list" -l namespace -d 'Of this namespace only' -r
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand docs; and __fish_seen_subcommand_from list" -l config -d 'Configuration file [default: /etc/groundmist-sync/config.toml, if there is one]' -r -F
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand docs; and __fish_seen_subcommand_from list" -l data-dir -d 'Directory of the store, the secret and the admin socket [default: /var/lib/groundmist-sync]' -r -F
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand docs; and __fish_seen_subcommand_from list" -l json -d 'Print results and errors as JSON'
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand docs; and __fish_seen_subcommand_from list" -s h -l help -d 'Print help'
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand docs; and __fish_seen_subcommand_from show" -l config -d 'Configuration file [default: /etc/groundmist-sync/config.toml, if there is one]' -r -F
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand docs; and __fish_seen_subcommand_from show" -l data-dir -d 'Directory of the store, the secret and the admin socket [default: /var/lib/groundmist-sync]' -r -F
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand docs; and __fish_seen_subcommand_from show" -l json -d 'Print results and errors as JSON'
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand docs; and __fish_seen_subcommand_from show" -s h -l help -d 'Print help'
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand docs; and __fish_seen_subcommand_from export" -l all -d 'All documents, as DIR/NAMESPACE/DOCUMENT.automerge; files that are there are replaced' -r -F
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand docs; and __fish_seen_subcommand_from export" -l config -d 'Configuration file [default: /etc/groundmist-sync/config.toml, if there is one]' -r -F
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand docs; and __fish_seen_subcommand_from export" -l data-dir -d 'Directory of the store, the secret and the admin socket [default: /var/lib/groundmist-sync]' -r -F
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand docs; and __fish_seen_subcommand_from export" -l json -d 'Print results and errors as JSON'
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand docs; and __fish_seen_subcommand_from export" -s h -l help -d 'Print help'
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand docs; and __fish_seen_subcommand_from import" -l as -d 'The id of the one file\'s document' -r
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand docs; and __fish_seen_subcommand_from import" -l config -d 'Configuration file [default: /etc/groundmist-sync/config.toml, if there is one]' -r -F
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand docs; and __fish_seen_subcommand_from import" -l data-dir -d 'Directory of the store, the secret and the admin socket [default: /var/lib/groundmist-sync]' -r -F
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand docs; and __fish_seen_subcommand_from import" -l json -d 'Print results and errors as JSON'
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand docs; and __fish_seen_subcommand_from import" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand import" -l namespace -d 'DIR is the documents of this one namespace' -r
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand import" -l config -d 'Configuration file [default: /etc/groundmist-sync/config.toml, if there is one]' -r -F
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand import" -l data-dir -d 'Directory of the store, the secret and the admin socket [default: /var/lib/groundmist-sync]' -r -F
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand import" -l json -d 'Print results and errors as JSON'
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand import" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand status" -l config -d 'Configuration file [default: /etc/groundmist-sync/config.toml, if there is one]' -r -F
 complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand status" -l data-dir -d 'Directory of the store, the secret and the admin socket [default: /var/lib/groundmist-sync]' -r -F
 complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand status" -l json -d 'Print results and errors as JSON'
 complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand status" -s h -l help -d 'Print help'
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand backup" -l to -d 'Directory for a file with date and time in its name' -r -F
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand backup" -l keep -d 'Then remove the oldest such files in DIR, so that NUMBER are left' -r
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand backup" -l config -d 'Configuration file [default: /etc/groundmist-sync/config.toml, if there is one]' -r -F
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand backup" -l data-dir -d 'Directory of the store, the secret and the admin socket [default: /var/lib/groundmist-sync]' -r -F
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand backup" -l force -d 'Overwrite FILE'
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand backup" -l json -d 'Print results and errors as JSON'
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand backup" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand restore" -l config -d 'Configuration file [default: /etc/groundmist-sync/config.toml, if there is one]' -r -F
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand restore" -l data-dir -d 'Directory of the store, the secret and the admin socket [default: /var/lib/groundmist-sync]' -r -F
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand restore" -l force -d 'Also if there are documents; they are kept under another name'
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand restore" -l check -d 'Only check whether the backup is whole'
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand restore" -l json -d 'Print results and errors as JSON'
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand restore" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand reload" -l config -d 'Configuration file [default: /etc/groundmist-sync/config.toml, if there is one]' -r -F
 complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand reload" -l data-dir -d 'Directory of the store, the secret and the admin socket [default: /var/lib/groundmist-sync]' -r -F
 complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand reload" -l json -d 'Print results and errors as JSON'
 complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand reload" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand setup" -l domain -d 'Name by which apps reach this server, such as sync.example.com' -r
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand setup" -l owner -d 'Your handle or DID' -r
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand setup" -l email -d 'E-mail address that the certificate authority may write to; - for none' -r
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand setup" -l config -d 'Configuration file [default: /etc/groundmist-sync/config.toml, if there is one]' -r -F
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand setup" -l data-dir -d 'Directory of the store, the secret and the admin socket [default: /var/lib/groundmist-sync]' -r -F
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand setup" -l staging -d 'Have certificates from Let\'s Encrypt\'s test authority: nobody trusts them, and its limits are wide'
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand setup" -l no-staging -d 'Have real certificates again'
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand setup" -l publish -d 'Write the record that tells apps where this server is, without asking whether; wants an app password'
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand setup" -l no-publish -d 'Do not offer to'
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand setup" -l no-start -d 'Do not start the server'
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand setup" -l yes -d 'Ask nothing, and go on in spite of warnings'
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand setup" -l json -d 'Print results and errors as JSON'
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand setup" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand publish" -l host -d 'Name by which apps find this server, such as sync.example.com [default: domain]' -r
 complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand publish" -l config -d 'Configuration file [default: /etc/groundmist-sync/config.toml, if there is one]' -r -F
 complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand publish" -l data-dir -d 'Directory of the store, the secret and the admin socket [default: /var/lib/groundmist-sync]' -r -F
@@ -142,12 +205,22 @@ complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand doctor" 
 complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand doctor" -l data-dir -d 'Directory of the store, the secret and the admin socket [default: /var/lib/groundmist-sync]' -r -F
 complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand doctor" -l json -d 'Print results and errors as JSON'
 complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand doctor" -s h -l help -d 'Print help'
-complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand config; and not __fish_seen_subcommand_from check" -l config -d 'Configuration file [default: /etc/groundmist-sync/config.toml, if there is one]' -r -F
-complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand config; and not __fish_seen_subcommand_from check" -l data-dir -d 'Directory of the store, the secret and the admin socket [default: /var/lib/groundmist-sync]' -r -F
-complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand config; and not __fish_seen_subcommand_from check" -l json -d 'Print results and errors as JSON'
-complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand config; and not __fish_seen_subcommand_from check" -s h -l help -d 'Print help'
-complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand config; and not __fish_seen_subcommand_from check" -f -a "check" -d 'Check everything and show each setting with where it comes from'
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand config; and not __fish_seen_subcommand_from check get set" -l config -d 'Configuration file [default: /etc/groundmist-sync/config.toml, if there is one]' -r -F
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand config; and not __fish_seen_subcommand_from check get set" -l data-dir -d 'Directory of the store, the secret and the admin socket [default: /var/lib/groundmist-sync]' -r -F
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand config; and not __fish_seen_subcommand_from check get set" -l json -d 'Print results and errors as JSON'
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand config; and not __fish_seen_subcommand_from check get set" -s h -l help -d 'Print help'
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand config; and not __fish_seen_subcommand_from check get set" -f -a "check" -d 'Check everything and show each setting with where it comes from'
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand config; and not __fish_seen_subcommand_from check get set" -f -a "get" -d 'Print what the configuration file sets a key to: nothing if it does not, a line for each value of a list'
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand config; and not __fish_seen_subcommand_from check get set" -f -a "set" -d 'Change settings in the configuration file, and keep its comments'
 complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand config; and __fish_seen_subcommand_from check" -l config -d 'Configuration file [default: /etc/groundmist-sync/config.toml, if there is one]' -r -F
 complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand config; and __fish_seen_subcommand_from check" -l data-dir -d 'Directory of the store, the secret and the admin socket [default: /var/lib/groundmist-sync]' -r -F
 complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand config; and __fish_seen_subcommand_from check" -l json -d 'Print results and errors as JSON'
 complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand config; and __fish_seen_subcommand_from check" -s h -l help -d 'Print help'
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand config; and __fish_seen_subcommand_from get" -l config -d 'Configuration file [default: /etc/groundmist-sync/config.toml, if there is one]' -r -F
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand config; and __fish_seen_subcommand_from get" -l data-dir -d 'Directory of the store, the secret and the admin socket [default: /var/lib/groundmist-sync]' -r -F
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand config; and __fish_seen_subcommand_from get" -l json -d 'Print results and errors as JSON'
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand config; and __fish_seen_subcommand_from get" -s h -l help -d 'Print help'
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand config; and __fish_seen_subcommand_from set" -l config -d 'Configuration file [default: /etc/groundmist-sync/config.toml, if there is one]' -r -F
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand config; and __fish_seen_subcommand_from set" -l data-dir -d 'Directory of the store, the secret and the admin socket [default: /var/lib/groundmist-sync]' -r -F
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand config; and __fish_seen_subcommand_from set" -l json -d 'Print results and errors as JSON'
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand config; and __fish_seen_subcommand_from set" -s h -l help -d 'Print help (see more with \'--help\')'
