@@ -73,7 +73,7 @@ fn restore(
         BackupError::Store(StoreError::Locked { .. }) => CliError::failed(
             "running",
             format!(
-                "a server, or another restore, uses {}: stop it first (systemctl stop groundmist-sync), and try again; nothing was changed",
+                "a server, or another restore, uses {}: stop it first (systemctl stop groundmist-sync-https.socket groundmist-sync-http.socket groundmist-sync), and try again; nothing was changed",
                 data_dir.display()
             ),
         ),
