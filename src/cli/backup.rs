@@ -106,7 +106,10 @@ fn write(config: &Config, writing: &mut Writing) -> Result<Option<Store>, CliErr
         Err(CliError::NotRunning(_)) => stopped(config, writing).map(Some),
         Err(CliError::Failed { code, message }) if code == "no_answer" => {
             let status = call::<Status>(config, Method::GET, "/api/status", None::<&()>);
-            let why = status.ok().and_then(|status| status.backup.last_error).unwrap_or(message);
+            let why = status
+                .ok()
+                .and_then(|status| status.backup.last_error)
+                .unwrap_or_else(|| format!("{message}; if it was stopped, try again when it runs"));
             Err(CliError::failed("backup", why))
         }
         Err(error) => Err(error),

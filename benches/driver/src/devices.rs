@@ -9,6 +9,7 @@ use automerge::{ActorId, AutoCommit, ChangeHash, ROOT};
 use sha2::{Digest, Sha256};
 use tokio::time::timeout_at;
 
+use crate::keys::base64url;
 use crate::rows::document_id;
 use crate::socket::{self, Endpoint, Session};
 use crate::sync_message::{self, Received, Sent};
@@ -30,10 +31,21 @@ pub fn make(count: u32) -> Result<Vec<Small>> {
 }
 
 fn small(number: u32) -> Result<Small> {
+    one_change(number, format!("What I wanted to remember on day {number} of the year"))
+}
+
+/// Make a document with a text of so many bytes that compresses by no more than a quarter.
+pub fn large(number: u32, bytes: usize) -> Result<Small> {
+    let mut random = vec![0; bytes / 4 * 3];
+    aws_lc_rs::rand::fill(&mut random)?;
+    one_change(number, base64url(random))
+}
+
+fn one_change(number: u32, body: String) -> Result<Small> {
     let actor = Sha256::digest(number.to_le_bytes());
     let mut document = AutoCommit::new().with_actor(ActorId::from(&actor[..16]));
     document.put(ROOT, "title", format!("Note {number}"))?;
-    document.put(ROOT, "body", format!("What I wanted to remember on day {number} of the year"))?;
+    document.put(ROOT, "body", body)?;
     document.put(ROOT, "done", number.is_multiple_of(3))?;
     document.commit();
     let change = document.get_last_local_change().context("a document without a change")?;

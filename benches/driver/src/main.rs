@@ -28,16 +28,28 @@ use rows::{Setting, Size};
 use server::{Kind, Programs};
 
 const USAGE: &str =
-    "usage: bench-driver [--quick] [--rounds N] [--rows all|flood,ack,relay,cpu,newcomer,docs,idle,start,authenticate,forged,tls]
+    "usage: bench-driver [--quick] [--rounds N] [--rows all|flood,ack,relay,cpu,newcomer,docs,idle,start,authenticate,forged,tls,backup]
     [--servers groundmist,js,samod] [--document FILE] [--out FILE] [--scratch DIR]
     --groundmist BINARY --js DIR --samod BINARY
 bench-driver echo-server";
 
 /// Every scenario, in the order of the table.
-const SCENARIOS: [&str; 11] =
-    ["flood", "ack", "relay", "cpu", "newcomer", "docs", "idle", "start", "authenticate", "forged", "tls"];
+const SCENARIOS: [&str; 12] = [
+    "flood",
+    "ack",
+    "relay",
+    "cpu",
+    "newcomer",
+    "docs",
+    "idle",
+    "start",
+    "authenticate",
+    "forged",
+    "tls",
+    "backup",
+];
 /// Those of what the other servers do not have.
-const OURS: [&str; 3] = ["authenticate", "forged", "tls"];
+const OURS: [&str; 4] = ["authenticate", "forged", "tls", "backup"];
 /// A scenario that takes longer has failed.
 const LIMIT: Duration = Duration::from_secs(900);
 
@@ -104,6 +116,7 @@ async fn scenario(setting: &Setting, name: &str, kind: Kind) -> Result<Measured>
         "authenticate" => rows::authenticate::run(setting).await,
         "forged" => rows::forged::run(setting).await,
         "tls" => rows::tls::run(setting).await,
+        "backup" => rows::backup::run(setting).await,
         _ => bail!("no scenario {name:?}"),
     }
 }

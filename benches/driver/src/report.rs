@@ -115,6 +115,16 @@ pub const ROWS: &[Row] = &[
     row("wss_shaken", "encrypted connections opened and joined one by one", Unit::Count("/s"), ""),
     row("wss_gone_rss", "RSS above the start when they are gone", Unit::Bytes, ""),
     row("wss_again_rss", "RSS above that peak with as many again", Unit::Bytes, "nothing"),
+    row("backup_stored", "a store is backed up, keys and values", Unit::Bytes, ""),
+    row("backup_rate", "of these to /dev/null, while it serves", Unit::Count(" MB/s"), "100 MB/s"),
+    row("backup_file_rate", "to a file, until it is on the disk", Unit::Count(" MB/s"), ""),
+    row("backup_rss", "RSS growth of the server by that", Unit::Bytes, ""),
+    row("no_backup_p50", "relay at 50/s, no backup, p50", Unit::Seconds, ""),
+    row("no_backup_p99", "relay at 50/s, no backup, p99", Unit::Seconds, ""),
+    row("during_backup_p50", "relay at 50/s while backups are made, p50", Unit::Seconds, ""),
+    row("during_backup_p99", "relay at 50/s while backups are made, p99", Unit::Seconds, ""),
+    row("backup_ratio_p50", "ratio of p50", Unit::Times, ""),
+    row("backup_ratio_p99", "ratio of p99", Unit::Times, "within 2x"),
 ];
 
 /// What the machine can do; measured between the servers.

@@ -202,6 +202,29 @@ fn damaged(detail: String) -> StoreError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::{Op, StoreOptions};
+
+    #[test]
+    fn it_is_given_up_when_the_store_grows_into_what_the_disk_has_left() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = StoreOptions { cache_bytes: 4 << 20 };
+        let store = Store::open(&dir.path().join("groundmist.redb"), &options).unwrap();
+        let secret = Secret::new(&[1; 32]);
+        let write = |grows: bool| {
+            let source = Source { store: &store, secret: &secret, free_bytes: Some(0), now: 1 };
+            source.write(&mut |piece| {
+                if !grows {
+                    return Ok(());
+                }
+                let row = Some(vec![7; 8 << 20]);
+                store.commit(&[Op::Record { kind: RecordKind::Session, key: piece.to_vec(), row }])?;
+                Ok(())
+            })
+        };
+        let given_up = write(true).unwrap_err();
+        assert!(matches!(&given_up, BackupError::GivenUp(why) if why.contains("disk")), "{given_up}");
+        write(false).unwrap();
+    }
 
     #[test]
     fn a_backup_never_lets_the_store_fill_the_disk() {

@@ -11,6 +11,7 @@ use crate::history::History;
 use crate::server::{Programs, Server};
 
 pub mod authenticate;
+pub mod backup;
 pub mod cpu;
 pub mod documents;
 pub mod flood;
@@ -56,6 +57,10 @@ pub struct Size {
     /// Times that an app is let in, at the highest rate and again at a steady one. 32,000 at most: each uses up two
     /// tokens, and the server remembers 131,072 until they have expired.
     pub requests: u32,
+    /// Documents of a store that is backed up: with a text that does not compress, and small ones.
+    pub large: u32,
+    /// The latter.
+    pub small: u32,
 }
 
 impl Size {
@@ -77,6 +82,8 @@ impl Size {
             encrypted: 2_000,
             many: 100_000,
             requests: 20_000,
+            large: 2_000,
+            small: 100_000,
         }
     }
 
@@ -98,6 +105,8 @@ impl Size {
             encrypted: 50,
             many: 1_000,
             requests: 1_000,
+            large: 50,
+            small: 1_000,
         }
     }
 }
