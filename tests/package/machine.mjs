@@ -15,6 +15,7 @@ export class Machine {
   #child
   #leader
   #console = ""
+  #controlGroup = `/sys/fs/cgroup/groundmist-test-${process.pid}`
   domain = "sync.example.test"
 
   /** Boots what is under `root`; powered off when the test ends. */
@@ -22,8 +23,10 @@ export class Machine {
     const machine = new Machine()
     machine.root = root
     test.after(() => machine.#end())
-    machine.#child = spawn("systemd-nspawn", [
-      "--quiet", "--register=no", "--keep-unit", `--directory=${root}`, "--machine=groundmist-test", `--kill-signal=${POWER_OFF}`,
+    // Machines side by side would take each other's processes for their own.
+    const own = 'mkdir "$0" && echo $$ >"$0/cgroup.procs" && exec systemd-nspawn "$@"'
+    machine.#child = spawn("sh", [
+      "-c", own, machine.#controlGroup, "--quiet", "--register=no", "--keep-unit", `--directory=${root}`, "--machine=groundmist-test", `--kill-signal=${POWER_OFF}`,
       "--resolv-conf=off", "--timezone=off", "--console=pipe", "--boot",
     ], { stdio: ["ignore", "pipe", "pipe"] })
     for (const stream of [machine.#child.stdout, machine.#child.stderr]) stream.on("data", data => (machine.#console += data))
@@ -128,6 +131,7 @@ export class Machine {
     else this.#child.kill("SIGKILL")
     await gone
     clearTimeout(late)
+    spawnSync("find", [this.#controlGroup, "-depth", "-type", "d", "-exec", "rmdir", "{}", ";"])
   }
 }
 
