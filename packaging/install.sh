@@ -9,8 +9,8 @@
 #   --no-setup    install only
 #   --help        say this
 #
-# Everything else is passed on to `groundmist-sync setup`. It adds a package repository, trusted for this package's files
-# only, and changes nothing else; whatever it cannot do it says, before it has changed anything.
+# Everything else is passed on to `groundmist-sync setup`. It adds a package repository, whose key is trusted for that
+# repository only, and changes nothing else; whatever it cannot do it says, before it has changed anything.
 set -eu
 
 # Where packages come from; packaging/release writes the sum of the repository's description here, the key in it included.
@@ -128,7 +128,9 @@ main() {
         apt_get install -y "$(realpath "$deb")" || refuse "apt could not install it; what it says is above"
     else
         add_repository
-        apt_get update || { rm -f "$SOURCES"; refuse "apt does not accept the repository $REPOSITORY; what it says is above"; }
+        # This repository only: another that is broken is not in the way.
+        apt_get -o "Dir::Etc::sourcelist=$SOURCES" -o Dir::Etc::sourceparts=/dev/null -o APT::Get::List-Cleanup=0 update ||
+            { rm -f "$SOURCES"; refuse "apt does not accept the repository $REPOSITORY; what it says is above"; }
         apt_get install -y groundmist-sync || refuse "apt could not install it; what it says is above"
     fi
     if [ "$setup" = no ]; then
