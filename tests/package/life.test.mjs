@@ -137,6 +137,16 @@ test(`the life of the package in Debian ${SUITE}`, async t => {
     await machine.logged(/log\.level: debug/)
   })
 
+  await t.test("the daily backup is off, and works", () => {
+    const timer = machine.try("systemctl", "is-enabled", "groundmist-sync-backup.timer").stdout.trim()
+    assert.equal(timer, "disabled")
+    machine.run("systemctl", "start", "groundmist-sync-backup.service")
+    const [name, ...more] = machine.run("ls", "/var/backups/groundmist-sync").trim().split("\n")
+    assert.match(name, /^groundmist-sync-.*\.backup$/)
+    assert.deepEqual(more, [])
+    assert.match(machine.command("restore", "--check", `/var/backups/groundmist-sync/${name}`), /documents/)
+  })
+
   await t.test("a configuration that has to be put right is not tried again and again", async () => {
     const before = machine.read(CONFIG)
     machine.write(CONFIG, before.replace(domain, "no name"))
