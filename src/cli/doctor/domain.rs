@@ -19,6 +19,7 @@ use crate::listen::domain::{addresses, list, public};
 const DNS: &str = "DNS";
 const ENCRYPTED: &str = "port 443";
 const PLAIN: &str = "port 80";
+const SILENCE: &str = "nothing answers";
 /// Time for each thing that is tried.
 const TRY_TIME: Duration = Duration::from_secs(8);
 /// Bytes read of an answer on port 80.
@@ -35,7 +36,8 @@ enum Answer {
     Nothing(String),
 }
 
-pub(super) async fn check(context: &Context<'_>) -> Vec<Finding> {
+/// `reached`: the certificate authority has reached the server by its name.
+pub(super) async fn check(context: &Context<'_>, reached: bool) -> Vec<Finding> {
     let config = context.config;
     let Some(domain) = &config.domain else {
         let found = "the configuration names no domain: only this machine reaches the server";
@@ -54,12 +56,11 @@ pub(super) async fn check(context: &Context<'_>) -> Vec<Finding> {
         }
     };
     let encrypted = each(&addresses, async |address| ask_encrypted(address, domain, &tls).await).await;
-    findings.push(judge(
-        ENCRYPTED,
-        domain,
-        encrypted,
-        "forward it to this machine, open it in the firewall, and see that the server runs",
-    ));
+    let open = "forward it to this machine, open it in the firewall, and see that the server runs";
+    findings.push(match judge(ENCRYPTED, domain, encrypted, open) {
+        finding if reached => from_behind_a_router(finding),
+        finding => finding,
+    });
     if config.tls == TlsMode::Off {
         findings.push(Finding::skipped(PLAIN, "with tls = \"off\" it is the proxy's"));
     } else {
@@ -170,7 +171,7 @@ fn judge(check: &'static str, domain: &str, found: Vec<(IpAddr, Answer)>, open: 
         (_, true) => Finding::ok(check, format!("{domain} answers")),
         (0, false) => {
             let found = format!(
-                "nothing answers at {}; from inside a home network that can be the router, which does not lead back",
+                "{SILENCE} at {}; from inside a home network that can be the router, which does not lead back",
                 silent.join(", ")
             );
             Finding::failure(check, found, open)
@@ -182,10 +183,31 @@ fn judge(check: &'static str, domain: &str, found: Vec<(IpAddr, Answer)>, open: 
     }
 }
 
+/// Somebody outside has reached the port: that nobody answers from here is no fault of the server's.
+fn from_behind_a_router(finding: Finding) -> Finding {
+    if finding.outcome != super::Outcome::Failure || !finding.found.starts_with(SILENCE) {
+        return finding;
+    }
+    let found = format!("{}; the certificate authority has reached it from outside", finding.found);
+    let fix = "if devices outside reach it, only those in your network cannot: let the network's DNS answer the name with this machine's address, or have the router lead back (hairpin NAT)";
+    Finding::warning(ENCRYPTED, found, fix)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::cli::doctor::Outcome;
+
+    #[test]
+    fn behind_a_router_that_does_not_lead_back_the_port_is_no_failure_once_it_was_reached() {
+        let address = IpAddr::from([192, 0, 2, 1]);
+        let judged = |answer| judge(ENCRYPTED, "sync.example.org", vec![(address, answer)], "open it");
+        let silent = from_behind_a_router(judged(Answer::Nothing("Connection refused".into())));
+        assert!(silent.outcome == Outcome::Warning && silent.fix.is_some_and(|fix| fix.contains("hairpin")));
+        // Another program in its place is one all the same.
+        assert_eq!(from_behind_a_router(judged(Answer::Wrong("no".into()))).outcome, Outcome::Failure);
+        assert_eq!(from_behind_a_router(judged(Answer::Good)).outcome, Outcome::Ok);
+    }
 
     #[test]
     fn only_a_redirect_to_our_name_will_do() {

@@ -9,7 +9,7 @@ use super::account::{self, Pinned};
 use super::text::safe;
 use super::{CliError, Exit, args, print, print_json, runtime};
 use crate::atproto::{Http, HttpError, Resolver};
-use crate::config::{Config, ConfigError, Loaded, Owner};
+use crate::config::{Config, ConfigError, Loaded, Owner, TlsMode};
 use crate::web::admin::OwnerNow;
 
 mod certificate;
@@ -123,7 +123,8 @@ fn checks(config: &Config, wanted: &args::Doctor) -> Result<Vec<Finding>, CliErr
     let certificate = certificate::check(config);
     Ok(runtime()?.block_on(async {
         let mut findings = vec![server::check(&context), permissions::check(&context), disk::check(&context)];
-        findings.extend(domain::check(&context).await);
+        let reached = config.tls == TlsMode::Acme && certificate.outcome == Outcome::Ok;
+        findings.extend(domain::check(&context, reached).await);
         findings.push(certificate);
         let (found, account) = owner::check(&context).await;
         findings.extend(found);
