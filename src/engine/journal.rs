@@ -72,7 +72,7 @@ struct Part {
 enum Request {
     Commit(Vec<Op>, Reply, Instant),
     Ping,
-    Stop,
+    Stop(oneshot::Sender<()>),
     #[cfg(test)]
     Panic,
 }
@@ -117,9 +117,12 @@ impl Journal {
         let _ = self.requests.send(Request::Ping);
     }
 
-    /// Commit what was handed over before, then end.
-    pub fn stop(&self) {
-        let _ = self.requests.send(Request::Stop);
+    /// Commit what was handed over before, make the store ready for a fast start, then end; it is told when that is done.
+    pub fn stop(&self) -> oneshot::Receiver<()> {
+        let (done, ended) = oneshot::channel();
+        // What is not sent is dropped, and says so.
+        let _ = self.requests.send(Request::Stop(done));
+        ended
     }
 
     /// Its inbox.
@@ -189,7 +192,7 @@ fn run(store: &Store, requests: &Receiver<Request>, state: &State) {
         }
         let mut ops = Vec::new();
         let mut parts: Vec<Part> = Vec::new();
-        let mut stopping = false;
+        let mut stopping = None;
         for request in waiting.drain(..) {
             match request {
                 Request::Commit(more, reply, handed_over) => {
@@ -197,7 +200,7 @@ fn run(store: &Store, requests: &Receiver<Request>, state: &State) {
                     ops.extend(more);
                 }
                 Request::Ping => state.heart.beat(),
-                Request::Stop => stopping = true,
+                Request::Stop(done) => stopping = Some(done),
                 #[cfg(test)]
                 Request::Panic => panic!("asked to"),
             }
@@ -206,7 +209,10 @@ fn run(store: &Store, requests: &Receiver<Request>, state: &State) {
             commit(store, &ops, parts, state);
             settle_at = Some(Instant::now() + IDLE);
         }
-        if stopping {
+        if let Some(done) = stopping {
+            // Whoever still holds the store when the process ends keeps it from being closed.
+            let _ = store.settle();
+            let _ = done.send(());
             return;
         }
     }

@@ -292,13 +292,14 @@ impl Engine {
         for receiver in stopped {
             let _ = receiver.await;
         }
-        self.core.journal.stop();
+        let settled = self.core.journal.stop();
         if !lock(&self.core.registry).is_empty() {
             tokio::time::sleep(QUIET_BEFORE_CLOSE).await;
         }
         for (_, outbox) in lock(&self.core.registry).values() {
             outbox.close(1001, "the server is stopping");
         }
+        let _ = settled.await;
     }
 }
 
