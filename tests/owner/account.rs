@@ -171,7 +171,9 @@ impl Account {
 pub fn on_terminal(command: &Command) -> Command {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
     let line: Vec<String> = words.map(|word| format!("'{}'", word.to_str().unwrap())).collect();
-    let mut script = Command::new("script");
+    // Whoever runs the tests in the background has Ctrl-C ignored, and so would what they start.
+    let mut script = Command::new("env");
+    script.args(["--default-signal=INT,QUIT", "script"]);
     script.args(["--quiet", "--return", "--command", &line.join(" "), "/dev/null"]).env_clear();
     script.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
     let own = std::env::var("PATH").unwrap();
