@@ -23,12 +23,6 @@ enable) '${BINARY}' serve --config '${file}' </dev/null >/dev/null 2>'${join(lab
   echo $! >'${pid}';;
 esac
 `, { mode: 0o755 })
-  t.after(async () => {
-    if (!existsSync(pid)) return
-    const number = readFileSync(pid, "utf8").trim()
-    process.kill(Number(number))
-    await eventually(() => !existsSync(`/proc/${number}/exe`), "the server to end")
-  })
   const { GROUNDMIST_SYNC_DOMAIN, ...env } = appliance.environment()
   const args = ["setup", "--config", file, "--domain", appliance.domain, "--owner", OWNER, "--yes", "--json", ...more]
   const child = spawn(BINARY, args, { stdio: ["ignore", "pipe", "pipe"], env: { ...env, PATH: `${bin}:${env.PATH}` } })
@@ -36,6 +30,14 @@ esac
   child.stdout.on("data", data => (said.out += data))
   child.stderr.on("data", data => (said.err += data))
   const code = await new Promise(done => child.on("close", done))
+  if (existsSync(pid)) {
+    // Read now: the lab's directory is gone before this runs.
+    const number = readFileSync(pid, "utf8").trim()
+    t.after(async () => {
+      process.kill(Number(number))
+      await eventually(() => !existsSync(`/proc/${number}/exe`), "the server to end")
+    })
+  }
   assert.notEqual(said.out, "", said.err)
   return { code, ...JSON.parse(said.out), shown: said.err }
 }
