@@ -4,12 +4,12 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::Command;
 
 use automerge::transaction::Transactable as _;
 use automerge::{AutoCommit, Automerge, ROOT};
 use common::peer::new_document;
-use common::{Peer, Server};
+use common::{Peer, Server, run};
 use groundmist_sync::store::{Op, Row, Store, StoreOptions};
 use groundmist_sync::types::{DocKey, DocumentId, now};
 use serde_json::Value;
@@ -17,17 +17,6 @@ use serde_json::Value;
 mod common;
 
 const NAMESPACE: &str = "dev.local";
-
-fn run(data_dir: &Path, arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_groundmist-sync"))
-        .args(arguments)
-        .arg("--data-dir")
-        .arg(data_dir)
-        .env_clear()
-        .stdin(Stdio::null())
-        .output()
-        .unwrap()
-}
 
 /// The answer in JSON of a command that ends so.
 fn answer(data_dir: &Path, code: i32, arguments: &[&str]) -> Value {

@@ -1,13 +1,14 @@
 //! The server's own secret: given by configuration, or made on the first start.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::config::{Config, MIN_SECRET_BYTES, Secret};
 use crate::store::backup::{RESTORED_SECRET, stamp};
-use crate::store::{Op, RecordKind, Store, StoreError, close_to_others, open_own, own_like_directory};
+use crate::store::{
+    Op, RecordKind, Store, StoreError, close_to_others, create_anew, open_own, own_like_directory,
+};
 use crate::types::now;
 
 /// Name of the generated secret inside the data directory.
@@ -136,16 +137,7 @@ fn create(data_dir: &Path, path: &Path) -> Result<Secret, SecretError> {
 fn put(data_dir: &Path, path: &Path, bytes: &[u8]) -> Result<(), SecretError> {
     let beside = data_dir.join(format!("{SECRET_FILE}.new"));
     let io = |operation, path: &Path, source| SecretError::Io { operation, path: path.into(), source };
-    match fs::remove_file(&beside) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(io("removing", &beside, e)),
-        _ => {}
-    }
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&beside)
-        .map_err(|e| io("creating", &beside, e))?;
+    let mut file = create_anew(&beside).map_err(|e| io("creating", &beside, e))?;
     file.write_all(bytes).and_then(|()| file.sync_all()).map_err(|e| io("writing", &beside, e))?;
     own_like_directory(&beside).map_err(|e| io("changing the owner of", &beside, e))?;
     fs::rename(&beside, path).map_err(|e| io("putting in place", path, e))?;

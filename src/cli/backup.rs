@@ -1,6 +1,6 @@
 //! `backup`: the running server's store, or that of one that is stopped, in one file.
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use hyper::Method;
@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::admin_client::{call, stream};
 use super::args::Backup;
 use super::backup_file::{Target, keep, name_of};
+use super::progress::Progress;
 use super::text::{bytes, date, grouped};
 use super::{CliError, Exit, print, print_json};
 use crate::access::secret;
@@ -36,8 +37,7 @@ pub(super) fn run(config: &Config, wanted: &Backup, json: bool) -> Result<Exit, 
         (None, Some(file)) => Target::file(file, wanted.force)?,
         (None, None) => Target::file(Path::new(&name_of(now())), false)?,
     };
-    let mut writing =
-        Writing { target, follow: Follow::new(), shows: std::io::stderr().is_terminal(), percent: 0 };
+    let mut writing = Writing { target, follow: Follow::new(), progress: Progress::new() };
     let stopped = match write(config, &mut writing) {
         Ok(stopped) => stopped,
         Err(error) => {
@@ -78,19 +78,14 @@ pub(super) fn run(config: &Config, wanted: &Backup, json: bool) -> Result<Exit, 
 struct Writing {
     target: Target,
     follow: Follow,
-    shows: bool,
-    percent: u64,
+    progress: Progress,
 }
 
 impl Writing {
     fn piece(&mut self, piece: &[u8]) -> Result<(), BackupError> {
         self.follow.see(piece);
-        if let (true, Some(manifest)) = (self.shows, &self.follow.manifest) {
-            let percent = (self.follow.plain_bytes * 100 / manifest.expected_bytes.max(1)).min(100);
-            if percent > self.percent {
-                self.percent = percent;
-                let _ = write!(std::io::stderr(), "\r{percent} %\r");
-            }
+        if let Some(manifest) = &self.follow.manifest {
+            self.progress.part(self.follow.plain_bytes, manifest.expected_bytes);
         }
         self.target.write(piece).map_err(BackupError::Write)
     }

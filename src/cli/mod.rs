@@ -26,6 +26,7 @@ mod documents;
 mod hidden_input;
 #[cfg(test)]
 mod pages;
+mod progress;
 mod publish;
 mod reload;
 mod restore;

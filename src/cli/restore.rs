@@ -1,7 +1,7 @@
 //! `restore`: a store out of a backup, in the place of the one that is there, which is kept.
 
 use std::fs::{DirBuilder, File};
-use std::io::{self, IsTerminal as _, Read, Write as _};
+use std::io::{self, Read, Write as _};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use super::args::Restore;
 use super::backup::contents;
+use super::progress::Progress;
 use super::text::{date, grouped};
 use super::{CliError, Exit, print, print_json};
 use crate::access::secret;
@@ -132,16 +133,9 @@ fn in_place(error: impl std::fmt::Display) -> CliError {
     CliError::failed("restore", format!("the restored store is in place, but: {error}"))
 }
 
-/// Shows how far it is, on a terminal.
 fn progress() -> impl FnMut(&Manifest, u64) {
-    let (shows, mut shown) = (io::stderr().is_terminal(), 0);
-    move |manifest, bytes| {
-        let percent = (bytes.saturating_mul(100) / manifest.expected_bytes.max(1)).min(100);
-        if shows && percent > shown {
-            shown = percent;
-            let _ = write!(io::stderr(), "\r{percent} %\r");
-        }
-    }
+    let mut progress = Progress::new();
+    move |manifest, bytes| progress.part(bytes, manifest.expected_bytes)
 }
 
 fn words(restored: &Restored) -> String {

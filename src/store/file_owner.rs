@@ -28,6 +28,17 @@ pub fn open_own(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
+/// Makes a file for its owner alone, in the place of one that was left there unfinished. Never through a link, and never one
+/// that somebody else still holds.
+/// # Errors
+/// What the system says.
+pub fn create_anew(path: &Path) -> io::Result<File> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => OpenOptions::new().write(true).create_new(true).mode(0o600).open(path),
+    }
+}
+
 /// Closes it to everybody but its owner. True if it was open to others.
 /// # Errors
 /// What the system says.

@@ -29,7 +29,7 @@ mod write;
 
 pub use backup::{BackupError, LastBackup};
 pub use error::StoreError;
-pub use file_owner::{close_to_others, open_own, own_like_directory};
+pub use file_owner::{close_to_others, create_anew, open_own, own_like_directory};
 pub use model::{Head, Op, Record, RecordKind, Row, SnapshotInfo, StoreOptions, StoreStats};
 pub use read::Whole;
 

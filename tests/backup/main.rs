@@ -9,19 +9,8 @@ mod format;
 mod under_load;
 
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
 
-/// Runs a command on a data directory, also where no server runs.
-fn run(data_dir: &Path, arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_groundmist-sync"))
-        .args(arguments)
-        .arg("--data-dir")
-        .arg(data_dir)
-        .env_clear()
-        .stdin(Stdio::null())
-        .output()
-        .unwrap()
-}
+use common::run;
 
 /// The same, and it must do what it is told; its standard output.
 fn run_well(data_dir: &Path, arguments: &[&str]) -> Vec<u8> {

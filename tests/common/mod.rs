@@ -8,6 +8,8 @@ pub mod scene;
 pub mod server;
 pub mod websocket;
 
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 pub use authority::Authority;
@@ -18,6 +20,18 @@ pub use websocket::{Frame, Refused, WebSocket};
 
 /// How long a test waits for what must happen before it fails.
 pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Runs a command on a data directory, also where no server runs.
+pub fn run(data_dir: &Path, arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_groundmist-sync"))
+        .args(arguments)
+        .arg("--data-dir")
+        .arg(data_dir)
+        .env_clear()
+        .stdin(Stdio::null())
+        .output()
+        .unwrap()
+}
 
 /// Asks until the answer is there.
 pub fn wait_for<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {

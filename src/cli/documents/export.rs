@@ -1,20 +1,18 @@
 //! `docs export`: a document to a file or standard output, or all of them to a directory.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder};
 use std::io::{self, BufWriter, IsTerminal as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 use super::super::args::DocsExport;
+use super::super::progress::Progress;
 use super::super::text::{bytes, grouped};
 use super::files::EXTENSION;
 use super::server::Server;
 use super::{CliError, Exit, every, key, namespace, path, print, print_json};
+use crate::store::create_anew;
 use crate::types::DocKey;
-
-/// The line that shows how far it is changes no more often.
-const PACE: Duration = Duration::from_millis(200);
 
 pub(super) fn run(server: &Server, wanted: &DocsExport, json: bool) -> Result<Exit, CliError> {
     match (&wanted.all, &wanted.namespace, &wanted.document) {
@@ -52,7 +50,7 @@ fn one(server: &Server, key: &DocKey, file: &Path, json: bool) -> Result<Exit, C
 fn all(server: &Server, dir: &Path, only: Option<&str>, json: bool) -> Result<Exit, CliError> {
     let only = only.map(namespace).transpose()?;
     let (mut count, mut total, mut failed) = (0, 0, Vec::new());
-    let mut progress = io::stderr().is_terminal().then(Instant::now);
+    let mut progress = Progress::new();
     make(dir)?;
     every(server, only.as_ref(), |document| {
         // Parsed, so that no answer's name is anything but a name.
@@ -64,15 +62,10 @@ fn all(server: &Server, dir: &Path, only: Option<&str>, json: bool) -> Result<Ex
             Err(error @ CliError::NotRunning(_)) => return Err(error),
             Err(error) => failed.push(format!("{} {}: {error}", key.namespace, key.document)),
         }
-        if let Some(last) = progress.as_mut().filter(|last| last.elapsed() >= PACE) {
-            *last = Instant::now();
-            let _ = write!(io::stderr(), "\r\x1b[K{} documents so far", grouped(count));
-        }
+        progress.documents(count);
         Ok(())
     })?;
-    if progress.is_some() {
-        let _ = write!(io::stderr(), "\r\x1b[K");
-    }
+    progress.clear();
     if json {
         print_json(&serde_json::json!({ "documents": count, "bytes": total, "failed": failed }))?;
     } else {
@@ -97,15 +90,7 @@ fn make(dir: &Path) -> Result<(), CliError> {
     })
 }
 
-/// Open to its owner only: what is in a document is nobody else's business.
-fn private(path: &Path) -> io::Result<File> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => OpenOptions::new().write(true).create_new(true).mode(0o600).open(path),
-    }
-}
-
-/// The file is there whole or not at all, whatever happens.
+/// The file is there whole or not at all, whatever happens; for its owner only: what is in a document is nobody else's business.
 fn write(server: &Server, key: &DocKey, file: &Path) -> Result<u64, CliError> {
     let failed = |error: &dyn std::fmt::Display| {
         CliError::failed("write", format!("writing {} failed: {error}", file.display()))
@@ -114,7 +99,7 @@ fn write(server: &Server, key: &DocKey, file: &Path) -> Result<u64, CliError> {
     name.push(format!(".{}.part", std::process::id()));
     let part = file.with_file_name(name);
     let write = || {
-        let mut out = BufWriter::new(private(&part).map_err(|error| failed(&error))?);
+        let mut out = BufWriter::new(create_anew(&part).map_err(|error| failed(&error))?);
         let count = server.fetch(&bytes_of(key), &mut out)?;
         let out = out.into_inner().map_err(|error| failed(error.error()))?;
         out.sync_all().map_err(|error| failed(&error))?;

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use super::super::args::DocsImport;
+use super::entries::entries;
 use super::offer::Offer;
-use super::prototype::entries;
 use super::report::Report;
 use super::server::Server;
 use super::{CliError, Exit, namespace};

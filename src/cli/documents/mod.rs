@@ -13,6 +13,7 @@ use crate::types::{DocKey, Namespace};
 use crate::web::admin::{Document, Documents};
 use server::Server;
 
+mod entries;
 mod export;
 mod files;
 mod offer;

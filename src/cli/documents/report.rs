@@ -1,19 +1,16 @@
 //! What became of each document, told as it happens: there may be very many.
 
 use std::fmt::Write as _;
-use std::io::{IsTerminal as _, Write as _};
 use std::path::Path;
-use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
+use super::super::progress::Progress;
 use super::super::text::{grouped, safe};
 use super::super::{Exit, print};
 
 /// Most damaged files that are named of one document.
 const MAX_NAMED: usize = 20;
-/// The line that shows how far it is changes no more often.
-const PACE: Duration = Duration::from_millis(200);
 
 /// What became of a document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -59,7 +56,7 @@ pub(super) struct Report {
     json: bool,
     /// Something else was said before.
     begun: bool,
-    progress: Option<Instant>,
+    progress: Progress,
     imported: u64,
     unchanged: u64,
     partly: u64,
@@ -81,7 +78,7 @@ const MAX_NOTES: usize = 1000;
 
 impl Report {
     pub(super) fn new(json: bool) -> Self {
-        let progress = std::io::stderr().is_terminal().then(Instant::now);
+        let progress = Progress::new();
         if json {
             print("{\"documents\":[");
         }
@@ -129,36 +126,16 @@ impl Report {
             let row = serde_json::to_string(&imported).unwrap_or_default();
             print(&format!("{}\n{row}", if self.begun { "," } else { "" }));
         } else {
-            self.clear();
+            self.progress.clear();
             print(&words(&imported, named));
         }
         self.begun = true;
-        self.show();
-    }
-
-    fn done(&self) -> u64 {
-        self.imported + self.unchanged + self.partly + self.failed
-    }
-
-    fn show(&mut self) {
-        let done = self.done();
-        if let Some(last) = &mut self.progress
-            && last.elapsed() >= PACE
-        {
-            *last = Instant::now();
-            let _ = write!(std::io::stderr(), "\r\x1b[K{} documents so far", grouped(done));
-        }
-    }
-
-    fn clear(&self) {
-        if self.progress.is_some() {
-            let _ = write!(std::io::stderr(), "\r\x1b[K");
-        }
+        self.progress.documents(self.imported + self.unchanged + self.partly + self.failed);
     }
 
     /// The end: the summary, and whether anything failed.
     pub(super) fn finish(self) -> Exit {
-        self.clear();
+        self.progress.clear();
         let failed = self.failed > 0 || self.unreadable > 0;
         let Self { imported, unchanged, partly, failed: not, unreadable, .. } = self;
         if self.json {
