@@ -231,6 +231,16 @@ impl Access {
         self.state().grants.all().cloned().collect()
     }
 
+    /// The decision about one app, if there is one.
+    pub fn decision(&self, app: &App) -> Option<Decision> {
+        self.state().grants.get(app)
+    }
+
+    /// Whether apps on localhost may be approved (`access.allow_loopback_clients`).
+    pub fn allows_loopback_clients(&self) -> bool {
+        self.settings().allow_loopback_clients
+    }
+
     /// Apps that wait for a decision, by number.
     pub fn pending(&self) -> Vec<Pending> {
         self.state().pending.list()

@@ -50,6 +50,10 @@ impl Codes {
         self.0.insert(hash(code), Code { app, consent, made: now, used: false, family: None });
     }
 
+    pub(super) fn knows(&self, code: &str) -> bool {
+        self.0.contains_key(&hash(code))
+    }
+
     /// A code is sent in: whatever comes of it, it is used.
     pub(super) fn take(&mut self, code: &str, now: Millis) -> Taken {
         let Some(code) = self.0.get_mut(&hash(code)) else { return Taken::Unknown };

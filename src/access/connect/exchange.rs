@@ -203,7 +203,7 @@ impl Access {
         exchange: Exchange,
         refresh_token: String,
     ) -> Result<Exchanged, ExchangeError> {
-        let family = &joining.family;
+        let (family, by_code) = (&joining.family, joining.code.is_some());
         let entering = Entering {
             did: family.did.clone(),
             client_id: family.client_id.clone(),
@@ -219,7 +219,8 @@ impl Access {
         };
         match self.enter_by(entering, Some(&joining)).await {
             Ok(entered) => Ok(Exchanged { entered, refresh_token }),
-            // It was there a moment ago.
+            // Taken back a moment ago.
+            Err(EnterError::Replayed) if by_code => Err(ExchangeError::Code),
             Err(EnterError::Replayed) => Err(ExchangeError::Refresh),
             Err(error) => Err(error.into()),
         }

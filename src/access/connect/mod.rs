@@ -112,6 +112,15 @@ impl From<AccessError> for ExchangeError {
 }
 
 impl Access {
+    /// Whether it was given out by us and may be good: whoever has one is no stranger.
+    pub fn knows_grant(&self, code: Option<&str>, refresh_token: Option<&str>) -> bool {
+        let state = self.state();
+        code.is_some_and(|code| state.codes.knows(code))
+            || refresh_token
+                .and_then(families::parse)
+                .is_some_and(|(key, _)| state.families.get(&key).is_some())
+    }
+
     /// Takes the owner's yes: decides about the app if that is new, and gives a code for it, good once within
     /// [`CODE_LIFE_MS`].
     ///
