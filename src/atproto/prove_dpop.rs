@@ -265,8 +265,8 @@ mod tests {
         let (verifier, key) = (verifier(), TestKey::new(Curve::P256));
         let token = token(&key, &json!({}));
         let check = |htu: &str| {
-            let proof = proof(&key, &token, &json!({ "htu": htu }));
-            verifier.own_proof(&request(&token, &proof), NOW).map(|_| ())
+            let proof = proof(&key, &token, &json!({ "htu": htu, "nonce": verifier.nonce(NOW) }));
+            verifier.own_proof("/authenticate", &proof, Some(&token), NOW).map(|_| ())
         };
         for host in ["localhost:3030", "127.0.0.1:3030", "[::1]:3030", "LOCALHOST:3030"] {
             assert_eq!(check(&format!("http://{host}/authenticate?a=b#c")), Ok(()), "{host}");

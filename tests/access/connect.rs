@@ -5,7 +5,7 @@ use groundmist_sync::access::{
 };
 
 use crate::entering::{CLIENT, app};
-use crate::journal::{held_place, held_place_with};
+use crate::journal::held_place;
 use crate::*;
 
 const OWNER: &str = "did:plc:owner";
@@ -163,6 +163,7 @@ async fn a_token_that_was_used_before_ends_all() {
     let mut lease = place.access.admit(&two.entered.token).unwrap();
     assert!(matches!(refresh(&place, &one.refresh_token).await, Err(ExchangeError::Reused)));
     assert_eq!(tokio::time::timeout(PATIENCE, lease.ended()).await, Ok(Refused::Revoked));
+    drop(lease);
     assert!(!holds(&place, &one) && !holds(&place, &two));
     assert!(matches!(refresh(&place, &two.refresh_token).await, Err(ExchangeError::Refresh)));
     let place = place.restart();
@@ -325,7 +326,7 @@ async fn an_approval_that_is_taken_back_beats_an_exchange_on_its_way() {
 
 #[tokio::test]
 async fn what_was_not_written_did_not_happen() {
-    let (place, journal) = held_place_with(settings()).await;
+    let (place, journal) = held_place().await;
     let one = first(&place).await;
     journal.set_broken(true);
     assert!(refresh(&place, &one.refresh_token).await.is_err());
@@ -335,6 +336,7 @@ async fn what_was_not_written_did_not_happen() {
     journal.set_broken(false);
     assert!(holds(&place, &one) && rows(&place) == 1);
     let two = refresh(&place, &one.refresh_token).await.unwrap();
+    drop(journal);
     let place = place.restart();
     assert!(holds(&place, &two));
 }

@@ -161,7 +161,9 @@ fn rest(parameters: &Parameters, back: &mut Back) -> Result<(Namespace, bool, St
     let is_hash = challenge.len() == CHALLENGE_CHARS
         && challenge.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b));
     if !is_hash {
-        return Err(invalid(format!("code_challenge must be a SHA-256 in base64url, {CHALLENGE_CHARS} characters")));
+        return Err(invalid(format!(
+            "code_challenge must be a SHA-256 in base64url, {CHALLENGE_CHARS} characters"
+        )));
     }
     let scope = parameters.need("scope").map_err(|message| ("invalid_scope", message))?;
     let (namespace, writes) = parse_scope(scope).ok_or_else(|| {
@@ -198,22 +200,35 @@ mod tests {
         ("scope", "sync:xyz.example"),
     ];
 
-    fn check(changes: &[(&str, Option<&str>)], more: &[(&str, &str)]) -> (Result<(bool, String), &'static str>, String) {
-        let kept = GOOD.iter().filter(|(name, _)| changes.iter().all(|(changed, _)| changed != name)).copied();
+    fn check(
+        changes: &[(&str, Option<&str>)],
+        more: &[(&str, &str)],
+    ) -> (Result<(bool, String), &'static str>, String) {
+        let kept =
+            GOOD.iter().filter(|(name, _)| changes.iter().all(|(changed, _)| changed != name)).copied();
         let changed = changes.iter().filter_map(|(name, value)| Some((*name, (*value)?)));
         let all = kept.chain(changed).chain(more.iter().copied());
         let parameters = Parameters(all.map(|(name, value)| (name.into(), value.into())).collect());
         let mut back = Back { redirect_uri: "https://app.example/back?x=1".into(), state: None };
         let checked = rest(&parameters, &mut back);
-        let told = checked.as_ref().map_or_else(|(code, _)| back.with(&[("error", code)], "https://sync.example"), |_| String::new());
-        (checked.map(|(namespace, writes, _)| (writes, namespace.to_string())).map_err(|(code, _)| code), told)
+        let told = checked.as_ref().map_or_else(
+            |(code, _)| back.with(&[("error", code)], "https://sync.example"),
+            |_| String::new(),
+        );
+        (
+            checked.map(|(namespace, writes, _)| (writes, namespace.to_string())).map_err(|(code, _)| code),
+            told,
+        )
     }
 
     #[test]
     fn what_is_right_is_read() {
         assert_eq!(check(&[], &[]).0, Ok((true, "xyz.example".into())));
         assert_eq!(check(&[("state", None)], &[]).0, Ok((true, "xyz.example".into())));
-        assert_eq!(check(&[("scope", Some("sync:xyz.example?access=read"))], &[]).0, Ok((false, "xyz.example".into())));
+        assert_eq!(
+            check(&[("scope", Some("sync:xyz.example?access=read"))], &[]).0,
+            Ok((false, "xyz.example".into()))
+        );
         assert_eq!(check(&[], &[("nonce", "1"), ("nonce", "2"), ("response_mode", "query")]).0.is_ok(), true);
     }
 
@@ -242,7 +257,9 @@ mod tests {
         ] {
             let (checked, told) = check(&[change], &[]);
             assert_eq!(checked, Err(code), "{change:?}");
-            let expected = format!("https://app.example/back?x=1&error={code}&state=a+b%26c&iss=https%3A%2F%2Fsync.example");
+            let expected = format!(
+                "https://app.example/back?x=1&error={code}&state=a+b%26c&iss=https%3A%2F%2Fsync.example"
+            );
             assert_eq!(told, expected, "{change:?}");
         }
         for name in ["response_type", "code_challenge", "code_challenge_method", "scope"] {

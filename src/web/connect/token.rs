@@ -101,7 +101,9 @@ pub(super) async fn answer_to(request: Request<Incoming>, web: &Web, caller: Cal
             let this = web.clone();
             let work = async move {
                 let outcome = answered(request, &this, &caller).await;
-                this.doors().authenticated.count(outcome.as_ref().map_or_else(|failure| failure.code, |_| "ok"));
+                this.doors()
+                    .authenticated
+                    .count(outcome.as_ref().map_or_else(|failure| failure.code, |_| "ok"));
                 outcome.unwrap_or_else(|failure| {
                     tracing::debug!(reason = failure.code, "an app got no token");
                     failure.into_answer()
