@@ -150,6 +150,53 @@ describe("/connect", () => {
     assert.deepEqual(problems, [])
   })
 
+  test("the example app takes no answer but the one that it asked for", async t => {
+    const address = await publish(lab, "careful")
+    const context = await launch(lab, "careful")
+    t.after(() => context.close())
+    const page = await context.newPage()
+    page.setDefaultTimeout(STEP_MS)
+    await page.goto(address)
+    const before = lab.gateway.asked.length
+    // Another server's answer (mix-up), one without a name, another user's (login CSRF).
+    for (const answer of [{ state: "s", iss: "https://other.lab.internal" }, { state: "s" }, { state: "t", iss: SYNC }]) {
+      await page.evaluate(issuer => (sessionStorage.begun = JSON.stringify({ issuer, verifier: "v", state: "s" })), SYNC)
+      await page.goto(`${address}?${new URLSearchParams({ code: "c", ...answer })}`)
+      await page.getByText("this is not the answer to what was asked").waitFor()
+      assert.equal(new URL(page.url()).search, "", "the code does not stay in the address")
+    }
+    assert.deepEqual(lab.gateway.asked.slice(before).filter(line => line.includes("/oauth/token")), [])
+  })
+
+  test("another site can neither say yes with her browser nor put the question in a frame", async t => {
+    const [app, scene] = [await App.create(lab, "lure"), await beginWithLink(t, lab)]
+    const context = await launch(lab, "lure")
+    t.after(() => context.close())
+    const page = await context.newPage()
+    await page.goto(scene.server.link)
+    const { query } = ask(app)
+    lab.gateway.serve("evil.lab.internal", "/", `<!doctype html><title>evil</title><iframe src="${SYNC}/connect?${query}"></iframe>`)
+    const framed = page.waitForResponse(response => response.url().startsWith(`${SYNC}/connect`))
+    await page.goto("https://evil.lab.internal/")
+    await framed
+    await eventually(() => page.frames().some(frame => frame.url().startsWith("chrome-error:")), "the frame to be refused")
+    const status = await page.evaluate(async ([url, query]) => {
+      const body = JSON.stringify({ query, decision: "approve" })
+      const send = type => fetch(url, { method: "POST", mode: "no-cors", credentials: "include", headers: { "content-type": type }, body })
+      await send("text/plain")
+      const form = Object.assign(document.createElement("form"), { method: "POST", action: url, enctype: "text/plain" })
+      form.append(Object.assign(document.createElement("input"), { name: body.slice(0, -1), value: "}" }))
+      document.body.append(form)
+      form.submit()
+      return document.title
+    }, [`${SYNC}/api/connect`, String(query)])
+    assert.equal(status, "evil")
+    await page.waitForURL(`${SYNC}/api/connect`)
+    assert.match(await page.textContent("body"), /cross_origin/)
+    assert.doesNotMatch(await scene.server.command("apps", "list", "--json"), /lure/)
+    assert.equal(await page.evaluate(async () => (await fetch("/api/me")).status), 200, "she is still signed in")
+  })
+
   test("an app with opaque tokens from its owner's PDS gets in by /connect, and syncs", async t => {
     const app = await App.create(lab, "opaque")
     const scene = await beginWithLink(t, lab)
