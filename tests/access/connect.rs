@@ -315,6 +315,8 @@ async fn an_approval_that_is_taken_back_beats_an_exchange_on_its_way() {
             }
         });
         journal.until_waiting(2).await;
+        settle_without_commit().await;
+        assert!(!refreshing.is_finished(), "nothing is told before it is durable");
         journal.go_on();
         let refused = refreshing.await.unwrap();
         assert!(matches!(refused, Err(ExchangeError::Enter(EnterError::NotApproved(_)))));
@@ -341,6 +343,13 @@ async fn what_was_not_written_did_not_happen() {
     assert!(holds(&place, &two));
 }
 
+/// Lets what was spawned before run.
+async fn settle_without_commit() {
+    for _ in 0..50 {
+        tokio::task::yield_now().await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn of_many_with_one_code_or_token_at_once_none_keeps_anything_twice() {
     let place = Place::new();
@@ -358,6 +367,19 @@ async fn of_many_with_one_code_or_token_at_once_none_keeps_anything_twice() {
         }
         assert_eq!(won.len(), 1);
         assert!(!holds(&place, &won[0]), "and a code that came again ended it");
+        let one = first(&place).await;
+        let tasks: Vec<_> = (0..4)
+            .map(|_| {
+                let (access, token) = (place.access.clone(), one.refresh_token.clone());
+                tokio::spawn(async move { access.refresh(&token, sends()).await })
+            })
+            .collect();
+        let mut won = vec![one];
+        for task in tasks {
+            won.extend(task.await.unwrap().ok());
+        }
+        assert_eq!(won.len(), 3, "the first, and one whose answer might have been lost");
+        assert!(won.iter().all(|given| !holds(&place, given)), "and those that came after ended it");
     }
     assert!(place.access.sessions().is_empty() && rows(&place) == 0);
 }
