@@ -229,7 +229,7 @@ mod tests {
             check(&[("scope", Some("sync:xyz.example?access=read"))], &[]).0,
             Ok((false, "xyz.example".into()))
         );
-        assert_eq!(check(&[], &[("nonce", "1"), ("nonce", "2"), ("response_mode", "query")]).0.is_ok(), true);
+        assert!(check(&[], &[("nonce", "1"), ("nonce", "2"), ("response_mode", "query")]).0.is_ok());
     }
 
     #[test]
