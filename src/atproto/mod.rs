@@ -12,6 +12,8 @@
 //! - [`resolve`]: DIDs and handles; [`auth_server`]: who issues a PDS's tokens; [`client`]: what an app says of itself.
 //! - [`pds`], [`repo`]: calls to the owner's PDS; [`declaration`]: the record there that names her server.
 //!
+//! - [`oauth`]: the owner signs in at her PDS.
+//!
 //! [`verifier`] puts all of it together: who asks is proved, or refused. `asking` limits what that may cost others;
 //! [`limiter`] counts.
 
@@ -39,6 +41,7 @@ pub mod key;
 pub mod limiter;
 mod names;
 pub mod nonce;
+pub mod oauth;
 pub mod pds;
 pub mod prove_dpop;
 mod prove_service;
