@@ -49,6 +49,12 @@ pub enum What {
     RefusedLoopback,
     /// A token was used twice: somebody may have copied it.
     RefusedReplay,
+    /// The owner signed in on her page.
+    SignedIn,
+    /// Somebody else signed in at the owner's PDS, and was turned away.
+    SignInRefused,
+    /// The owner signed out, in one browser or everywhere.
+    SignedOut,
 }
 
 impl What {
@@ -60,6 +66,9 @@ impl What {
                 | Self::RefusedDenied
                 | Self::RefusedLoopback
                 | Self::RefusedReplay
+                | Self::SignedIn
+                | Self::SignInRefused
+                | Self::SignedOut
         )
     }
 }

@@ -192,6 +192,9 @@ fn trail_words(events: &[Event]) -> String {
             What::RefusedDenied => "turned away: denied",
             What::RefusedLoopback => "turned away: an app on localhost",
             What::RefusedReplay => "turned away: a token used twice",
+            What::SignedIn => "the owner signed in",
+            What::SignInRefused => "turned away: somebody else signed in",
+            What::SignedOut => "the owner signed out",
         };
         let _ = write!(text, "{}  {what}", date(event.last));
         if event.count > 1 {
