@@ -52,6 +52,12 @@ pub enum What {
     /// A code or refresh token was used twice: somebody may have copied it. What it gave ended.
     EndedByReplay,
     /// An app gave its tokens back.
+    AppSignedOut,
+    /// The owner signed in on her page.
+    SignedIn,
+    /// Somebody else signed in at the owner's PDS, and was turned away.
+    SignInRefused,
+    /// The owner signed out, in one browser or everywhere.
     SignedOut,
 }
 
@@ -65,6 +71,9 @@ impl What {
                 | Self::RefusedLoopback
                 | Self::RefusedReplay
                 | Self::EndedByReplay
+                | Self::SignedIn
+                | Self::SignInRefused
+                | Self::AppSignedOut
                 | Self::SignedOut
         )
     }
