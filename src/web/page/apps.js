@@ -1,0 +1,108 @@
+// Apps: those that wait for the owner's decision, and those that have it.
+import { api, post } from "./api.js"
+import { $, about, button, fill, focus, foreign, h, id, keyed, muted, name, p, plain, say, section, show } from "./dom.js"
+import { count, host, loopback, number, time } from "./words.js"
+
+const key = ({ client_id, namespace }) => `${namespace}\n${client_id}`
+const isIn = ({ decision }) => decision.startsWith("read_")
+let heard
+
+export const refresh = section("apps", async () => {
+  const { apps, pending } = await api("/api/apps")
+  const lists = { waiting: pending, approved: apps.filter(isIn), refused: apps.filter(app => !isIn(app)) }
+  for (const part in lists) {
+    show($(`${part}-part`), lists[part].length)
+    keyed($(part), lists[part], key, part === "waiting" ? waiting : decided)
+  }
+  fill($("refused-count"), `(${number(lists.refused.length)})`)
+  show($("apps-empty"), !pending.length && !lists.approved.length)
+  attention(pending)
+})
+
+/** In the navigation, in the tab's title, and aloud for a new one. */
+function attention(pending) {
+  const n = pending.length
+  show($("badge"), n)
+  fill($("badge"), number(n), about("waiting for you"))
+  document.title = `${n ? `(${n}) ` : ""}Groundmist Sync`
+  const last = pending.at(-1)
+  if (last?.number > heard) fill($("announce"), `An app asks to be let in: ${host(last.client_id)}`)
+  heard = last?.number ?? heard ?? 0
+}
+
+async function decide(node, { client_id, namespace }, verb, read_only) {
+  const list = node.closest("ul")
+  const { sessions_ended } = await post(`/api/apps/${verb}`, { client_id, namespace, read_only })
+  const done = { deny: "Denied APP.", revoke: "Took back the approval of APP." }[verb] ?? `Let APP in, to read${read_only ? " only" : " and write"}.`
+  say(list, done.replace("APP", () => host(client_id)) + (sessions_ended ? ` ${count(sessions_ended, "session")} ended.` : ""))
+  const held = node.contains(document.activeElement)
+  await refresh()
+  if (held) focus(node, list)
+}
+
+/** What is the same for all: which app, what it may, and the buttons. */
+function card(app, kind, ...content) {
+  const warning = loopback(app.client_id)
+  return h("li", { class: `card ${kind}` }, h("h4", {}, foreign(host(app.client_id))), id(app.client_id), ...(warning ? [muted(warning)] : []), ...content)
+}
+
+/** Buttons for decisions about `app`, on the card that `node()` is. */
+function choices(node, app) {
+  const { client_id, namespace } = app
+  const detail = `${host(client_id)} in ${namespace}`
+  const press = (label, verb, read_only, options) => button(label, detail, () => decide(node(), app, verb, read_only), options)
+  const asked = (...words) => ({ ask: () => [words[0], id(client_id), words[1]] })
+  return {
+    approve: (label, read_only, kind) => press(label, "approve", read_only, { kind }),
+    deny: () => press("Deny", "deny", false, asked(`Deny ${host(client_id)}?`, "From now on it is turned away without asking you. You can still let it in later.")),
+    revoke: () => press("Revoke", "revoke", false, asked(`Take back the approval of ${host(client_id)}?`, "It is disconnected at once on all your devices. Your documents stay here. If it asks again, it waits for you again.")),
+  }
+}
+
+const may = (read_only, namespace) => [read_only ? "read" : "read and write", " the documents of ", name(namespace)]
+
+const HOW = {
+  probe: "your account’s server knows its token",
+  relay: "your account’s server answered for it",
+  issuer_key: "its token is signed by your account’s server",
+  service_auth: "its token is by your own key",
+}
+
+function waiting(app) {
+  const [asked, agent, last, first] = [muted(), muted(), h("time"), h("time")]
+  const { approve, deny } = choices(() => node, app)
+  const node = card(app, "new",
+    p("It wants to ", ...may(app.read_only, app.namespace), "."), asked, agent,
+    h("div", { class: "actions" }, approve("Approve", app.read_only, "main"), ...(app.read_only ? [] : [approve("Approve, read only", true)]), deny()))
+  return [node, ({ first_asked, last_asked, count: times, address, how, user_agent }) => {
+    time(first_asked, first)
+    time(last_asked, last)
+    fill(asked, ...(times > 1 ? ["Asked first ", first, ", last "] : ["Asked "]), last,
+      `${times > 1 ? `, ${number(times)} times` : ""}${address ? `, from ${address}` : ""}. It acts for you: ${HOW[how] ?? plain(how)}.`)
+    fill(agent, user_agent ? `With ${plain(user_agent)}` : "")
+  }]
+}
+
+function decided(app) {
+  const [state, use, actions, since] = [p(), muted(), h("div", { class: "actions" }), h("time")]
+  const { approve, revoke } = choices(() => node, app)
+  const node = card(app, "", state, use, actions)
+  let shown
+  return [node, app => {
+    const { decision, namespace, sessions, connections } = app
+    const read_only = decision === "read_only"
+    time(app.decided, since)
+    fill(use, isIn(app)
+      ? `${sessions ? `Signed in on ${count(sessions, "device")}` : "Not signed in anywhere"}, ${connections ? `${count(connections, "connection")} open now` : "not connected now"}.`
+      : decision === "denied" ? "It is turned away without asking you." : "If it asks again, it waits for you again.")
+    if (shown === decision) return
+    shown = decision
+    state.replaceChildren(...(isIn(app) ? ["It may ", ...may(read_only, namespace)]
+      : [decision === "denied" ? "You denied it in " : "You took its approval back in ", name(namespace)]), ", ", since, ".")
+    const held = actions.contains(document.activeElement)
+    actions.replaceChildren(...(isIn(app)
+      ? [approve(read_only ? "Let it write too" : "Make it read only", !read_only), revoke()]
+      : [approve("Approve", false), approve("Approve, read only", true)]))
+    if (held) actions.firstChild.focus()
+  }]
+}
