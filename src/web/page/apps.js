@@ -3,7 +3,6 @@ import { api, post } from "./api.js"
 import { $, about, button, fill, focus, foreign, h, id, keyed, muted, name, p, plain, say, section, show } from "./dom.js"
 import { count, host, loopback, number, time } from "./words.js"
 
-const key = ({ client_id, namespace }) => `${namespace}\n${client_id}`
 const isIn = ({ decision }) => decision.startsWith("read_")
 let heard
 
@@ -12,7 +11,7 @@ export const refresh = section("apps", async () => {
   const lists = { waiting: pending, approved: apps.filter(isIn), refused: apps.filter(app => !isIn(app)) }
   for (const part in lists) {
     show($(`${part}-part`), lists[part].length)
-    keyed($(part), lists[part], key, part === "waiting" ? waiting : decided)
+    keyed($(part), lists[part], ({ decision, namespace, client_id }) => [decision, namespace, client_id].join("\n"), app => (app.decision ? decided(app) : waiting(app)))
   }
   fill($("refused-count"), `(${number(lists.refused.length)})`)
   show($("apps-empty"), !pending.length && !lists.approved.length)
@@ -61,48 +60,33 @@ function choices(node, app) {
 
 const may = (read_only, namespace) => [read_only ? "read" : "read and write", " the documents of ", name(namespace)]
 
-const HOW = {
-  probe: "your account’s server knows its token",
-  relay: "your account’s server answered for it",
-  issuer_key: "its token is signed by your account’s server",
-  service_auth: "its token is by your own key",
-}
-
 function waiting(app) {
   const [asked, agent, last, first] = [muted(), muted(), h("time"), h("time")]
   const { approve, deny } = choices(() => node, app)
   const node = card(app, "new",
     p("It wants to ", ...may(app.read_only, app.namespace), "."), asked, agent,
     h("div", { class: "actions" }, approve("Approve", app.read_only, "main"), ...(app.read_only ? [] : [approve("Approve, read only", true)]), deny()))
-  return [node, ({ first_asked, last_asked, count: times, address, how, user_agent }) => {
+  return [node, ({ first_asked, last_asked, count: times, address, user_agent }) => {
     time(first_asked, first)
     time(last_asked, last)
     fill(asked, ...(times > 1 ? ["Asked first ", first, ", last "] : ["Asked "]), last,
-      `${times > 1 ? `, ${number(times)} times` : ""}${address ? `, from ${address}` : ""}. It acts for you: ${HOW[how] ?? plain(how)}.`)
+      `${times > 1 ? `, ${number(times)} times` : ""}${address ? `, from ${address}` : ""}.`)
     fill(agent, user_agent ? `With ${plain(user_agent)}` : "")
   }]
 }
 
+/** One for each decision: another is another card. */
 function decided(app) {
-  const [state, use, actions, since] = [p(), muted(), h("div", { class: "actions" }), h("time")]
+  const { decision, namespace } = app
+  const [read_only, denied, use] = [decision === "read_only", decision === "denied", muted()]
   const { approve, revoke } = choices(() => node, app)
-  const node = card(app, "", state, use, actions)
-  let shown
-  return [node, app => {
-    const { decision, namespace, sessions, connections } = app
-    const read_only = decision === "read_only"
-    time(app.decided, since)
-    fill(use, isIn(app)
-      ? `${sessions ? `Signed in on ${count(sessions, "device")}` : "Not signed in anywhere"}, ${connections ? `${count(connections, "connection")} open now` : "not connected now"}.`
-      : decision === "denied" ? "It is turned away without asking you." : "If it asks again, it waits for you again.")
-    if (shown === decision) return
-    shown = decision
-    state.replaceChildren(...(isIn(app) ? ["It may ", ...may(read_only, namespace)]
-      : [decision === "denied" ? "You denied it in " : "You took its approval back in ", name(namespace)]), ", ", since, ".")
-    const held = actions.contains(document.activeElement)
-    actions.replaceChildren(...(isIn(app)
-      ? [approve(read_only ? "Let it write too" : "Make it read only", !read_only), revoke()]
-      : [approve("Approve", false), approve("Approve, read only", true)]))
-    if (held) actions.firstChild.focus()
-  }]
+  const since = time(app.decided)
+  const node = card(app, "", ...(isIn(app)
+    ? [p("It may ", ...may(read_only, namespace), ". Approved ", since, "."), use,
+      h("div", { class: "actions" }, approve(read_only ? "Let it write too" : "Make it read only", !read_only), revoke())]
+    : [p(denied ? "You denied it in " : "You took its approval back in ", name(namespace), ", ", since, "."),
+      muted(denied ? "It is turned away without asking you." : "If it asks again, it waits for you again."),
+      h("div", { class: "actions" }, approve("Approve", false), approve("Approve, read only", true))]))
+  return [node, ({ sessions, connections }) => fill(use,
+    `${sessions ? `Signed in on ${count(sessions, "device")}` : "Not signed in anywhere"}, ${connections ? `${count(connections, "connection")} open now` : "not connected now"}.`)]
 }

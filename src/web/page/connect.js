@@ -7,12 +7,8 @@ import { host, loopback } from "./words.js"
 const MAX_NAME = 100
 const query = location.search.slice(1)
 
-const BEFORE = {
-  read_write: "You have let this app in before, to read and write.",
-  read_only: "You have let this app in before, to read only.",
-  denied: "You have denied this app before. If you approve it now, that no longer counts.",
-  revoked: "You took back this app’s approval before. If you approve it now, it is let in again.",
-}
+const [IN, OUT] = ["You have let this app in before", "You have turned this app away before, which no longer counts if you approve it now."]
+const BEFORE = { read_write: `${IN}.`, read_only: `${IN}, to read only.`, denied: OUT, revoked: OUT }
 
 function only(id) {
   for (const part of ["signed-out", "refused", "consent", "loading"]) show($(part), part === id)
@@ -30,11 +26,11 @@ function where(address) {
   return host && protocol.startsWith("http") ? host : `an app on this device (${plain(protocol)})`
 }
 
-function ask({ client_id, client_name, client_uri, redirect_uri, namespace, access, decision }) {
+function ask({ client_id, client_name, redirect_uri, namespace, access, decision }) {
   only("consent")
   fill($("app-host"), foreign(host(client_id)))
   fill($("client-id"), foreign(client_id))
-  if (client_name) fill($("client-name"), "It calls itself “", foreign(client_name.slice(0, MAX_NAME)), "”, which anybody can.", ...(client_uri ? [" Its home page: ", foreign(client_uri)] : []))
+  if (client_name) fill($("client-name"), "It calls itself “", foreign(client_name.slice(0, MAX_NAME)), "”, which anybody can.")
   const read = access === "read"
   fill($("wants"), h("strong", {}, read ? "read" : "read and change"), " all documents of ", name(namespace), ". It sees nothing else.")
   fill($("back"), foreign(where(redirect_uri)))

@@ -31,8 +31,8 @@ function session(session) {
   }
   const ask = () => [`End the session “${session.name}”?`, local ? "What uses this token is disconnected at once, and the token is worthless from then on."
     : "It is disconnected at once. The app stays approved, so it can sign in again on that device; to keep it out, revoke the app."]
-  const node = h("li", { class: "card" }, h("h3", {}, foreign(session.name)), live,
-    p(local ? "A token that you made" : foreign(host(client_id)), `; ${read_only ? "reads" : "reads and writes"} `, name(namespace), "."), seen,
+  const node = h("li", { class: "card" }, h("h3", {}, foreign(local ? session.name : host(client_id)), ...(local || session.name === host(client_id) ? [] : [" “", foreign(session.name), "”"])), live,
+    p(`${local ? "A token that you made" : "An app"}; it ${read_only ? "reads" : "reads and writes"} `, name(namespace), "."), seen,
     h("details", { class: "fine" }, h("summary", {}, "More", about(`about ${session.name}`)), ...(local ? [] : [id(client_id)]),
       muted("Let in ", time(created), address ? ` from ${address}` : "", `, until ${day(expires)}.`), muted(plain(user_agent ?? ""))),
     h("div", { class: "actions" }, button("Revoke", session.name, end, { ask })))

@@ -18,7 +18,6 @@ export const refresh = section("documents", async () => {
   const deleted = namespaces.reduce((sum, { deleted }) => sum + deleted, 0)
   show($("bin"), deleted)
   fill($("bin-count"), `(${number(deleted)})`)
-  $("known-namespaces").replaceChildren(...kept.map(({ namespace }) => h("option", { value: namespace })))
   await Promise.all([...open.values()].map(draw => draw()))
 })
 

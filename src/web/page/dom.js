@@ -3,6 +3,9 @@
 
 export const $ = id => document.getElementById(id)
 
+// Where focus goes when what had it is gone.
+for (const node of document.querySelectorAll("main, h1, h2, h3")) node.tabIndex = -1
+
 /** An element. Children are nodes and texts. */
 export function h(tag, attributes = {}, ...children) {
   const node = document.createElement(tag)
@@ -60,18 +63,13 @@ export function keyed(list, items, key, make) {
   if (held) focus(focused, list)
 }
 
-/** Gives the focus back to `node`, or else to the heading above `near`. */
+/** Gives the focus to `node`, or if it is gone to the heading above `near`. */
 export function focus(node, near = node) {
   if (document.activeElement === node) return
   if (!node.isConnected || !node.checkVisibility()) {
-    node = $("main")
-    for (let part = near; part; part = part.parentElement) {
-      const heading = part.querySelector(":scope > [tabindex]:is(h1, h2, h3)")
-      if (heading?.checkVisibility()) {
-        node = heading
-        break
-      }
-    }
+    let heading
+    for (let part = near; part && !heading?.checkVisibility(); part = part.parentElement) heading = part.querySelector(":scope > [tabindex]")
+    node = heading ?? $("main")
   }
   node.focus({ preventScroll: true })
 }

@@ -32,7 +32,7 @@ export async function refresh() {
   drawn = text
   const days = totals(points)
   const [first, last, figure] = [days[0], days.at(-1), $("growth")]
-  show(figure, first)
+  show(figure, days.length)
   if (!first) return
   const now = `${count(last.documents, "document")} now`
   if (first === last) return void figure.replaceChildren(h("figcaption", {}, `${bytes(last.size)} in ${now}. From tomorrow on, a picture here shows how it grows.`))

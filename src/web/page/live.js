@@ -6,12 +6,13 @@ import { $, show } from "./dom.js"
 const PAUSE_MS = 1000
 const SHOW_AFTER_MS = 2000
 const RETRY_MS = [1000, 2000, 5000, 10_000, 30_000]
+const ASLEEP_MS = 300_000
 const wait = ms => new Promise(done => setTimeout(done, ms))
 
 /** `refreshers` are functions by topic. Gives what ends it. */
 export function follow(refreshers) {
   const due = {}
-  let [failures, late, ended, source] = [0]
+  let [failures, late, asleep, ended, source] = [0]
 
   // One at a time for each topic; what is asked for meanwhile is done once afterwards.
   async function refresh(topic) {
@@ -25,6 +26,7 @@ export function follow(refreshers) {
   }
 
   function open() {
+    source?.close()
     source = new EventSource("/api/live")
     source.addEventListener("changed", ({ data }) => {
       clearTimeout(late)
@@ -43,6 +45,12 @@ export function follow(refreshers) {
   }
 
   open()
+  // In the background it asks for nothing, so that a forgotten page is signed out.
+  document.onvisibilitychange = () => {
+    clearTimeout(asleep)
+    if (document.hidden) asleep = setTimeout(() => source.close(), ASLEEP_MS)
+    else if (!ended && source.readyState === EventSource.CLOSED) open()
+  }
   return () => {
     ended = true
     source.close()

@@ -4,11 +4,11 @@ import { $, act, show, trouble } from "./dom.js"
 
 const AGAIN = "Try again in some minutes."
 const WHY = {
-  denied: "Your account’s server says that the request was declined. Try again if that was not meant.",
-  not_owner: "That account is not the owner of this server, so it was not let in. Sign in with the account that this server belongs to.",
+  denied: "The request was declined at your account’s server.",
+  not_owner: "That account is not the owner of this server. Sign in with the one that is.",
   expired: "That took too long, or was begun in another browser. Please try again.",
   pds_unreachable: `Your account’s server cannot be reached just now. ${AGAIN}`,
-  bad_answer: "Your account’s server gave an answer that cannot be trusted, so nothing was done. If it stays so, the log of this server says more.",
+  bad_answer: "Your account’s server gave an answer that cannot be trusted, so nothing was done. The log of this server says more.",
   busy: `Too many sign-ins are under way just now. ${AGAIN}`,
 }
 

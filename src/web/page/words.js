@@ -43,7 +43,7 @@ setInterval(() => {
 /** What an app is called for short: the host of its client_id, never what it calls itself. */
 export function host(client_id) {
   if (client_id === "local:command-line") return "a device with a token"
-  return URL.parse(client_id)?.host || plain(client_id)
+  return (URL.canParse(client_id) && new URL(client_id).host) || plain(client_id)
 }
 
 /** What to know of an app at localhost. */
@@ -55,9 +55,6 @@ const EVENTS = {
   approved_on_first_use: "APP was let in at its first try, as your settings say.",
   denied: "You denied APP.",
   revoked: "You took back the approval of APP.",
-  token_made: "You made a token for a device.",
-  session_revoked: "You ended a session.",
-  all_sessions_revoked: "You ended all sessions and tokens.",
   entered: "APP came in.",
   not_approved: "APP was turned away, and waits for you.",
   refused_denied: "APP was turned away: you denied it.",
