@@ -53,10 +53,17 @@ export class Server {
   #tokens = []
   port = 0
 
-  /** With `settings`, environment variables, it is run as an owner runs it; without, as for trying it out (`--dev`). */
-  constructor(dataDir, settings) {
+  /** Where a browser is signed in by opening it, once; if `link` was asked for. */
+  link
+
+  /**
+   * With `settings`, environment variables, it is run as an owner runs it, but for `link`: then `--dev` makes it print a link
+   * that signs in. Without settings, as for trying it out.
+   */
+  constructor(dataDir, settings, { link = false } = {}) {
     this.dataDir = dataDir
     this.settings = settings
+    this.wantsLink = link
   }
 
   async start() {
@@ -72,7 +79,9 @@ export class Server {
     if (this.settings) {
       this.port ||= await freePort()
       const args = ["serve", "--port", String(this.port), "--data-dir", this.dataDir]
+      if (this.wantsLink) args.push("--dev")
       this.#spawn(BINARY, args, { env: { ...process.env, ...this.settings } })
+      if (this.wantsLink) [this.link] = await this.#line(/https?:\/\/\S+\/sign-in\/\S+/)
       await this.#answers()
       return
     }
@@ -214,10 +223,10 @@ export class Scene {
   #count = 0
 
   /** Start a server, with `settings` if any, and have everything cleaned up after `test`. */
-  static async begin(test, settings) {
+  static async begin(test, settings, options) {
     const scene = new Scene()
     test.after(() => scene.#end())
-    scene.server = new Server(join(scene.#root, "server"), settings)
+    scene.server = new Server(join(scene.#root, "server"), settings, options)
     await scene.server.start()
     return scene
   }
