@@ -187,9 +187,8 @@ describe("the owner's page in Chromium", () => {
     assert.deepEqual(await button.boundingBox(), before)
 
     const offline = owner.page.getByText("Not connected to the server")
-    t.after(lab.gateway.fault(new URL(SYNC).hostname, "down"))
-    await scene.server.stop()
-    await offline.waitFor()
+    const up = lab.gateway.fault(new URL(SYNC).hostname, "down")
+    await scene.server.stop().then(() => offline.waitFor()).finally(up)
   })
 
   test("signing out ends it here, and signing out everywhere ends it everywhere", async t => {

@@ -53,8 +53,8 @@ function choices(node, app) {
   const asked = (...words) => ({ ask: () => [words[0], id(client_id), words[1]] })
   return {
     approve: (label, read_only, kind) => press(label, "approve", read_only, { kind }),
-    deny: () => press("Deny", "deny", false, asked(`Deny ${host(client_id)}?`, "From now on it is turned away without asking you. You can still let it in later.")),
-    revoke: () => press("Revoke", "revoke", false, asked(`Take back the approval of ${host(client_id)}?`, "It is disconnected at once on all your devices. Your documents stay here. If it asks again, it waits for you again.")),
+    deny: () => press("Deny", "deny", false, asked(`Deny ${host(client_id)}?`, "From now on it is turned away without asking you. You can change that later.")),
+    revoke: () => press("Revoke", "revoke", false, asked(`Take back the approval of ${host(client_id)}?`, "It is disconnected at once on all your devices. Your documents stay here.")),
   }
 }
 

@@ -4,7 +4,6 @@ import { $, button, fill, foreign, h, name, plain, rich, show } from "./dom.js"
 import { door } from "./sign_in.js"
 import { host, loopback } from "./words.js"
 
-const MAX_NAME = 100
 const query = location.search.slice(1)
 
 const [IN, OUT] = ["You have let this app in before", "You have turned this app away before, which no longer counts if you approve it now."]
@@ -30,7 +29,7 @@ function ask({ client_id, client_name, redirect_uri, namespace, access, decision
   only("consent")
   fill($("app-host"), foreign(host(client_id)))
   fill($("client-id"), foreign(client_id))
-  if (client_name) fill($("client-name"), "It calls itself “", foreign(client_name.slice(0, MAX_NAME)), "”, which anybody can.")
+  if (client_name) fill($("client-name"), "It calls itself “", foreign(client_name), "”, which anybody can.")
   const read = access === "read"
   fill($("wants"), h("strong", {}, read ? "read" : "read and change"), " all documents of ", name(namespace), ". It sees nothing else.")
   fill($("back"), foreign(where(redirect_uri)))

@@ -29,8 +29,8 @@ function session(session) {
     say($("sessions"), `Ended the session “${session.name}”.`)
     await refresh()
   }
-  const ask = () => [`End the session “${session.name}”?`, local ? "What uses this token is disconnected at once, and the token is worthless from then on."
-    : "It is disconnected at once. The app stays approved, so it can sign in again on that device; to keep it out, revoke the app."]
+  const ask = () => [`End the session “${session.name}”?`, local ? "What uses this token is disconnected at once, and cannot come back."
+    : "It is disconnected at once. The app stays approved and can sign in again; to keep it out, revoke the app."]
   const node = h("li", { class: "card" }, h("h3", {}, foreign(local ? session.name : host(client_id)), ...(local || session.name === host(client_id) ? [] : [" “", foreign(session.name), "”"])), live,
     p(`${local ? "A token that you made" : "An app"}; it ${read_only ? "reads" : "reads and writes"} `, name(namespace), "."), seen,
     h("details", { class: "fine" }, h("summary", {}, "More", about(`about ${session.name}`)), ...(local ? [] : [id(client_id)]),
@@ -81,5 +81,5 @@ $("token-cancel").onclick = $("token-done").onclick = () => $("token").close()
 $("token-copy").onclick = async () => {
   $("token-text").select()
   const copied = await navigator.clipboard.writeText($("token-text").value).then(() => true, () => false)
-  fill($("token-said"), copied ? "Copied." : "Your browser does not let this page copy. The token is selected: copy it yourself.")
+  fill($("token-said"), copied ? "Copied." : "Your browser does not let this page copy: copy it yourself.")
 }

@@ -5,7 +5,7 @@ import * as growth from "./growth.js"
 import { bytes, count, day, host, number, time } from "./words.js"
 
 const STEP = 20
-/** The server gives no more at once, and in the orders that are not by id no more at all. */
+/** The server gives no more at once, and no more at all in other orders than by id. */
 const [MOST, MOST_SORTED] = [1000, 100]
 /** What draws each namespace that is open. */
 const open = new Map()
@@ -21,18 +21,19 @@ export const refresh = section("documents", async () => {
   await Promise.all([...open.values()].map(draw => draw()))
 })
 
-/** Shows documents, or why not. `more` is there if there may be more than `limit`, which the server gives at most `most` of. */
-async function list(node, problem, more, limit, most, parameters, row) {
+/** Shows at most `limit` documents, or why not; `more` is there if there may be more. */
+async function list(node, problem, more, limit, parameters, row) {
+  const sorted = "order" in parameters && parameters.order !== "id"
+  const most = sorted ? MOST_SORTED : MOST
   try {
     const found = []
-    let next
-    do {
-      const page = await api(query("/api/documents", { ...parameters, limit: Math.min(limit - found.length, most), ...(next && { after: next }) }))
-      found.push(...page.documents)
-      next = page.next
-    } while (next && found.length < limit && most === MOST)
-    keyed(node, found, ({ namespace, document }) => `${namespace}/${document}`, row)
-    show(more, found.length >= limit && (limit < most || most === MOST))
+    for (let after = {}; after && found.length < limit; ) {
+      const { documents, next } = await api(query("/api/documents", { ...parameters, ...after, limit: Math.min(limit - found.length, most) }))
+      found.push(...documents)
+      after = next && !sorted && { after: next }
+    }
+    keyed(node, found, path, row)
+    show(more, found.length >= limit && !(sorted && limit >= most))
     trouble(problem)
     return found.length
   } catch (error) {
@@ -59,7 +60,7 @@ function part({ namespace }) {
 /** What stands under an opened namespace. */
 function documents(namespace, panel) {
   let [order, draw] = ["recent"]
-  const [problem, rows, note] = [h("p", { class: "problem", role: "alert" }), h("ul", { class: "rows" }), muted("These are the first hundred. “All” has every one.")]
+  const [problem, rows, note] = [h("p", { class: "problem", role: "alert" }), h("ul", { class: "rows" }), muted("These are a hundred. “All” has every one.")]
   const more = h("button", { type: "button" }, "Show more", about(`of ${namespace}`))
   const choice = (value, label) => {
     const input = h("input", { type: "radio", name: `order-${namespace}`, value })
@@ -72,10 +73,9 @@ function documents(namespace, panel) {
     return h("label", {}, input, h("span", {}, label))
   }
   const begin = () => {
-    const most = order === "id" ? MOST : MOST_SORTED
-    draw = pages(more, order === "id" ? 10 * STEP : STEP, rows, async limit => {
-      const found = await list(rows, problem, more, limit, most, { namespace, order }, document => row(document))
-      show(note, found === MOST_SORTED && most === found)
+    draw = pages(more, STEP, rows, async limit => {
+      const found = await list(rows, problem, more, limit, { namespace, order }, row)
+      show(note, order !== "id" && found === MOST_SORTED)
     })
   }
   begin()
@@ -94,7 +94,7 @@ function row(document) {
     say($("namespaces"), "Put the document into the bin.")
     await refresh()
   }
-  const ask = () => ["Delete this document?", id(name), "It goes into the bin, where your apps do not see it. For 30 days you can take it out again; then it is gone for ever. No device can bring it back."]
+  const ask = () => ["Delete this document?", id(name), "It goes into the bin, where your apps do not see it, and no device can bring it back. For 30 days you can take it out again; then it is gone for ever."]
   const node = h("li", {}, id(name), muted(facts, at, by, ". First stored ", time(created), "."), aside,
     h("div", { class: "actions" }, h("a", { class: "button", href: `${path(document)}/automerge`, download: `${name}.automerge` }, "Export", about(`document ${name}`)),
       button("Delete", `document ${name}`, bin, { ask })))
@@ -119,11 +119,11 @@ function binned(document) {
     h("div", { class: "actions" },
       button("Restore", `document ${name}`, then("restore", "Took the document out of the bin. Your apps have it again.")),
       button("Delete for ever", `document ${name}`, then("purge", "Deleted the document for ever."), {
-        ask: () => ["Delete this document for ever?", id(name), "Nobody can take it back after this, neither you nor a device that still has it."],
+        ask: () => ["Delete this document for ever?", id(name), "Nobody can bring it back after this, neither you nor a device that still has it."],
       })))]
 }
 
-const drawBin = pages($("bin-more"), STEP, $("deleted"), limit => list($("deleted"), $("bin-problem"), $("bin-more"), limit, MOST, { state: "deleted" }, binned))
+const drawBin = pages($("bin-more"), STEP, $("deleted"), limit => list($("deleted"), $("bin-problem"), $("bin-more"), limit, { state: "deleted" }, binned))
 
 $("bin").ontoggle = () => {
   if (!$("bin").open) return void open.delete("")

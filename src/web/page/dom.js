@@ -1,5 +1,5 @@
-// Elements, and keeping them in step with what the server says: what is there already stays, so that focus, selection
-// and scrolling do too. Text is only ever set as text.
+// Elements, kept in step with what the server says: what is there stays, so that focus, selection and scrolling do too.
+// Text is only ever set as text.
 
 export const $ = id => document.getElementById(id)
 
@@ -18,7 +18,7 @@ export const p = (...children) => h("p", {}, ...children)
 export const muted = (...children) => h("p", { class: "muted" }, ...children)
 export const show = (node, shown = true) => void (node.hidden = !shown)
 
-/** Puts texts and nodes into a node, if it does not say the same already. */
+/** Puts texts and nodes into a node, unless it says the same already. */
 export function fill(node, ...parts) {
   if (node.textContent !== parts.map(part => part.textContent ?? part).join("")) node.replaceChildren(...parts)
 }
@@ -29,7 +29,7 @@ export function trouble(node, message) {
   if (message) fill(node, ...rich(message))
 }
 
-/** For people: characters that hide, or turn the text around them, are spelled out. Compare src/access/text.rs. */
+/** Characters that hide, or turn the text around them, are spelled out. Compare src/access/text.rs. */
 export const plain = text => String(text).replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, c => `‹U+${c.codePointAt().toString(16).toUpperCase().padStart(4, 0)}›`)
 
 /** A stranger's text, which stays for itself whatever its direction is. */
@@ -43,10 +43,7 @@ export const rich = text => plain(text).split("`").map((part, n) => (n % 2 ? h("
 /** Only for screen readers: what a word that stands often is about. */
 export const about = text => h("span", { class: "vh" }, ` ${plain(text)}`)
 
-/**
- * Brings `list` in step with `items`. `make(item)` gives `[node, update(item)]` once for each `key(item)`. Whoever stood on
- * what goes is led to the heading above.
- */
+/** Brings `list` in step with `items`. `make(item)` gives `[node, update(item)]` once for each `key(item)`. */
 export function keyed(list, items, key, make) {
   const old = list.parts ?? new Map()
   list.parts = new Map(items.map(item => [key(item), old.get(key(item)) ?? make(item)]))
@@ -78,8 +75,8 @@ export function focus(node, near = node) {
 export const say = (node, text) => fill(node.closest("section").querySelector(".said"), plain(text))
 
 /**
- * A button. While its work is under way it says so and cannot be pressed again; what went wrong stands below it. With `ask`, a
- * title and paragraphs, it asks first. `detail` is what a screen reader adds to the label.
+ * A button. While its work is under way it cannot be pressed again; what went wrong stands below it. With `ask`, a title and
+ * paragraphs, it asks first. `detail` is for screen readers.
  */
 export function button(label, detail, work, { kind = "", ask } = {}) {
   const node = h("button", { type: "button", class: kind }, label, about(detail))
@@ -119,7 +116,7 @@ function confirm(opener, label, [title, ...text], work) {
   no.focus()
 }
 
-/** What fetches and shows a section by `work`. Once something is shown, it stays while there is nothing newer. */
+/** What fetches and shows a section by `work`; what was shown stays while there is nothing newer. */
 export const section = (name, work) => async () => {
   const [load, body] = ["load", "body"].map(part => $(name).querySelector(`.${part}`))
   try {
@@ -131,7 +128,7 @@ export const section = (name, work) => async () => {
   }
 }
 
-/** `draw(limit)` shows so much of a list, and a button more of it. What is new there gets the focus. */
+/** `draw(limit)` shows so much of a list, and a button more, where the focus then is. */
 export function pages(more, step, list, draw) {
   let limit = step
   more.onclick = () => act(more, async () => {

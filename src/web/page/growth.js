@@ -41,7 +41,7 @@ export async function refresh() {
   const words = `From ${bytes(first.size)} on ${day(first.at)} to ${bytes(last.size)}; ${now}.`
   const axis = (...labels) => h("p", { class: "axis", "aria-hidden": true }, ...labels.map(label => h("span", {}, label)))
   figure.replaceChildren(h("figcaption", {}, words), axis(bytes(most)),
-    svg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", role: "img", "aria-label": `Size of all documents by day. ${words} The most was ${bytes(most)}.` },
+    svg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", role: "img", "aria-label": `Size of all documents by day. ${words}` },
       svg("polygon", { points: `0,${HEIGHT} ${line} ${WIDTH},${HEIGHT}` }),
       svg("polyline", { points: line, "vector-effect": "non-scaling-stroke" })),
     axis(day(first.at), day(last.at)))

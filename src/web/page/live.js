@@ -5,7 +5,7 @@ import { $, show } from "./dom.js"
 /** A topic is fetched at most so often, however much happens. */
 const PAUSE_MS = 1000
 const SHOW_AFTER_MS = 2000
-const RETRY_MS = [1000, 2000, 5000, 10_000, 30_000]
+const RETRY_MS = 30_000
 const ASLEEP_MS = 300_000
 const wait = ms => new Promise(done => setTimeout(done, ms))
 
@@ -37,7 +37,7 @@ export function follow(refreshers) {
     source.onerror = async () => {
       source.close()
       late ||= setTimeout(show, SHOW_AFTER_MS, $("offline"))
-      await wait(RETRY_MS[Math.min(failures++, 4)])
+      await wait(Math.min(PAUSE_MS * 2 ** failures++, RETRY_MS))
       // If the sign-in has ended, this says so.
       await api("/api/me").catch(() => {})
       if (!ended) open()

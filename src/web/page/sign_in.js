@@ -5,7 +5,7 @@ import { $, act, show, trouble } from "./dom.js"
 const AGAIN = "Try again in some minutes."
 const WHY = {
   denied: "The request was declined at your account’s server.",
-  not_owner: "That account is not the owner of this server. Sign in with the one that is.",
+  not_owner: "That account does not own this server. Sign in with the one that does.",
   expired: "That took too long, or was begun in another browser. Please try again.",
   pds_unreachable: `Your account’s server cannot be reached just now. ${AGAIN}`,
   bad_answer: "Your account’s server gave an answer that cannot be trusted, so nothing was done. The log of this server says more.",

@@ -20,7 +20,7 @@ export const refresh = section("status", async () => {
 const warning = ({ message, fix }, kind) => h("div", { class: "warning" }, h("p", { class: kind }, ...rich(sentence(message))), p(...rich(sentence(fix ?? ""))))
 
 function certificate({ mode, valid_until, renewal_due, ordering, last_error, next_attempt }) {
-  if (mode === "off") return ["None here", "Encryption is done in front of this server, or it is only reached from its own machine."]
+  if (mode === "off") return ["None here", "Encryption is done in front of this server, if at all."]
   const detail = last_error ? sentence(last_error) + (next_attempt ? ` The next attempt is ${relative(next_attempt)}.` : "")
     : renewal_due ? `It renews itself from ${day(renewal_due)} on.` : ""
   if (!valid_until) return [ordering ? "Being ordered" : "None yet", detail]
@@ -29,7 +29,7 @@ function certificate({ mode, valid_until, renewal_due, ordering, last_error, nex
 
 /** The third says whether it can be published. */
 function record({ domain, record: { state, host, reason } = {} }) {
-  if (!domain) return ["Not published", "This server has no name on the internet, so there is nothing to publish."]
+  if (!domain) return ["Not published", "This server has no name on the internet."]
   if (state === "published") return ["Published", "Your account tells your apps that their server is here."]
   if (state === "other") return ["Another server", `Your account sends your apps to ${host ?? "another server"}.`, true]
   if (state === "missing") return ["Not published", "Your apps cannot find this server until your account says where it is.", true]
@@ -44,7 +44,7 @@ function backup({ last, running, last_error }) {
     : "Make one on the server with `groundmist-sync backup FILE`."]
 }
 
-/** Each a name, a value, what there is to say of it, and whether it can be published. */
+/** Each a name, a value, what there is to say of it, whether it can be published. */
 function facts(status) {
   const { disk, engine, storage, version } = status
   return [

@@ -52,14 +52,13 @@ export const loopback = client_id => (/^https?:..(localhost|127\.|\[)/i.test(cli
 const EVENTS = {
   approved: "You let APP in, to read and write.",
   approved_read_only: "You let APP in, to read only.",
-  approved_on_first_use: "APP was let in at its first try, as your settings say.",
   denied: "You denied APP.",
   revoked: "You took back the approval of APP.",
   entered: "APP came in.",
   not_approved: "APP was turned away, and waits for you.",
   refused_denied: "APP was turned away: you denied it.",
-  refused_loopback: "APP was turned away: any program on a device can claim to be it.",
-  refused_replay: "APP was turned away: its token was used twice, so somebody may have copied it.",
+  refused_loopback: "APP was turned away: anybody on that device can claim to be it.",
+  refused_replay: "APP was turned away: its token was used twice, so it may have been copied.",
 }
 
 /** An event of the audit trail as a sentence. */

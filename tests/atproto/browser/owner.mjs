@@ -11,8 +11,8 @@ export const LOOKS = {
   phone: { viewport: { width: 360, height: 740 }, colorScheme: "light", hasTouch: true },
   narrow: { viewport: { width: 320, height: 640 }, colorScheme: "dark" },
 }
-/** What a refusal logs by itself; all else that the console calls an error is one. */
-const REFUSED = /^Failed to load resource: the server responded with a status of (4\d\d|5\d\d)/
+/** What a refusal or a lost connection logs by itself; all else that the console calls an error is one. */
+const REFUSED = /^Failed to load resource: (the server responded with a status of (4|5)|net::)/
 
 export class OwnerBrowsers {
   static async start(lab) {
