@@ -120,6 +120,7 @@ describe("the owner's page in Chromium", () => {
     await dialog.getByRole("alert").waitFor()
     await dialog.getByLabel("Namespace").fill(NAMESPACE)
     await dialog.getByRole("button", { name: "Make the token" }).click()
+    await dialog.getByRole("heading", { name: "Copy the token now" }).waitFor()
     const token = await dialog.getByLabel("Token", { exact: true }).inputValue()
     scene.server.keepSecret(token)
     assert.equal(await dialog.getByText("wss://").innerText(), "wss://sync.lab.internal/")

@@ -9,15 +9,15 @@ export let origin = location.origin
 export const refresh = section("status", async () => {
   const status = await api("/api/status")
   origin = status.origin ?? origin
-  const { domain, owner, warnings = [] } = status
-  fill($("domain"), [domain ?? location.host, owner?.handle && `@${plain(owner.handle)}`].filter(Boolean).join(" · "))
-  $("state").classList.toggle("trouble", warnings.length)
-  const [first, ...others] = warnings
-  fill($("state"), ...(first ? [warning(first, "sentence"), ...others.map(other => warning(other, "what"))] : [h("p", { class: "sentence" }, "All is well.")]))
+  const { domain, owner, warnings } = status
+  fill($("domain"), [domain ?? location.host, owner.handle && `@${plain(owner.handle)}`].filter(Boolean).join(" · "))
+  const grave = warnings[0]?.grave
+  $("state").classList.toggle("trouble", grave)
+  fill($("state"), ...(grave ? [] : [h("p", { class: "sentence" }, "All is well.")]), ...warnings.map((found, n) => warning(found, grave && !n ? "sentence" : "what")))
   keyed($("facts"), facts(status), ([name]) => name, fact)
 })
 
-const warning = ({ message, fix }, kind) => h("div", { class: "warning" }, h("p", { class: kind }, ...rich(sentence(message))), p(...rich(sentence(fix ?? ""))))
+const warning = ({ message, fix }, kind) => h("div", { class: "warning" }, h("p", { class: kind }, ...rich(sentence(message))), ...(fix ? [p(...rich(sentence(fix)))] : []))
 
 function certificate({ mode, valid_until, renewal_due, ordering, last_error, next_attempt }) {
   if (mode === "off") return ["None here", "Encryption is done in front of this server, if at all."]
@@ -50,7 +50,7 @@ function facts(status) {
   return [
     ["Connected now", count(engine.connections, "connection"), ""],
     ["Documents", number(storage.documents), `${bytes(storage.file_bytes)} on disk.`],
-    disk && ["Disk", `${bytes(disk.free_bytes)} free`, `Of ${bytes(disk.total_bytes)}.`],
+    disk.total_bytes && ["Disk", `${bytes(disk.free_bytes)} free`, `Of ${bytes(disk.total_bytes)}.`],
     ["Certificate", ...certificate(status.certificate)],
     ["Address in your account", ...record(status)],
     ["Last backup", ...backup(status.backup)],
