@@ -18,10 +18,10 @@ export const refresh = section("activity", async () => {
 })
 
 function event(event) {
-  const { namespace, client_id } = event
+  const { namespace, client_id, document } = event
   const [often, where, at] = [h("span"), h("span"), h("time")]
   const node = h("li", { tabindex: -1 }, p(happened(event), often),
-    muted(at, ...(namespace ? [" · ", foreign(namespace)] : []), where), ...(client_id?.includes("://") ? [id(client_id)] : []))
+    muted(at, ...(namespace ? [" · ", foreign(namespace)] : []), where), ...(client_id?.includes("://") ? [id(client_id)] : []), ...(document ? [id(document)] : []))
   return [node, ({ last, count, address }) => {
     time(last, at)
     fill(often, count > 1 ? ` ${number(count)} times within an hour.` : "")

@@ -39,7 +39,7 @@ async function decide(node, { client_id, namespace }, verb, read_only) {
   if (held) focus(node, list)
 }
 
-/** What is the same for all: which app, what it may, and the buttons. */
+/** What is the same for all. */
 function card(app, kind, ...content) {
   const warning = loopback(app.client_id)
   return h("li", { class: `card ${kind}` }, h("h4", {}, foreign(host(app.client_id))), id(app.client_id), ...(warning ? [muted(warning)] : []), ...content)

@@ -88,14 +88,14 @@ const path = ({ namespace, document }) => `/api/documents/${namespace}/${documen
 
 function row(document) {
   const [facts, by, aside, at] = [h("span"), h("span"), h("p", { class: "problem" }), h("time")]
-  const { document: name, created } = document
+  const name = document.document
   const bin = async () => {
     await api(path(document), "DELETE")
     say($("namespaces"), "Put the document into the bin.")
     await refresh()
   }
-  const ask = () => ["Delete this document?", id(name), "It goes into the bin, where your apps do not see it, and no device can bring it back. For 30 days you can take it out again; then it is gone for ever."]
-  const node = h("li", {}, id(name), muted(facts, at, by, ". First stored ", time(created), "."), aside,
+  const ask = () => ["Delete this document?", id(name), "It goes into the bin: no app sees it, and no device brings it back. For 30 days you can restore it; then it is gone for ever."]
+  const node = h("li", {}, id(name), muted(facts, at, by, "."), aside,
     h("div", { class: "actions" }, h("a", { class: "button", href: `${path(document)}/automerge`, download: `${name}.automerge` }, "Export", about(`document ${name}`)),
       button("Delete", `document ${name}`, bin, { ask })))
   return [node, ({ bytes: taken, changes, modified, written_by, quarantined }) => {
@@ -119,11 +119,11 @@ function binned(document) {
     h("div", { class: "actions" },
       button("Restore", `document ${name}`, then("restore", "Took the document out of the bin. Your apps have it again.")),
       button("Delete for ever", `document ${name}`, then("purge", "Deleted the document for ever."), {
-        ask: () => ["Delete this document for ever?", id(name), "Nobody can bring it back after this, neither you nor a device that still has it."],
+        ask: () => ["Delete this document for ever?", id(name), "Nobody can bring it back, neither you nor a device that still has it."],
       })))]
 }
 
-const drawBin = pages($("bin-more"), STEP, $("deleted"), limit => list($("deleted"), $("bin-problem"), $("bin-more"), limit, { state: "deleted" }, binned))
+const drawBin = pages($("bin-more"), STEP, $("deleted"), limit => list($("deleted"), $("bin-problem"), $("bin-more"), limit, { state: "deleted", order: "recent" }, binned))
 
 $("bin").ontoggle = () => {
   if (!$("bin").open) return void open.delete("")

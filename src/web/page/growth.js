@@ -22,6 +22,9 @@ function totals(points) {
     const sum = what => Object.values(latest).reduce((sum, point) => sum + point[what], 0)
     days[point.day] = { at: Date.parse(`${point.day}T12:00`), size: sum("bytes"), documents: sum("documents") }
   }
+  const today = new Date().toISOString().slice(0, 10)
+  const last = Object.values(days).at(-1)
+  if (last) days[today] ??= { ...last, at: Date.parse(`${today}T12:00`) }
   return Object.values(days)
 }
 

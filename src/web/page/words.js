@@ -42,7 +42,7 @@ setInterval(() => {
 
 /** What an app is called for short: the host of its client_id, never what it calls itself. */
 export function host(client_id) {
-  if (client_id === "local:command-line") return "a device with a token"
+  if (client_id.startsWith("local:")) return client_id === "local:import" ? "a file" : "a device with a token"
   return (URL.canParse(client_id) && new URL(client_id).host) || plain(client_id)
 }
 
