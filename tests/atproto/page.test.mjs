@@ -80,7 +80,7 @@ describe("the owner's page in Chromium", () => {
     assert.deepEqual(apps.map(app => [app.client_id, app.decision]), [[notes.clientId, "read_only"]])
   })
 
-  test("with the keyboard alone an app is approved, and another denied", async t => {
+  test("with the keyboard alone an app is approved, and revoked", async t => {
     const { scene, owner } = await visit(t)
     await turnedAway()
     await owner.entry("Apps", "It wants to").waitFor()
