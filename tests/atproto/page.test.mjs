@@ -4,9 +4,10 @@ import { readFileSync } from "node:fs"
 import { after, before, describe, test } from "node:test"
 import { NAMESPACE, eventually } from "../clients/harness.mjs"
 import { App } from "./app.mjs"
-import { LOOKS, OwnerBrowsers } from "./browser/owner.mjs"
+import { LOOKS, Owner } from "./browser/owner.mjs"
 import { Lab } from "./lab.mjs"
 import { SYNC, admitted, asked, begin, refused } from "./server.mjs"
+import { signIn } from "./signin.mjs"
 
 /** The issue: first load over the wire. */
 const MOST_BYTES = 60_000
@@ -16,21 +17,17 @@ const HOSTILE_ID = "https://evil.example/<img/src=x/onerror=document.body.remove
 const HOSTILE_NAME = "<b onclick=alert(1)>\u202egnp.exe</b>"
 
 describe("the owner's page in Chromium", () => {
-  let lab, notes, browsers
+  let lab, notes
   before(async () => {
     lab = await Lab.start()
     notes = await App.create(lab, "notes")
-    browsers = await OwnerBrowsers.start(lab)
   })
-  after(async () => {
-    await browsers?.stop()
-    await lab?.stop()
-  })
+  after(() => lab?.stop())
 
   /** A server, and the owner on its page. */
   async function visit(t, look) {
-    const scene = await begin(t, lab, { link: true })
-    const owner = await browsers.open(t, look)
+    const scene = await begin(t, lab, { settings: { dev: true } })
+    const owner = await Owner.open(t, lab, look)
     await owner.signInByLink(scene)
     return { scene, owner }
   }
@@ -234,6 +231,53 @@ describe("the owner's page in Chromium", () => {
       await owner.page.getByRole("heading", { name: "A personal sync server" }).waitFor()
       await check("signed out")
     })
+
+  test("she signs in at her PDS and publishes where her server is; nobody else gets in", async t => {
+    await begin(t, lab)
+    const owner = await Owner.open(t, lab)
+    await owner.page.goto(SYNC)
+    await owner.page.getByRole("heading", { name: "A personal sync server" }).waitFor()
+    await owner.signInAtPds(lab.owner)
+    await owner.section("Status").getByText("Your apps cannot find this server").waitFor()
+    await owner.press(owner.section("Status"), "Publish")
+    await owner.consent()
+    await owner.page.getByText("Published. Your apps now find this server").waitFor()
+    const record = new URL(`${lab.pds}/xrpc/com.atproto.repo.getRecord`)
+    record.search = new URLSearchParams({ repo: lab.owner.did, collection: "xyz.groundmist.sync", rkey: "self" })
+    assert.match(await (await fetch(record)).text(), /sync\.lab\.internal/)
+
+    const stranger = await Owner.open(t, lab)
+    await stranger.page.goto(SYNC)
+    // At the PDS anybody may answer what the owner's server asked.
+    await stranger.page.route(/\/oauth\/authorize/, route => route.abort())
+    const asks = stranger.page.waitForRequest(/\/oauth\/authorize/)
+    await stranger.press(stranger.page, "Sign in")
+    const answer = await signIn(new URL((await asks).url()), lab.stranger)
+    await stranger.page.goto(`${SYNC}/oauth/callback?${answer}`)
+    await stranger.page.getByText("That account does not own this server").waitFor()
+    assert.equal(await stranger.page.evaluate(async () => (await fetch("/api/status")).status), 401)
+  })
+
+  test("an app that sends her here is let in on the consent page", async t => {
+    const { owner } = await visit(t)
+    const asks = (more = {}) => `${SYNC}/connect?${new URLSearchParams({
+      response_type: "code", client_id: notes.clientId, redirect_uri: notes.metadata.redirect_uris[0], code_challenge: "a".repeat(43),
+      code_challenge_method: "S256", state: "s", scope: `sync:${NAMESPACE}`, ...more,
+    })}`
+    const { page } = owner
+    await page.goto(asks())
+    await page.getByRole("heading", { name: "Let this app in?" }).waitFor()
+    for (const text of [notes.clientId, "read and change", NAMESPACE]) await page.getByText(text).first().waitFor()
+    assert.deepEqual(await owner.faults(), [])
+    await owner.press(page, "Approve")
+    await page.waitForURL(url => url.host === "notes.lab.internal" && url.searchParams.has("code"))
+    await page.goto(asks({ redirect_uri: "https://evil.example/" }))
+    await page.getByRole("alert").filter({ hasText: /./ }).waitFor()
+    assert.equal(await page.getByRole("button").count(), 0)
+    await page.goto(asks({ scope: `sync:${NAMESPACE}?access=read` }))
+    await owner.press(page, "Deny")
+    await page.waitForURL(url => url.host === "notes.lab.internal" && url.searchParams.get("error") === "access_denied")
+  })
 
   test(`the first load is under ${MOST_BYTES} bytes`, async t => {
     const { owner } = await visit(t)

@@ -53,17 +53,13 @@ export class Server {
   #tokens = []
   port = 0
 
-  /** Where a browser is signed in by opening it, once; if `link` was asked for. */
-  link
-
   /**
-   * With `settings`, environment variables, it is run as an owner runs it, but for `link`: then `--dev` makes it print a link
-   * that signs in. Without settings, as for trying it out.
+   * With `settings`, environment variables, it is run as an owner runs it; without, as for trying it out (`--dev`). With
+   * settings and `dev` among them both: `link` then signs a browser in, once.
    */
-  constructor(dataDir, settings, { link = false } = {}) {
+  constructor(dataDir, settings) {
     this.dataDir = dataDir
     this.settings = settings
-    this.wantsLink = link
   }
 
   async start() {
@@ -78,10 +74,10 @@ export class Server {
     if (!existsSync(BINARY)) throw new Error(`no server at ${BINARY}: run 'cargo build' first`)
     if (this.settings) {
       this.port ||= await freePort()
-      const args = ["serve", "--port", String(this.port), "--data-dir", this.dataDir]
-      if (this.wantsLink) args.push("--dev")
-      this.#spawn(BINARY, args, { env: { ...process.env, ...this.settings } })
-      if (this.wantsLink) [this.link] = await this.#line(/https?:\/\/\S+\/sign-in\/\S+/)
+      const { dev, ...settings } = this.settings
+      const args = ["serve", ...(dev ? ["--dev"] : []), "--port", String(this.port), "--data-dir", this.dataDir]
+      this.#spawn(BINARY, args, { env: { ...process.env, ...settings } })
+      if (dev) this.link = (await this.#line(/(https?:\S+\/sign-in\/\S+)/))[1]
       await this.#answers()
       return
     }
@@ -223,10 +219,10 @@ export class Scene {
   #count = 0
 
   /** Start a server, with `settings` if any, and have everything cleaned up after `test`. */
-  static async begin(test, settings, options) {
+  static async begin(test, settings) {
     const scene = new Scene()
     test.after(() => scene.#end())
-    scene.server = new Server(join(scene.#root, "server"), settings, options)
+    scene.server = new Server(join(scene.#root, "server"), settings)
     await scene.server.start()
     return scene
   }

@@ -1,49 +1,42 @@
 // The owner's browser on her page, watched: what it complains of, what came over the wire, what axe finds.
 import axe from "axe-core"
 import assert from "node:assert/strict"
-import { chromium } from "playwright-core"
 import { SYNC } from "../server.mjs"
-import { STEP_MS, inLab } from "./browser.mjs"
+import { launch } from "./browser.mjs"
+
+const STEP_MS = 20_000
 
 export const LOOKS = {
-  light: { viewport: { width: 1100, height: 900 }, colorScheme: "light" },
-  dark: { viewport: { width: 1100, height: 900 }, colorScheme: "dark" },
-  phone: { viewport: { width: 360, height: 740 }, colorScheme: "light", hasTouch: true },
-  narrow: { viewport: { width: 320, height: 640 }, colorScheme: "dark" },
+  light: { width: 1100, height: 900, colorScheme: "light" },
+  dark: { width: 1100, height: 900, colorScheme: "dark" },
+  phone: { width: 360, height: 740, colorScheme: "light" },
+  narrow: { width: 320, height: 640, colorScheme: "dark" },
 }
 /** What a refusal or a lost connection logs by itself; all else that the console calls an error is one. */
 const REFUSED = /^Failed to load resource: (the server responded with a status of (4|5)|net::)/
 
-export class OwnerBrowsers {
-  static async start(lab) {
-    const browsers = new OwnerBrowsers()
-    browsers.browser = await chromium.launch(inLab(lab))
-    return browsers
-  }
-
-  /** A browser that knows nothing yet, closed after `test`, which fails if a script or the policy (CSP) failed in it. */
-  async open(test, look = LOOKS.light) {
-    const context = await this.browser.newContext({ ...look, locale: "en-GB" })
-    const owner = new Owner()
-    owner.context = context
-    owner.page = await context.newPage()
-    owner.page.setDefaultTimeout(STEP_MS)
-    owner.page.on("console", message => message.type() === "error" && !REFUSED.test(message.text()) && owner.complaints.push(message.text()))
-    owner.page.on("pageerror", error => owner.complaints.push(error.stack))
-    test.after(async () => {
-      await context.close()
-      assert.deepEqual(owner.complaints, [])
-    })
-    return owner
-  }
-
-  stop() {
-    return this.browser.close()
-  }
-}
+let browsers = 0
 
 export class Owner {
   complaints = []
+
+  /** A browser that knows nothing yet, closed after `test`, which fails if a script or the policy (CSP) failed in it. */
+  static async open(test, lab, { width, height, colorScheme } = LOOKS.light) {
+    const owner = new Owner()
+    owner.context = await launch(lab, `owner-${++browsers}`)
+    test.after(async () => {
+      await owner.context.close()
+      assert.deepEqual(owner.complaints, [])
+    })
+    const page = owner.context.pages()[0]
+    owner.page = page
+    page.setDefaultTimeout(STEP_MS)
+    await page.setViewportSize({ width, height })
+    await page.emulateMedia({ colorScheme })
+    page.on("console", message => message.type() === "error" && !REFUSED.test(message.text()) && owner.complaints.push(message.text()))
+    page.on("pageerror", error => owner.complaints.push(error.stack))
+    return owner
+  }
 
   /** Open the page, signed in by the link that the server printed. */
   async signInByLink(scene) {
@@ -57,8 +50,13 @@ export class Owner {
     await page.waitForURL(/\/oauth\/authorize/)
     await page.locator('input[type="password"]').fill(account.password)
     await page.keyboard.press("Enter")
-    await page.getByRole("button", { name: /authorize|allow|accept/i }).click()
-    await page.waitForURL(url => url.origin === SYNC)
+    await this.consent()
+  }
+
+  /** Agree at the PDS, and come back. */
+  async consent() {
+    await this.page.getByRole("button", { name: /authorize|allow|accept/i }).click()
+    await this.page.waitForURL(url => url.origin === SYNC)
   }
 
   /** A section by its heading. */
