@@ -5,6 +5,8 @@
 #[allow(dead_code)]
 #[path = "sim/storage.rs"]
 mod storage;
+#[path = "sync_hub/dispose.rs"]
+mod dispose;
 
 use std::ops::Range;
 
@@ -70,6 +72,7 @@ impl Server {
         let joining = Joining {
             namespace: namespace.parse().unwrap(),
             read_only,
+            client: format!("https://app.example/{id}").into(),
             peer: format!("peer-{id}").parse().unwrap(),
             storage: storage.map(|storage| storage.parse().unwrap()),
         };

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use crate::config::{self, Secret};
 use crate::store::{Op, Store};
-use crate::types::{Millis, now};
+use crate::types::{DocKey, Millis, now};
 
 mod audit;
 mod client_id;
@@ -226,6 +226,13 @@ impl Access {
     /// Apps that wait for a decision, by number.
     pub fn pending(&self) -> Vec<Pending> {
         self.state().pending.list()
+    }
+
+    /// Notes what the owner did with a document; it is written within [`FLUSH_EVERY`].
+    pub fn note_document(self: &Arc<Self>, what: What, key: &DocKey) {
+        let mut state = self.state();
+        state.audit.note(Event::document(what, key, now()));
+        self.schedule_flush(&mut state);
     }
 
     /// The audit trail, the latest last.

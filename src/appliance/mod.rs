@@ -33,6 +33,7 @@ use systemd::notify;
 pub use aside::Aside;
 
 mod aside;
+mod bin;
 mod data_dir;
 mod reload;
 mod signals;
@@ -172,7 +173,7 @@ async fn serve(
         access: access.clone(),
         engine: engine.clone(),
         store: store.clone(),
-        documents: DocumentsApi::new(engine.clone(), store.clone()),
+        documents: DocumentsApi::new(engine.clone(), store.clone()).noted_in(access.clone()),
         ownership,
         listen: sockets.list.clone(),
         certificate: sockets.certificate.clone(),
@@ -193,7 +194,7 @@ async fn serve(
     if dev {
         announce_dev(&access, &sockets.url(config)).await?;
     }
-    let notes = sockets.note();
+    let (notes, bin) = (sockets.note(), store.clone());
     let mut listening = sockets.serve(config, &web, &metrics, store, engine, &stopping)?;
     listening.spawn(listen::accept(admin, AdminHttp::new(api, stopping.subscribe()), stopping.subscribe()));
     // Its connections hold it; `drain` waits for all of them.
@@ -201,8 +202,12 @@ async fn serve(
     tracing::info!(data_dir = %config.data_dir.display(), "serving");
     notify(&[NotifyState::Ready]);
     let informing = tokio::spawn(systemd::inform(engine.clone(), notes));
+    let emptying = tokio::spawn(bin::empty(engine.clone(), bin));
     let died = until_the_end(engine, listening, &reload, signals).await;
     informing.abort();
+    // It holds the store.
+    emptying.abort();
+    let _ = emptying.await;
     notify(&[NotifyState::Stopping]);
     match &died {
         None => tracing::info!("stopping: clients are told to come back later"),
