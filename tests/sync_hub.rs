@@ -2,11 +2,11 @@
 
 #![allow(clippy::unwrap_used)] // a test that cannot go on has failed
 
+#[path = "sync_hub/dispose.rs"]
+mod dispose;
 #[allow(dead_code)]
 #[path = "sim/storage.rs"]
 mod storage;
-#[path = "sync_hub/dispose.rs"]
-mod dispose;
 
 use std::ops::Range;
 

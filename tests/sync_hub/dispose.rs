@@ -39,10 +39,19 @@ impl Server {
 
 /// The next change of a document, as the message that brings it.
 fn edited(doc: &mut AutoCommit) -> Bytes {
-    doc.put(ROOT, "more", doc.get_heads().len() as i64 + 7).unwrap();
+    let changes = doc.get_changes(&[]).len() as i64;
+    doc.put(ROOT, "more", changes).unwrap();
     let change = Bytes::copy_from_slice(doc.get_last_local_change().unwrap().raw_bytes());
     let heads = doc.get_heads();
     Draft { heads: &heads, chunks: &[change], have: Some(&heads), ..Draft::default() }.encode().into()
+}
+
+/// All of a document, as the message that brings it in one piece.
+fn whole(doc: &mut AutoCommit) -> Bytes {
+    let (heads, saved) = (doc.get_heads(), Bytes::from(doc.save()));
+    Draft { heads: &heads, chunks: &[saved], have: Some(&heads), v2: true, ..Draft::default() }
+        .encode()
+        .into()
 }
 
 /// A server with a document that two have open, who want to hear of each other's storage.
@@ -57,9 +66,12 @@ fn open_by_two() -> (Server, ConnId, ConnId, AutoCommit) {
     server.sync(two, 1, Draft { heads: &heads, have: Some(&heads), ..Draft::default() }.encode().into());
     server.receive(
         two,
-        Body::RemoteSubscription { add: vec!["server".parse().unwrap(), "x".parse().unwrap()], remove: vec![] },
+        Body::RemoteSubscription {
+            add: vec!["server".parse().unwrap(), "x".parse().unwrap()],
+            remove: vec![],
+        },
     );
-    (server.out(one), server.out(two));
+    [one, two].into_iter().for_each(|id| drop(server.out(id)));
     (server, one, two, doc)
 }
 
@@ -76,7 +88,7 @@ fn a_deleted_document_takes_and_gives_nothing_until_it_is_restored() {
     // Whatever is brought, asked or said.
     let change = edited(&mut doc);
     server.sync(one, 1, change.clone());
-    server.sync(one, 1, Draft { documents: false, ..draft_of(&doc.save()) }.encode());
+    server.sync(one, 1, whole(&mut doc));
     server.opener();
     server.presence(one, 1);
     let heads = vec!["x".into()];
@@ -123,7 +135,7 @@ fn what_is_under_way_does_not_bring_it_back() {
         large.put(ROOT, "n", n).unwrap();
         large.commit();
     }
-    server.sync(two, 1, draft_of(&large.save()).encode());
+    server.sync(two, 1, whole(&mut large));
     let jobs = server.hub.take_jobs();
     assert!(!jobs.is_empty());
     server.storage.commit(&ops);
