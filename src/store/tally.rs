@@ -121,14 +121,20 @@ impl Batch<'_> {
         if let Some((old, before)) = old.filter(|(_, before)| *before < day) {
             let place = growth_key(namespace, before);
             self.record(RecordKind::Growth, &place, Some(&encode(&old, before)))?;
-            let (first, kept) = (growth_key(namespace, 0), day.saturating_sub(GROWTH_DAYS));
-            let (kept, mut freed) = (growth_key(namespace, kept), 0i64);
-            open(self.transaction, schema::records(RecordKind::Growth))?
-                .retain_in::<&[u8], _>(&first[..]..&kept[..], |key, row| {
+            // Of what is older the last one stays: it tells what there was when the time began.
+            let kept = growth_key(namespace, day.saturating_sub(GROWTH_DAYS));
+            let (first, mut freed) = (growth_key(namespace, 0), 0i64);
+            let failed = |source: redb::StorageError| StoreError::from_redb(COMMIT, "table growth", source);
+            let mut table = open(self.transaction, schema::records(RecordKind::Growth))?;
+            let older = table.range::<&[u8]>(&first[..]..&kept[..]).map_err(failed)?.next_back();
+            if let Some(last) = older.transpose().map_err(failed)?.map(|(key, _)| key.value().to_vec()) {
+                let retained = table.retain_in::<&[u8], _>(&first[..]..&last[..], |key, row| {
                     freed += (key.len() + row.len()) as i64;
                     false
-                })
-                .map_err(|source| StoreError::from_redb(COMMIT, "table growth", source))?;
+                });
+                retained.map_err(failed)?;
+            }
+            drop(table);
             self.grown -= freed;
         }
         self.record(RecordKind::Totals, &key, Some(&encode(&totals, day)))

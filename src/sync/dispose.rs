@@ -3,6 +3,7 @@
 //! Nothing is done in memory before it is durable, so a failed commit leaves nothing to undo. From then on the document is
 //! one that is not synced (`Doc::broken`): whoever brings or asks for it is told that it is unavailable.
 
+use super::doc::DELETED;
 use super::hub::Hub;
 use super::storage::Storage;
 use crate::store::{Disposal, StoreError};
@@ -23,6 +24,10 @@ impl Hub {
     /// It is durable. Who has the document open hears of its end. When it comes back they are to start over, for what they
     /// sent meanwhile they take for received: only a new connection makes automerge send it again.
     pub(super) fn disposed(&mut self, key: &DocKey, what: Disposal, storage: &dyn Storage, now: Millis) {
+        if what == Disposal::Restore && self.options.announce {
+            // Have it in use, to be offered to all.
+            let _ = self.open(key, storage, now);
+        }
         let Some(doc) = self.docs.get_mut(key) else { return };
         let head = storage.head(key).unwrap_or_else(|error| {
             tracing::error!(document = %key.document, %error, "cannot read a document's head");
@@ -32,7 +37,8 @@ impl Hub {
             }
             head
         });
-        let was = doc.head.as_ref().is_some_and(|head| head.deleted.is_some());
+        // By what was made of it here: a snapshot in the same commit has told its head already.
+        let was = doc.broken.as_deref() == Some(DELETED);
         let is = head.as_ref().is_some_and(|head| head.deleted.is_some());
         if was != is {
             doc.head = head;
@@ -41,6 +47,9 @@ impl Hub {
             if !is {
                 self.start_anew(key);
             }
+        }
+        if what == Disposal::Restore && !is {
+            self.arrived(key);
         }
         self.evaluate(key, now);
         self.forget_if_idle(key);

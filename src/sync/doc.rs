@@ -17,7 +17,7 @@ use crate::types::{ChangeHash, ConnId, DocKey, DocumentId, Millis, StorageId};
 pub const UPLOAD_GRACE_MS: Millis = 10_000;
 
 /// Why a deleted document is not synced.
-const DELETED: &str = "it is deleted";
+pub const DELETED: &str = "it is deleted";
 
 /// A document that cannot be worked with now.
 #[derive(Debug, thiserror::Error)]

@@ -28,8 +28,10 @@ pub struct Purged {
 impl DocumentsApi {
     pub(super) async fn delete(&self, key: Result<DocKey, Failure>) -> Answer {
         let key = key?;
-        self.head(&key).await?;
-        let head = self.dispose(&key, Disposal::Delete, What::DocumentDeleted).await?;
+        let mut head = self.head(&key).await?;
+        if head.deleted.is_none() {
+            head = self.dispose(&key, Disposal::Delete, What::DocumentDeleted).await?;
+        }
         match (head.deleted, head.purge_at()) {
             (_, _) if head.purged => Err(purged(&key)),
             (Some(deleted), Some(purge_at)) => {
@@ -64,7 +66,7 @@ impl DocumentsApi {
     /// What the store says when it is done.
     async fn dispose(&self, key: &DocKey, what: Disposal, noted: What) -> Result<Head, Failure> {
         self.engine.dispose(key, what).await.map_err(Failure::store)?;
-        tracing::info!(document = %key.document, namespace = %key.namespace, ?noted, "done by the owner");
+        tracing::info!(document = %key.document, namespace = %key.namespace, ?what, "the owner has disposed of a document");
         if let Some(trail) = &self.trail {
             trail.note_document(noted, key);
         }

@@ -27,7 +27,7 @@ pub struct Documents {
 struct Wanted {
     namespace: Option<Namespace>,
     after: Option<DocKey>,
-    limit: usize,
+    limit: Option<usize>,
     deleted: bool,
     rank: Option<fn(&Head) -> u64>,
 }
@@ -42,11 +42,12 @@ impl DocumentsApi {
 
 fn page(store: &Store, wanted: &Wanted) -> Result<Documents, StoreError> {
     if let Some(rank) = wanted.rank {
-        let limit = wanted.limit.min(RANKED);
+        let limit = wanted.limit.unwrap_or(RANKED);
         let ranked = store.ranked(wanted.namespace.as_ref(), wanted.deleted, rank, limit)?;
         let documents = ranked.iter().map(|(key, head)| Document::of(key, head)).collect();
         return Ok(Documents { documents, next: None });
     }
+    let limit = wanted.limit.unwrap_or(PAGE);
     let mut documents = Vec::new();
     let mut last = None;
     for namespace in store.namespaces()? {
@@ -56,7 +57,7 @@ fn page(store: &Store, wanted: &Wanted) -> Result<Documents, StoreError> {
             continue;
         }
         let after = wanted.after.as_ref().filter(|after| after.namespace == namespace);
-        let left = wanted.limit - documents.len();
+        let left = limit - documents.len();
         let after = after.map(|after| after.document);
         let found = match wanted.deleted {
             true => store.deleted(&namespace, after, left)?,
@@ -67,7 +68,7 @@ fn page(store: &Store, wanted: &Wanted) -> Result<Documents, StoreError> {
             documents.push(Document::of(&key, &head));
             last = Some(key);
         }
-        if documents.len() == wanted.limit {
+        if documents.len() == limit {
             let next = last.map(|key| format!("{}/{}", key.namespace, key.document));
             return Ok(Documents { documents, next });
         }
@@ -77,7 +78,7 @@ fn page(store: &Store, wanted: &Wanted) -> Result<Documents, StoreError> {
 
 fn wanted(query: &str) -> Result<Wanted, Failure> {
     let bad = |message: &str| Failure::new(StatusCode::BAD_REQUEST, "bad_query", message);
-    let mut wanted = Wanted { namespace: None, after: None, limit: PAGE, deleted: false, rank: None };
+    let mut wanted = Wanted { namespace: None, after: None, limit: None, deleted: false, rank: None };
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         let value = percent_decode(value).ok_or_else(|| bad("the query is not percent-encoded UTF-8"))?;
@@ -91,7 +92,7 @@ fn wanted(query: &str) -> Result<Wanted, Failure> {
             }
             "limit" => {
                 let limit = value.parse().ok().filter(|limit| (1..=PAGE).contains(limit));
-                wanted.limit = limit.ok_or_else(|| bad("limit is a number from 1 to 1000"))?;
+                wanted.limit = Some(limit.ok_or_else(|| bad("limit is a number from 1 to 1000"))?);
             }
             "state" => {
                 wanted.deleted = match &value[..] {
@@ -111,7 +112,7 @@ fn wanted(query: &str) -> Result<Wanted, Failure> {
             _ => return Err(bad("the query takes namespace, after, limit, state and order")),
         }
     }
-    if wanted.rank.is_some() && (wanted.after.is_some() || (wanted.limit > RANKED && wanted.limit != PAGE)) {
+    if wanted.rank.is_some() && (wanted.after.is_some() || wanted.limit > Some(RANKED)) {
         return Err(bad("with order recent or largest, limit is at most 100 and there is no after"));
     }
     Ok(wanted)
