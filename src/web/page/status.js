@@ -1,6 +1,6 @@
 // How the server is, in one sentence, and the facts behind it.
 import { api, go, post, sentence } from "./api.js"
-import { $, button, fill, h, keyed, p, plain, rich, section } from "./dom.js"
+import { $, button, fill, h, keyed, p, plain, rich, section, show } from "./dom.js"
 import { bytes, count, day, number, relative, time } from "./words.js"
 
 /** Where devices reach the server. */
@@ -61,11 +61,13 @@ function facts(status) {
 
 function fact([name]) {
   const [value, detail] = [h("p", { class: "value" }), h("p", { class: "detail" })]
-  const publish = h("div", { class: "actions" }, button("Publish", "the address of this server", async () => go((await post("/oauth/publish")).redirect)))
-  return [h("div", {}, h("dt", {}, name), h("dd", {}, value, detail, publish)), ([, what, more, publishable]) => {
+  const node = h("dd", {}, value, detail)
+  let publish
+  return [h("div", {}, h("dt", {}, name), node), ([, what, more, publishable]) => {
     const nodes = parts => [parts].flat().flatMap(part => (part.nodeType ? part : rich(part)))
     fill(value, ...nodes(what))
     fill(detail, ...nodes(more))
-    publish.hidden = !publishable
+    if (publishable && !publish) node.append(publish = h("div", { class: "actions" }, button("Publish", "the address of this server", async () => go((await post("/oauth/publish")).redirect))))
+    if (publish) show(publish, publishable)
   }]
 }
