@@ -246,6 +246,8 @@ describe("the owner's page in Chromium", () => {
     await owner.press(owner.section("Status"), "Publish")
     await owner.agreeAtPds(lab.owner)
     await owner.page.getByText("Published. Your apps now find this server").waitFor()
+    await owner.section("Status").getByText("Your account tells your apps").waitFor()
+    assert.equal(await owner.section("Status").getByRole("button", { name: /Publish/ }).count(), 0)
     const record = new URL(`${lab.pds}/xrpc/com.atproto.repo.getRecord`)
     record.search = new URLSearchParams({ repo: lab.owner.did, collection: "xyz.groundmist.sync", rkey: lab.owner.did })
     assert.match(await (await fetch(record)).text(), /sync\.lab\.internal/)
