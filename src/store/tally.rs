@@ -127,7 +127,8 @@ impl Batch<'_> {
             let failed = |source: redb::StorageError| StoreError::from_redb(COMMIT, "table growth", source);
             let mut table = open(self.transaction, schema::records(RecordKind::Growth))?;
             let older = table.range::<&[u8]>(&first[..]..&kept[..]).map_err(failed)?.next_back();
-            if let Some(last) = older.transpose().map_err(failed)?.map(|(key, _)| key.value().to_vec()) {
+            let last = older.transpose().map_err(failed)?.map(|(key, _)| key.value().to_vec());
+            if let Some(last) = last {
                 let retained = table.retain_in::<&[u8], _>(&first[..]..&last[..], |key, row| {
                     freed += (key.len() + row.len()) as i64;
                     false
