@@ -237,6 +237,8 @@ pub enum RecordKind {
     Pin,
     /// The server's certificates with their keys, its accounts at authorities, and its attempts to get a certificate.
     Certificate,
+    /// What keeps apps connected that came by /connect, by the hash of what their refresh tokens begin with.
+    RefreshToken,
     /// What each namespace holds; written by the store itself.
     Totals,
     /// The same at the end of earlier days; written by the store itself.
@@ -245,7 +247,7 @@ pub enum RecordKind {
 
 impl RecordKind {
     /// All kinds.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Session,
         Self::Grant,
         Self::Pending,
@@ -254,6 +256,7 @@ impl RecordKind {
         Self::UsedToken,
         Self::Pin,
         Self::Certificate,
+        Self::RefreshToken,
         Self::Totals,
         Self::Growth,
     ];

@@ -48,6 +48,7 @@ impl Kind {
             Self::Record(RecordKind::UsedToken) => 21,
             Self::Record(RecordKind::Pin) => 22,
             Self::Record(RecordKind::Certificate) => 23,
+            Self::Record(RecordKind::RefreshToken) => 31,
             Self::Record(RecordKind::Totals) => 24,
             Self::Record(RecordKind::Growth) => 25,
         }
