@@ -9,9 +9,6 @@ use crate::store::open::sync_directory;
 use crate::store::{RecordKind, Store, StoreError, StoreOptions, own_like_directory};
 use crate::types::Millis;
 
-/// Documents that are looked at at a time.
-const PAGE: usize = 1_000;
-
 /// A data directory's store, held so that no server starts on it meanwhile.
 pub struct Place {
     store: PathBuf,
@@ -24,11 +21,11 @@ pub struct Place {
 /// What is there that somebody could miss.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Contents {
-    /// Documents.
+    /// Documents, also deleted ones that can be restored.
     pub documents: u64,
     /// Apps that were decided on, and sessions.
     pub people: u64,
-    /// When a document last changed.
+    /// When a document last changed, or was deleted or restored.
     pub last_change: Option<Millis>,
 }
 
@@ -125,19 +122,14 @@ impl Place {
 }
 
 fn contents(store: &Store) -> Result<Contents, StoreError> {
-    let mut contents = Contents { documents: store.stats()?.documents, ..Contents::default() };
+    let mut contents = Contents::default();
     for kind in [RecordKind::Grant, RecordKind::Session] {
         contents.people += store.records(kind)?.len() as u64;
     }
-    for namespace in store.namespaces()? {
-        let mut after = None;
-        loop {
-            let page = store.documents(&namespace, after, PAGE)?;
-            let Some((last, _)) = page.last() else { break };
-            after = Some(*last);
-            let newest = page.iter().map(|(_, head)| head.modified).max();
-            contents.last_change = contents.last_change.max(newest);
-        }
+    // What is in the bin would be missed too.
+    for (_, totals) in store.totals()? {
+        contents.documents += totals.documents + totals.deleted;
+        contents.last_change = contents.last_change.max(Some(totals.modified).filter(|at| *at > 0));
     }
     Ok(contents)
 }
