@@ -148,7 +148,7 @@ describe("the owner's page", () => {
     const mixed = new URLSearchParams(own)
     mixed.set("state", foreign.get("state"))
     await refused(hers, mixed, "expired")
-    for (const nothing of ["", "state=", "code=a", `state=${own.get("state")}`])
+    for (const nothing of ["", "state=", "code=cod-made-up", `state=${own.get("state")}`])
       assert.match(await hers.callback(new URLSearchParams(nothing)), /^\/\?sign_in=(expired|bad_answer)$/)
     // None of it has used up hers.
     assert.equal(await hers.callback(own), "/")
@@ -362,5 +362,15 @@ describe("the owner's page", () => {
     const answer = await visitor(scene).begin()
     assert.deepEqual([answer.status, answer.body.error], [503, "owner_unknown"], answer.text)
     await eventually(async () => (await visitor(scene).begin()).body.error === "owner_unknown", "it stays so")
+  })
+
+  // The last one: the token stays at the PDS.
+  test("a token that cannot be given back is logged, without itself, and she is in", async t => {
+    const scene = await begin(t, lab)
+    t.after(lab.gateway.fault(lab.pdsHost, (request, response) =>
+      request.url === "/oauth/revoke" ? void response.writeHead(500).end() : false))
+    await signedIn(scene)
+    assert.match(scene.server.log, /could not be revoked/)
+    assert.deepEqual(tokens(), [`${SYNC}/oauth/client-metadata.json`])
   })
 })
