@@ -14,11 +14,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use crate::config::{self, Secret};
 use crate::store::{Op, Store};
-use crate::types::{Millis, now};
+use crate::types::{DocKey, Millis, now};
 
 mod audit;
 mod client_id;
 mod commit;
+mod connect;
 mod decide;
 mod enter;
 mod entering;
@@ -41,6 +42,10 @@ mod used;
 pub use audit::{Event, MAX_AUDIT, What};
 pub use client_id::MAX_CLIENT_ID_BYTES;
 pub use commit::{Commit, CommitFuture};
+pub use connect::{
+    CODE_LIFE_MS, Consent, Exchange, ExchangeError, Exchanged, MAX_CODES, MAX_REFRESH_TOKENS,
+    MAX_REFRESH_TOKENS_PER_APP, REFRESH_GRACE_MS, REFRESH_LIFE_MS,
+};
 pub use decide::Decided;
 pub use enter::MAX_FIRST_USES;
 pub use entering::{EnterError, Entered, Entering, Proof};
@@ -81,6 +86,8 @@ pub struct Access {
     state: Mutex<State>,
     /// Held by one decision about apps at a time until it is durable.
     decisions: tokio::sync::Mutex<()>,
+    /// Held by one exchange of a code or refresh token at a time until it is durable.
+    exchanges: tokio::sync::Mutex<()>,
 }
 
 impl Access {
@@ -103,6 +110,7 @@ impl Access {
             settings: RwLock::new(settings),
             state: Mutex::new(state),
             decisions: tokio::sync::Mutex::default(),
+            exchanges: tokio::sync::Mutex::default(),
         }))
     }
 
@@ -228,6 +236,16 @@ impl Access {
         self.state().grants.all().cloned().collect()
     }
 
+    /// The decision about one app, if there is one.
+    pub fn decision(&self, app: &App) -> Option<Decision> {
+        self.state().grants.get(app)
+    }
+
+    /// Whether apps on localhost may be approved (`access.allow_loopback_clients`).
+    pub fn allows_loopback_clients(&self) -> bool {
+        self.settings().allow_loopback_clients
+    }
+
     /// Apps that wait for a decision, by number.
     pub fn pending(&self) -> Vec<Pending> {
         self.state().pending.list()
@@ -237,6 +255,13 @@ impl Access {
     pub fn note(self: &Arc<Self>, what: What, address: Option<IpAddr>) {
         let mut state = self.state();
         state.audit.note(AuditEvent::new(what, now()).from(address));
+        self.schedule_flush(&mut state);
+    }
+
+    /// Notes what the owner did with a document; it is written within [`FLUSH_EVERY`].
+    pub fn note_document(self: &Arc<Self>, what: What, key: &DocKey) {
+        let mut state = self.state();
+        state.audit.note(Event::document(what, key, now()));
         self.schedule_flush(&mut state);
     }
 

@@ -127,7 +127,8 @@ mod tests {
         let token = Hidden::new("a.b.c".into());
         let check = |prover: &Prover| {
             let proof = prover.proof("POST", &url, Some(&token), NOW).unwrap();
-            verify(&proof, &Expected { method: "POST", url: &url, access_token: "a.b.c", now: NOW }).unwrap()
+            verify(&proof, &Expected { method: "POST", url: &url, access_token: Some("a.b.c"), now: NOW })
+                .unwrap()
         };
         let first = check(&prover);
         assert_eq!(first.nonce, None);
