@@ -49,6 +49,10 @@ pub enum What {
     RefusedLoopback,
     /// A token was used twice: somebody may have copied it.
     RefusedReplay,
+    /// A code or refresh token was used twice: somebody may have copied it. What it gave ended.
+    EndedByReplay,
+    /// An app gave its tokens back.
+    SignedOut,
 }
 
 impl What {
@@ -60,6 +64,8 @@ impl What {
                 | Self::RefusedDenied
                 | Self::RefusedLoopback
                 | Self::RefusedReplay
+                | Self::EndedByReplay
+                | Self::SignedOut
         )
     }
 }

@@ -12,6 +12,8 @@ use super::asking::Asking;
 use super::auth_server::AuthServers;
 use super::cache::Freshness;
 use super::client::Clients;
+use super::client_id::ClientId;
+use super::client_metadata::ClientMetadata;
 use super::document::DidDocument;
 use super::http::Http;
 use super::jwt::Seconds;
@@ -154,6 +156,17 @@ impl Verifier {
     /// The nonce that a proof has to have, as of now.
     pub fn nonce(&self, now: Seconds) -> String {
         self.nonces.current(now)
+    }
+
+    /// What an app says of itself. Only when the owner is proved: her visitors send us nowhere.
+    ///
+    /// # Errors
+    /// It cannot be had, or is refused.
+    pub async fn client(&self, id: &ClientId) -> Result<Arc<ClientMetadata>, Refusal> {
+        if id.is_loopback() {
+            return Ok(Arc::new(ClientMetadata::of_loopback(id)));
+        }
+        Ok(self.clients.metadata(id, Freshness::Cached).await?)
     }
 
     /// The owner's document, and where her PDS is.

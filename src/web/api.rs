@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `GET /api/me` | [`Me`] |
 //! | `GET /api/live` | events that say what has changed ([`super::live`]) |
+//! | `/api/connect` | what an app wants, and the owner's answer ([`connect::consent`]) |
 //! | `POST /api/sign-out` | `{}`: this browser is signed out |
 //! | `POST /api/sign-out-everywhere` | [`SignedOut`] |
 //! | `/api/backup…`, `/api/reload` | 403: by command on the machine only |
@@ -17,7 +18,7 @@ use serde::Serialize;
 use super::answer::{Answer, error, json};
 use super::caller::Caller;
 use super::held::{AnyBody, Held, any};
-use super::{Web, admin, gate, live};
+use super::{Web, admin, connect, gate, live};
 use crate::access::SignIn;
 use crate::types::Millis;
 
@@ -65,6 +66,7 @@ pub async fn api(request: Request<Incoming>, web: &Web, caller: Caller) -> Respo
             tracing::info!(browsers = signed_out, "the owner signed out everywhere");
             any(out(web, &serde_json::json!(SignedOut { signed_out })))
         }
+        (connect::consent::CONNECT, _) => any(connect::consent::consent(request, web).await),
         ("/api/me" | "/api/live", _) => any(super::routes::not_allowed("use GET", "GET")),
         ("/api/sign-out" | "/api/sign-out-everywhere", _) => {
             any(super::routes::not_allowed("use POST", "POST"))

@@ -33,6 +33,7 @@ mod api;
 mod authenticate;
 mod body;
 mod caller;
+mod connect;
 mod cors;
 mod door_workers;
 mod forwarded;

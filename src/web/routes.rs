@@ -13,7 +13,7 @@ use super::authenticate::{AUTHENTICATE, LXM, authenticate};
 use super::caller::{Caller, Connection};
 use super::held::{AnyBody, any};
 use super::token::{self, SUBPROTOCOL, TokenError};
-use super::{Web, api, cors, gate, page, socket, well_known};
+use super::{Web, api, connect, cors, gate, page, socket, well_known};
 use crate::access::{Lease, Refused};
 use crate::types::now;
 
@@ -42,6 +42,9 @@ async fn open(mut request: Request<Incoming>, web: &Web, caller: Caller) -> Answ
             Method::OPTIONS => cors::preflight("POST"),
             _ => cors::open(not_allowed("use POST", "POST, OPTIONS")),
         };
+    }
+    if connect::is_here(path) {
+        return connect::answer(request, web, caller).await;
     }
     let file = path.strip_prefix("/page/").map(|name| page::file(name, request.headers()));
     let link = path.strip_prefix("/sign-in/");

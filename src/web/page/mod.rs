@@ -27,7 +27,6 @@ const SCRIPT: &str = "text/javascript; charset=utf-8";
 /// The owner's page.
 const HOME: File = File { name: "index.html", kind: HTML, text: include_str!("index.html") };
 /// Where she lets an app in.
-#[allow(dead_code)] // Served by `/connect`, which is being built.
 const CONNECT: File = File { name: "connect.html", kind: HTML, text: include_str!("connect.html") };
 /// What both need, at `/page/NAME`.
 const FILES: &[File] = &[
@@ -50,7 +49,6 @@ pub fn home(asked: &HeaderMap) -> Answer {
 }
 
 /// The page on which she lets an app in.
-#[allow(dead_code)]
 pub fn connect(asked: &HeaderMap) -> Answer {
     serve(&CONNECT, asked)
 }
