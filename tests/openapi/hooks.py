@@ -1,4 +1,4 @@
-"""What schemathesis sends where a schema cannot say it: ids of documents, some of them stored, and automerge's bytes, some damaged."""
+"""What schemathesis sends where a schema cannot say it: documents, some of them stored, and automerge's bytes, some damaged."""
 
 import hashlib
 import os
@@ -7,6 +7,9 @@ import schemathesis
 from hypothesis import strategies as st
 
 DIGITS = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
+
+# Where documents are stored.
+NAMESPACES = ["dev.local", "xyz.example"]
 
 
 def document_id(seed):
@@ -35,9 +38,16 @@ def register(file, answers):
     with open(file, "rb") as source:
         document = source.read()
     documents = st.integers(1, 60).map(document_id)
+    others = st.from_regex(r"[a-zA-Z]{1,9}(\.[a-z0-9]{1,9}){1,3}", fullmatch=True)
+    schemathesis.openapi.format("namespace", st.sampled_from(NAMESPACES) | others)
     schemathesis.openapi.format("document-id", documents)
     schemathesis.openapi.format("document-place", documents.map("dev.local/{}".format))
     schemathesis.openapi.media_type("application/octet-stream", st.just(document) | damaged(document))
+
+    @schemathesis.hook
+    def before_call(context, case, kwargs):
+        # An answer that sends on is an answer.
+        kwargs["allow_redirects"] = False
 
     @schemathesis.hook
     def after_call(context, case, response):

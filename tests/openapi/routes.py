@@ -14,7 +14,7 @@ DESCRIBED = r"/(?:api/|oauth/|metrics|healthz|\.well-known/oauth)"
 
 
 def described():
-    """Of each path its methods with their operations' names, and where it is there: `admin-socket`, `page`, or None for both."""
+    """Of each path its methods with their operations' names, and its place: `admin-socket`, `public-port`, or None."""
     with open(DOCUMENT, encoding="utf-8") as file:
         paths = yaml.safe_load(file)["paths"]
     found = {}
@@ -27,8 +27,8 @@ def described():
 
 
 def sources():
-    """The web room without comments and tests."""
-    for directory, _, files in os.walk(os.path.join(ROOT, "src", "web")):
+    """The code without comments and tests."""
+    for directory, _, files in os.walk(os.path.join(ROOT, "src")):
         for name in files:
             if name.endswith(".rs") and name != "tests.rs":
                 with open(os.path.join(directory, name), encoding="utf-8") as file:
@@ -41,7 +41,7 @@ def coded():
     found = set()
     for text in sources():
         # `{}` is what a message puts in.
-        found.update(re.findall(rf'"({DESCRIBED}[^"\s{{}}]*)"', text))
+        found.update(re.findall(rf'"({DESCRIBED}[^"\s{{}}?]*)["?]', text))
         for root, words in re.findall(r'\("(/api/\w+)", (?:\w+ @ \()?((?:"\w+"(?: \| )?)+)', text):
             found.update(f"{root}/{word}" for word in re.findall(r"\w+", words))
         # `["", namespace, document, "automerge"]`, after a root that the file names.

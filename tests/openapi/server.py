@@ -22,13 +22,21 @@ class Socket(http.client.HTTPConnection):
         self.sock.connect(self.path)
 
 
+# An app on this machine needs no server of its own to say what it is.
+SETTINGS = {
+    "OWNER": "did:web:owner.example",
+    "ACCESS__ALLOW_LOOPBACK_CLIENTS": "true",
+    "LIMITS__AUTHENTICATE_PER_ADDRESS": "1000000",
+}
+
+
 class Server:
     """`serve --dev` on a data directory, with its owner's browser signed in."""
 
     def __init__(self, binary, directory):
         self.data, self.log = os.path.join(directory, "data"), os.path.join(directory, "log")
         command = [binary, "serve", "--dev", "--port", "0", "--data-dir", self.data]
-        environment = {"GROUNDMIST_SYNC_OWNER": "did:web:owner.example"}
+        environment = {f"GROUNDMIST_SYNC_{name}": value for name, value in SETTINGS.items()}
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, env=environment)
         lines = [self.process.stdout.readline().decode() for _ in range(2)]
