@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{AccessError, App};
 use crate::store::{Op, Record, RecordKind, Store};
-use crate::types::Millis;
+use crate::types::{DocKey, Millis};
 
 /// Most events that are kept; the oldest give way.
 pub const MAX_AUDIT: usize = 2 * RING;
@@ -39,6 +39,12 @@ pub enum What {
     SessionRevoked,
     /// The owner ended every session and token.
     AllSessionsRevoked,
+    /// The owner deleted a document.
+    DocumentDeleted,
+    /// The owner brought a deleted document back.
+    DocumentRestored,
+    /// The owner had a deleted document go for good.
+    DocumentPurged,
     /// An app got a session.
     Entered,
     /// An app was turned away because it is not approved.
@@ -52,6 +58,12 @@ pub enum What {
     /// A code or refresh token was used twice: somebody may have copied it. What it gave ended.
     EndedByReplay,
     /// An app gave its tokens back.
+    AppSignedOut,
+    /// The owner signed in on her page.
+    SignedIn,
+    /// Somebody else signed in at the owner's PDS, and was turned away.
+    SignInRefused,
+    /// The owner signed out, in one browser or everywhere.
     SignedOut,
 }
 
@@ -65,6 +77,9 @@ impl What {
                 | Self::RefusedLoopback
                 | Self::RefusedReplay
                 | Self::EndedByReplay
+                | Self::SignedIn
+                | Self::SignInRefused
+                | Self::AppSignedOut
                 | Self::SignedOut
         )
     }
@@ -93,6 +108,9 @@ pub struct Event {
     /// Which session, the last one if several.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session: Option<String>,
+    /// Which document, if one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub document: Option<String>,
     /// From where, lastly.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<IpAddr>,
@@ -110,6 +128,7 @@ impl Event {
             client_id: None,
             namespace: None,
             session: None,
+            document: None,
             address: None,
         }
     }
@@ -118,6 +137,12 @@ impl Event {
     pub(super) fn about(what: What, app: &App, now: Millis) -> Self {
         let client_id = Some(app.client_id.clone());
         Self { client_id, namespace: Some(app.namespace.to_string()), ..Self::new(what, now) }
+    }
+
+    /// About a document.
+    pub(super) fn document(what: What, key: &DocKey, now: Millis) -> Self {
+        let (namespace, document) = (Some(key.namespace.to_string()), Some(key.document.to_string()));
+        Self { namespace, document, ..Self::new(what, now) }
     }
 
     pub(super) fn session(self, id: &str) -> Self {

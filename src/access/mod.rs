@@ -9,11 +9,12 @@
 //! revocation comes after everything that it revokes. What a commit means takes effect when it is durable.
 
 use std::future::Future;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use crate::config::{self, Secret};
 use crate::store::{Op, Store};
-use crate::types::{Millis, now};
+use crate::types::{DocKey, Millis, now};
 
 mod audit;
 mod client_id;
@@ -248,6 +249,20 @@ impl Access {
     /// Apps that wait for a decision, by number.
     pub fn pending(&self) -> Vec<Pending> {
         self.state().pending.list()
+    }
+
+    /// Notes what became of a sign-in.
+    pub fn note(self: &Arc<Self>, what: What, address: Option<IpAddr>) {
+        let mut state = self.state();
+        state.audit.note(AuditEvent::new(what, now()).from(address));
+        self.schedule_flush(&mut state);
+    }
+
+    /// Notes what the owner did with a document; it is written within [`FLUSH_EVERY`].
+    pub fn note_document(self: &Arc<Self>, what: What, key: &DocKey) {
+        let mut state = self.state();
+        state.audit.note(Event::document(what, key, now()));
+        self.schedule_flush(&mut state);
     }
 
     /// The audit trail, the latest last.

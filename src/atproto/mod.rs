@@ -13,6 +13,8 @@
 //!   [`redirect_uri`] where its users may be sent back to.
 //! - [`pds`], [`repo`]: calls to the owner's PDS; [`declaration`]: the record there that names her server.
 //!
+//! - [`oauth`]: the owner signs in at her PDS.
+//!
 //! [`verifier`] puts all of it together: who asks is proved, or refused. `asking` limits what that may cost others;
 //! [`limiter`] counts.
 
@@ -40,6 +42,7 @@ pub mod key;
 pub mod limiter;
 mod names;
 pub mod nonce;
+pub mod oauth;
 pub mod pds;
 pub mod prove_dpop;
 mod prove_service;

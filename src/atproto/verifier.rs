@@ -18,6 +18,7 @@ use super::document::DidDocument;
 use super::http::Http;
 use super::jwt::Seconds;
 use super::nonce::Nonces;
+use super::oauth::{OauthClient, Registration};
 use super::refusal::Refusal;
 use super::replay::{Replay, ReplayError};
 use super::resolve::Resolver;
@@ -136,6 +137,11 @@ impl Verifier {
             asking: Asking::new(),
             proofs: Mutex::default(),
         }
+    }
+
+    /// What signs the owner in at her PDS, over the same connections.
+    pub fn oauth_client(&self, registration: Registration) -> OauthClient {
+        OauthClient::new(registration, self.http.clone(), Arc::clone(&self.resolver))
     }
 
     /// A key, by its thumbprint, that was proved before this start: no flood of forged tokens keeps it out.

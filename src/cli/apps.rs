@@ -188,13 +188,19 @@ fn trail_words(events: &[Event]) -> String {
             What::TokenMade => "token made",
             What::SessionRevoked => "session revoked",
             What::AllSessionsRevoked => "all sessions revoked",
+            What::DocumentDeleted => "document deleted",
+            What::DocumentRestored => "document restored",
+            What::DocumentPurged => "document deleted for good",
             What::Entered => "entered",
             What::NotApproved => "turned away: not approved",
             What::RefusedDenied => "turned away: denied",
             What::RefusedLoopback => "turned away: an app on localhost",
             What::RefusedReplay => "turned away: a token used twice",
             What::EndedByReplay => "ended: a code or refresh token used twice",
-            What::SignedOut => "signed out",
+            What::AppSignedOut => "gave its tokens back",
+            What::SignedIn => "the owner signed in",
+            What::SignInRefused => "turned away: somebody else signed in",
+            What::SignedOut => "the owner signed out",
         };
         let _ = write!(text, "{}  {what}", date(event.last));
         if event.count > 1 {

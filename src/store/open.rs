@@ -196,6 +196,8 @@ pub(super) fn create_tables(transaction: &WriteTransaction) -> Result<(), redb::
     transaction.open_table(schema::META)?;
     transaction.open_table(schema::NAMESPACES)?;
     transaction.open_table(schema::HEADS)?;
+    transaction.open_table(schema::BIN)?;
+    transaction.open_table(schema::TOMBSTONES)?;
     transaction.open_table(schema::CHANGES)?;
     transaction.open_table(schema::SNAPSHOTS)?;
     transaction.open_table(schema::INDEXES)?;

@@ -19,7 +19,7 @@ use super::answer::{Answer, error, json};
 use super::caller::Caller;
 use super::held::{AnyBody, Held, any};
 use super::{Web, admin, connect, gate, live};
-use crate::access::SignIn;
+use crate::access::{SignIn, What};
 use crate::types::Millis;
 
 /// Answer to `GET /api/me`. Times are milliseconds since the Unix epoch.
@@ -59,10 +59,12 @@ pub async fn api(request: Request<Incoming>, web: &Web, caller: Caller) -> Respo
             if let Some(cookie) = gate::sign_in_cookie(request.headers(), web) {
                 page.sign_ins.end(cookie);
             }
+            web.shared.access.note(What::SignedOut, caller.address);
             any(out(web, &serde_json::json!({})))
         }
         ("/api/sign-out-everywhere", &Method::POST) => {
             let signed_out = page.sign_ins.end_all();
+            web.shared.access.note(What::SignedOut, caller.address);
             tracing::info!(browsers = signed_out, "the owner signed out everywhere");
             any(out(web, &serde_json::json!(SignedOut { signed_out })))
         }

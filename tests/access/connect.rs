@@ -294,7 +294,7 @@ async fn an_app_signs_out() {
         place.access.give_back(nothing, None).await.unwrap();
     }
     assert!(place.access.verify(&laptop, now()).is_ok(), "the owner's own tokens are hers to end");
-    assert_eq!(events(&place, What::SignedOut), 1, "two alike");
+    assert_eq!(events(&place, What::AppSignedOut), 1, "two alike");
 }
 
 #[tokio::test]

@@ -26,7 +26,7 @@ impl Access {
             if others(&family.client_id) {
                 return Err(ExchangeError::Client);
             }
-            return Ok(self.end_family(Some(&key), What::SignedOut).await?);
+            return Ok(self.end_family(Some(&key), What::AppSignedOut).await?);
         }
         let Ok(session) = self.verify(token, now()) else { return Ok(()) };
         if session.is_local() {
@@ -42,7 +42,7 @@ impl Access {
             }
             let (place, op) = state
                 .audit
-                .write(Event::about(What::SignedOut, &session.app(), now()).session(&session.id))?;
+                .write(Event::about(What::AppSignedOut, &session.app(), now()).session(&session.id))?;
             let (mut ops, mut underway) = (vec![op], Underway { event: Some(place), ..Underway::default() });
             state.end_with_family(&session.id, &mut ops, &mut underway);
             self.send(ops, underway, "signing an app out")

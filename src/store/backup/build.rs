@@ -183,6 +183,8 @@ impl Batch<'_> {
 fn insert(transaction: &WriteTransaction, rows: &[(Kind, Vec<u8>, Vec<u8>)]) -> Result<(), redb::Error> {
     let mut namespaces = transaction.open_table(schema::NAMESPACES)?;
     let mut heads = transaction.open_table(schema::HEADS)?;
+    let mut bin = transaction.open_table(schema::BIN)?;
+    let mut tombstones = transaction.open_table(schema::TOMBSTONES)?;
     let mut changes = transaction.open_table(schema::CHANGES)?;
     let mut snapshots = transaction.open_table(schema::SNAPSHOTS)?;
     let mut indexes = transaction.open_table(schema::INDEXES)?;
@@ -196,9 +198,14 @@ fn insert(transaction: &WriteTransaction, rows: &[(Kind, Vec<u8>, Vec<u8>)]) -> 
                 let number = value[..].try_into().map(u32::from_be_bytes).map_err(|_| misfit())?;
                 namespaces.insert(name, number)?;
             }
-            Kind::Head => {
+            Kind::Head | Kind::Binned | Kind::Tombstone => {
                 let key: &schema::DocPrefix = key[..].try_into().map_err(|_| misfit())?;
-                heads.insert(key, &value[..])?;
+                let table = match kind {
+                    Kind::Head => &mut heads,
+                    Kind::Binned => &mut bin,
+                    _ => &mut tombstones,
+                };
+                table.insert(key, &value[..])?;
             }
             Kind::Change => {
                 let key: &schema::RowKey = key[..].try_into().map_err(|_| misfit())?;

@@ -17,7 +17,7 @@
 //! | `GET /api/backup` | a backup (`store::backup`), or 409 while another is made |
 //! | `POST /api/backup/kept` with [`LastBackup`](crate::store::LastBackup) | the same; `status` tells of it from then on |
 //! | `POST /api/reload` | [`Reloaded`], or 422 and nothing was changed |
-//! | `/api/documents…` | see [`DocumentsApi`] |
+//! | `/api/documents…`, `/api/namespaces`, `/api/growth` | see [`DocumentsApi`] |
 //! | `GET /metrics` | Prometheus text |
 //! | `GET /healthz` | 200 `ok`, or 503 |
 //!
@@ -52,7 +52,10 @@ mod warnings;
 
 pub use apps::{Apps, AuditTrail, Decide, DecidedApp, DecidedNow};
 pub use backup::{BackupBody, BackupNow, Backups};
-pub use documents::{Document, Documents, DocumentsApi, MAX_DOCUMENT_BYTES, Merged, Pieces};
+pub use documents::{
+    Deleted, Document, Documents, DocumentsApi, Growth, MAX_DOCUMENT_BYTES, Merged, NamespaceNow, Namespaces,
+    Pieces, Point, Purged,
+};
 pub use owner::OwnerNow;
 pub use record::{RecordNow, RecordState, RecordWatch};
 pub use reload::{Changed, Reload, ReloadFuture, Reloaded};
