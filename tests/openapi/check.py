@@ -10,13 +10,14 @@ import tempfile
 
 import by_hand
 import routes
+import words
 from fuzz import fuzz, operations
 from server import Server, forward
 
 
 def main():
     programs = os.path.abspath(sys.argv[1])
-    print(f"{routes.check()} paths are described, the code has no other")
+    print(f"{routes.check()} paths are described, the code has no other; {words.check()} codes of errors")
     with tempfile.TemporaryDirectory() as directory:
         file = os.path.join(directory, "document.automerge")
         data = os.path.join(directory, "data")
