@@ -16,7 +16,7 @@
 //! In the query, `state` is `kept` (what there is without it) or `deleted`; `order` is `id` (so without it), `recent` or
 //! `largest`, which give the first `limit` (at most 100) and take no `after`. `days` is 1 to 400, without it 90.
 //! Refusals with 409: `quarantined` and `deleted` (nothing is taken in), `not_deleted` (only what is deleted can be restored or
-//! purged); with 410: `purged`.
+//! purged), `changed_meanwhile` (two at the same document); with 410: `purged`.
 
 use std::sync::Arc;
 
