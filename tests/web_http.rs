@@ -29,7 +29,7 @@ fn paths_and_methods() {
     let health = server.http("GET", "/healthz", &[]);
     assert!(health.starts_with("HTTP/1.1 200") && health.ends_with("ok\n"), "{health}");
     assert!(server.http("HEAD", "/healthz", &[]).ends_with("\r\n\r\n"));
-    for path in ["/nothing", "/healthz/", "/api/status", "/api/tokens", "//", "/..%2fsecret.key", "/sync/x"] {
+    for path in ["/nothing", "/healthz/", "/api", "/apis/x", "//", "/..%2fsecret.key", "/sync/x"] {
         assert_eq!(code(&server.http("GET", path, &[])), (404, "not_found".into()), "{path}");
     }
     for (method, path) in [("POST", "/"), ("DELETE", "/healthz"), ("PUT", "/sync"), ("HEAD", "/sync")] {

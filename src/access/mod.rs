@@ -31,6 +31,7 @@ mod root_document;
 pub mod secret;
 mod session;
 mod sessions;
+mod sign_ins;
 mod state;
 mod text;
 mod token;
@@ -51,6 +52,9 @@ pub use pending::{MAX_PENDING, MAX_PENDING_PER_CLIENT, Pending};
 pub use root_document::MAX_ROOT_DOCUMENTS;
 pub use session::{LOCAL_CLIENT, LOCAL_DID, MAX_NAME_BYTES, MAX_USER_AGENT_BYTES, NewSession, Session};
 pub use sessions::MAX_SESSIONS_PER_APP;
+pub use sign_ins::{
+    LINK_LIFE_MS, MAX_LINKS, MAX_SIGN_INS, SIGN_IN_IDLE_MS, SIGN_IN_LIFE_MS, SignIn, SignIns, Visitor,
+};
 pub use text::is_misleading;
 pub use token::MAX_TOKEN_BYTES;
 pub use used::{MAX_USED_LIFE_MS, MAX_USED_TOKENS, UsedToken};

@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::access::secret::{self, SecretError};
-use crate::access::{Access, AccessError, LOCAL_CLIENT, LOCAL_DID, NewSession, Ownership};
+use crate::access::{Access, AccessError, LOCAL_CLIENT, LOCAL_DID, NewSession, Ownership, SignIns};
 use crate::atproto::{Http, HttpError, Resolver, Us, Verifier};
 use crate::config::{Config, Loaded, Secret, Sources, TlsMode};
 use crate::engine::Engine;
@@ -22,8 +22,8 @@ use crate::store::{Store, StoreError};
 use crate::telemetry::Level;
 use crate::types::{Millis, NameError, now};
 use crate::web::admin::{Admin, Backups, DocumentsApi, ReloadFuture};
-use crate::web::metrics::Metrics;
-use crate::web::{AdminHttp, Door, Web};
+use crate::web::metrics::{Doors, Metrics};
+use crate::web::{AdminHttp, Door, OwnersPage, Web};
 use data_dir::DataDir;
 use reload::{Part, Prepared, Reload};
 use signals::{Asked, Signals};
@@ -154,13 +154,12 @@ async fn serve(
         .filter_map(|(session, _)| session.jkt)
         .for_each(|jkt| door.verifier.know(jkt));
     let (ownership, verifier) = (Arc::clone(&door.owner), Arc::clone(&door.verifier));
-    let (domain, proxies) = (config.domain.clone(), sockets.proxies(config));
-    let web = Web::new(engine.clone(), access.clone(), door, domain, proxies, limits, stopping.subscribe());
+    let doors = Arc::<Doors>::default();
     let metrics = Arc::new(Metrics {
         engine: engine.clone(),
         access: access.clone(),
         store: store.clone(),
-        doors: web.doors(),
+        doors: doors.clone(),
         certificate: sockets.certificate.clone(),
         per_address: sockets.per_address.clone(),
         started,
@@ -168,7 +167,7 @@ async fn serve(
     let mut parts = vec![log_level(level), who_gets_in(access.clone(), verifier)];
     parts.extend(sockets.certificate_again());
     let reload = reload(parts);
-    let api = Admin {
+    let admin_api = Arc::new(Admin {
         access: access.clone(),
         engine: engine.clone(),
         store: store.clone(),
@@ -189,13 +188,22 @@ async fn serve(
             Arc::new(move || reload_now(reload.clone()))
         },
         metrics: metrics.clone(),
-    };
+    });
+    let sign_ins = Arc::new(SignIns::new());
     if dev {
-        announce_dev(&access, &sockets.url(config)).await?;
+        announce_dev(&access, &sign_ins, &sockets.url(config), &sockets.origin(config)).await?;
     }
+    let page = OwnersPage { sign_ins, admin: admin_api.clone(), origin: sockets.origin(config), dev };
+    let (domain, proxies) = (config.domain.clone(), sockets.proxies(config));
+    let until = stopping.subscribe();
+    let web = Web::new(engine.clone(), access.clone(), door, doors, page, domain, proxies, limits, until);
     let notes = sockets.note();
     let mut listening = sockets.serve(config, &web, &metrics, store, engine, &stopping)?;
-    listening.spawn(listen::accept(admin, AdminHttp::new(api, stopping.subscribe()), stopping.subscribe()));
+    listening.spawn(listen::accept(
+        admin,
+        AdminHttp::new(admin_api, stopping.subscribe()),
+        stopping.subscribe(),
+    ));
     // Its connections hold it; `drain` waits for all of them.
     drop(web);
     tracing::info!(data_dir = %config.data_dir.display(), "serving");
@@ -351,7 +359,13 @@ fn open_store(config: &Config) -> Result<Store, Error> {
     Ok(store)
 }
 
-async fn announce_dev(access: &Arc<Access>, url: &str) -> Result<(), Error> {
+/// Prints an address for a client, and one for a browser in which the owner is then signed in.
+async fn announce_dev(
+    access: &Arc<Access>,
+    sign_ins: &SignIns,
+    url: &str,
+    origin: &str,
+) -> Result<(), Error> {
     let (token, _) = access
         .create(NewSession {
             namespace: DEV_NAMESPACE.parse()?,
@@ -362,10 +376,13 @@ async fn announce_dev(access: &Arc<Access>, url: &str) -> Result<(), Error> {
             life: Some(DEV_TOKEN_LIFE),
         })
         .await?;
+    let link = sign_ins.link(now())?;
+    // In one write: whoever reads the first line may hang up after it.
+    let lines = format!("{url}/?token={token}\n{origin}/sign-in/{link}\n");
     let mut out = io::stdout().lock();
-    writeln!(out, "{url}/?token={token}")
+    out.write_all(lines.as_bytes())
         .and_then(|()| out.flush())
-        .map_err(|source| Error::System { operation: "printing the URL", source })
+        .map_err(|source| Error::System { operation: "printing the addresses", source })
 }
 
 #[cfg(test)]

@@ -111,6 +111,14 @@ impl Sockets {
         }
     }
 
+    /// How browsers reach this server (RFC 6454, section 6.2).
+    pub fn origin(&self, config: &Config) -> String {
+        match (&config.domain, self.list.first()) {
+            (Some(domain), _) => format!("https://{domain}"),
+            (None, first) => first.map_or_else(String::new, |first| format!("http://{}", first.address)),
+        }
+    }
+
     /// Accepts on all of them until `stopping` turns true, and keeps the certificate up to date. The tasks
     /// that accept are given back: when they are dropped they end.
     pub fn serve(

@@ -21,8 +21,8 @@ pub struct AdminHttp {
 
 impl AdminHttp {
     /// `stopping` turns true when connections should come to an end.
-    pub fn new(admin: Admin, stopping: watch::Receiver<bool>) -> Self {
-        Self { admin: Arc::new(admin), stopping }
+    pub fn new(admin: Arc<Admin>, stopping: watch::Receiver<bool>) -> Self {
+        Self { admin, stopping }
     }
 }
 

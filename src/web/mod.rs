@@ -23,10 +23,13 @@ use metrics::Doors;
 pub use admin_http::AdminHttp;
 pub use authenticate::Door;
 pub use caller::Proxies;
+pub use gate::OwnersPage;
+pub use live::MAX_LIVE;
 
 pub mod admin;
 mod admin_http;
 mod answer;
+mod api;
 mod authenticate;
 mod body;
 mod caller;
@@ -34,10 +37,14 @@ mod cors;
 mod door_workers;
 mod forwarded;
 mod frame;
+mod gate;
+mod held;
 
 pub mod handshake;
+mod live;
 mod liveness;
 pub mod metrics;
+mod page;
 mod percent;
 mod reader;
 mod routes;
@@ -78,16 +85,22 @@ struct Shared {
     connections: Arc<Semaphore>,
     half_open: Arc<HalfOpen>,
     doors: Arc<Doors>,
+    page: OwnersPage,
+    /// Places for pages that are told what changes.
+    live: Arc<Semaphore>,
     /// Bytes of large messages that may be half received, over all connections.
     receive_budget: Arc<Semaphore>,
 }
 
 impl Web {
-    /// `stopping` turns true when connections should come to an end.
+    /// `doors` counts for [`metrics::Metrics`]; `stopping` turns true when connections should come to an end.
+    #[allow(clippy::too_many_arguments)]
     pub fn new(
         engine: Engine,
         access: Arc<Access>,
         door: Door,
+        doors: Arc<Doors>,
+        page: OwnersPage,
         domain: Option<String>,
         proxies: Proxies,
         limits: Limits,
@@ -101,7 +114,9 @@ impl Web {
             proxies,
             connections: Arc::new(Semaphore::new(limits.connections)),
             half_open: HalfOpen::new(MAX_HALF_OPEN),
-            doors: Arc::default(),
+            doors,
+            page,
+            live: Arc::new(Semaphore::new(MAX_LIVE)),
             // Two of the largest: one slow upload does not keep another from its turn.
             receive_budget: Arc::new(Semaphore::new(2 * limits.message_bytes)),
             limits,
@@ -109,8 +124,7 @@ impl Web {
         Self { shared: Arc::new(shared), stopping }
     }
 
-    /// What it counts, for [`metrics::Metrics`].
-    pub fn doors(&self) -> Arc<Doors> {
+    fn doors(&self) -> Arc<Doors> {
         Arc::clone(&self.shared.doors)
     }
 }

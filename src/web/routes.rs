@@ -2,25 +2,36 @@
 
 use hyper::body::Incoming;
 use hyper::header::{
-    ALLOW, RETRY_AFTER, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE, WWW_AUTHENTICATE,
+    ALLOW, LOCATION, RETRY_AFTER, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, SET_COOKIE, UPGRADE, VARY,
+    WWW_AUTHENTICATE,
 };
-use hyper::{Method, Request, StatusCode};
+use hyper::{Method, Request, Response, StatusCode};
 use tokio::time::timeout;
 
-use super::answer::{Answer, error, text, with};
+use super::answer::{Answer, empty, error, text, with};
 use super::authenticate::{AUTHENTICATE, LXM, authenticate};
 use super::caller::{Caller, Connection};
+use super::held::{AnyBody, any};
 use super::token::{self, SUBPROTOCOL, TokenError};
-use super::{Web, cors, socket, well_known};
+use super::{Web, api, cors, gate, page, socket, well_known};
 use crate::access::{Lease, Refused};
+use crate::types::now;
 
 const HOME: &str = "A groundmist-sync server runs here. Apps connect by WebSocket with a sync token.\n";
 
 /// Answers one request; an accepted upgrade goes on in a task of its own.
-pub async fn route(mut request: Request<Incoming>, web: &Web, connection: &Connection) -> Answer {
+pub async fn route(request: Request<Incoming>, web: &Web, connection: &Connection) -> Response<AnyBody> {
     let Some(caller) = web.shared.proxies.caller(request.headers(), connection) else {
-        return too_many_of_one_address();
+        return any(too_many_of_one_address());
     };
+    if request.uri().path().starts_with("/api/") {
+        return api::api(request, web, caller).await;
+    }
+    any(open(request, web, caller).await)
+}
+
+/// What anyone may ask for.
+async fn open(mut request: Request<Incoming>, web: &Web, caller: Caller) -> Answer {
     let path = request.uri().path();
     let upgrade = fastwebsockets::upgrade::is_upgrade_request(&request);
     #[cfg(test)]
@@ -32,12 +43,14 @@ pub async fn route(mut request: Request<Incoming>, web: &Web, connection: &Conne
             _ => cors::open(not_allowed("use POST", "POST, OPTIONS")),
         };
     }
-    if !matches!(path, "/" | "/sync" | "/healthz" | "/.well-known/did.json") {
-        return error(
-            StatusCode::NOT_FOUND,
-            "not_found",
-            "there is nothing at this path: apps connect to /sync",
-        );
+    let file = path.strip_prefix("/page/").map(|name| page::file(name, request.headers()));
+    let link = path.strip_prefix("/sign-in/");
+    let is_there = matches!(file, Some(Some(_)))
+        || link.is_some()
+        || matches!(path, "/" | "/sync" | "/healthz" | "/.well-known/did.json");
+    if !is_there {
+        let message = "there is nothing at this path: apps connect to /sync, the owner's page is at /";
+        return error(StatusCode::NOT_FOUND, "not_found", message);
     }
     let sync = path == "/sync" || (path == "/" && upgrade);
     let read = request.method() == Method::GET || (request.method() == Method::HEAD && !sync);
@@ -45,17 +58,43 @@ pub async fn route(mut request: Request<Incoming>, web: &Web, connection: &Conne
         let allowed = if sync { "GET" } else { "GET, HEAD" };
         return not_allowed("use GET", allowed);
     }
+    if let Some(code) = link {
+        return sign_in_by_link(code, &request, web, &caller);
+    }
+    if let Some(file) = file.flatten() {
+        return file;
+    }
     match path {
         _ if sync && upgrade => accept(&mut request, web, caller),
         "/sync" => upgrade_required(),
         "/.well-known/did.json" => well_known::did_document(web.shared.domain.as_deref()),
         "/healthz" if web.shared.engine.is_alive() => text(StatusCode::OK, "ok\n"),
         "/healthz" => text(StatusCode::SERVICE_UNAVAILABLE, "not ready\n"),
-        _ => text(StatusCode::OK, HOME),
+        _ if page::is_wanted(request.headers()) => page::home(request.headers()),
+        _ => with(text(StatusCode::OK, HOME), VARY, "Accept"),
     }
 }
 
-fn not_allowed(message: &str, allowed: &'static str) -> Answer {
+/// A link that the machine gave out: it signs this browser in, once.
+fn sign_in_by_link(code: &str, request: &Request<Incoming>, web: &Web, caller: &Caller) -> Answer {
+    let redeemed = request.method() == Method::GET && web.shared.page.sign_ins.redeem(code, now());
+    if !redeemed {
+        let message = "this link was used, or its time is over: start the server again for another, or sign in on the page";
+        return error(StatusCode::GONE, "link_used", message);
+    }
+    tracing::info!("the owner signed in by a link");
+    let answer = with(empty(StatusCode::SEE_OTHER), LOCATION, "/");
+    match gate::sign_in(request.headers(), web, caller) {
+        Ok(cookie) => {
+            let mut answer = answer;
+            answer.headers_mut().insert(SET_COOKIE, cookie);
+            answer
+        }
+        Err(refusal) => refusal,
+    }
+}
+
+pub(super) fn not_allowed(message: &str, allowed: &'static str) -> Answer {
     with(error(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message), ALLOW, allowed)
 }
 

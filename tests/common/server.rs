@@ -67,8 +67,8 @@ impl Start {
         self
     }
 
-    /// The process, and what it prints first.
-    fn spawn(self, data_dir: &Path, log: &Path) -> (Child, String) {
+    /// The process, and what it prints: an address for clients, and one for the owner's browser.
+    fn spawn(self, data_dir: &Path, log: &Path) -> (Child, [String; 2]) {
         let file = File::create(log).unwrap();
         let mut command = match self.sockets {
             None => {
@@ -89,9 +89,9 @@ impl Start {
             command.args(["--port", "0"]);
         }
         let mut child = command.env_clear().envs(self.environment).stdout(Stdio::piped()).spawn().unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        (child, line.trim().to_owned())
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let lines = [(); 2].map(|()| lines.next().map_or_else(String::new, Result::unwrap));
+        (child, lines)
     }
 
     /// Starts it and waits for its URL.
@@ -100,7 +100,7 @@ impl Start {
         let data_dir = self.data_dir.clone().unwrap_or_else(|| own.path().join("data"));
         let log = own.path().join("log");
         let tls = self.trusted.clone().map(Arc::new);
-        let (mut child, url) = self.spawn(&data_dir, &log);
+        let (mut child, [url, link]) = self.spawn(&data_dir, &log);
         let encrypted = || Some(format!("127.0.0.1{}", url.strip_prefix("wss://")?.strip_prefix(DOMAIN)?));
         let rest = url.strip_prefix("ws://").map(str::to_owned).or_else(encrypted);
         let Some((address, token)) = rest.as_deref().and_then(|rest| rest.split_once("/?token=")) else {
@@ -108,15 +108,15 @@ impl Start {
             panic!("no URL but {url:?}; log:\n{}", std::fs::read_to_string(&log).unwrap());
         };
         let (address, token) = (address.parse().unwrap(), token.to_owned());
-        Server { child, address, token, data_dir, tls, log, _own: own }
+        Server { child, address, token, link, data_dir, tls, log, _own: own }
     }
 
     /// Starts it where it cannot: how it ended, and all it said.
     pub fn fail(self) -> (Option<i32>, String) {
         let own = tempfile::tempdir().unwrap();
         let log = own.path().join("log");
-        let (mut child, url) = self.spawn(&own.path().join("data"), &log);
-        assert_eq!(url, "", "it started");
+        let (mut child, said) = self.spawn(&own.path().join("data"), &log);
+        assert_eq!(said, ["", ""], "it started");
         (child.wait().unwrap().code(), std::fs::read_to_string(&log).unwrap())
     }
 }
@@ -127,6 +127,8 @@ pub struct Server {
     pub address: SocketAddr,
     /// Token for the namespace `dev.local`.
     pub token: String,
+    /// Signs a browser in, once.
+    pub link: String,
     pub data_dir: PathBuf,
     /// What its clients go by, if it is encrypted.
     pub tls: Option<Arc<ClientConfig>>,

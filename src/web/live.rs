@@ -1,0 +1,164 @@
+//! `GET /api/live`: tells the owner's page what has changed, so that it asks for that again (server-sent events, HTML standard 9.2).
+//!
+//! `event: changed` with `{"topics": [...]}`; the first one names all. What would be answered is looked at once a second while a page is
+//! open, instead of every part of the server having to tell: nothing of this is there while no page is.
+
+use std::convert::Infallible;
+use std::hash::{DefaultHasher, Hasher as _};
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::body::{Body, Frame};
+use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
+use hyper::{Response, StatusCode};
+use serde::Serialize;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::admin::Admin;
+use super::answer::{error, with};
+use super::held::{AnyBody, any};
+use super::{Web, gate};
+use crate::listen::stopped;
+use crate::types::now;
+
+/// Pages that may be told at a time.
+pub const MAX_LIVE: usize = 16;
+/// How often it is looked.
+const LOOK: Duration = Duration::from_secs(1);
+/// Looks after which the figures of `status` count as changed, and a page that is gone is noticed.
+const STATUS_LOOKS: u64 = 10;
+/// Looks between two at the documents: each answer to them reads the store.
+const DOCUMENT_LOOKS: u64 = 3;
+
+/// All that can change, by the names that the page knows.
+const TOPICS: [&str; 5] = ["status", "apps", "sessions", "documents", "activity"];
+
+/// Fingerprints of what would be answered, in the order of [`TOPICS`].
+type Seen = [u64; 5];
+
+/// Events until the sign-in ends, the server stops, or nobody listens.
+pub fn stream(headers: &HeaderMap, web: &Web) -> Response<AnyBody> {
+    let (Some(cookie), Ok(place)) =
+        (gate::sign_in_cookie(headers, web), web.shared.live.clone().try_acquire_owned())
+    else {
+        let message = "too many pages are open: close some";
+        return any(with(
+            error(StatusCode::SERVICE_UNAVAILABLE, "too_many_pages", message),
+            RETRY_AFTER,
+            "30",
+        ));
+    };
+    let (events, receiver) = mpsc::channel(1);
+    let (cookie, web) = (cookie.to_owned(), web.clone());
+    tokio::spawn(async move { tell(&events, &cookie, &web, place).await });
+    let mut response = Response::new(Events(receiver));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    any(response)
+}
+
+async fn tell(events: &mpsc::Sender<Bytes>, cookie: &str, web: &Web, _place: OwnedSemaphorePermit) {
+    let page = &web.shared.page;
+    let mut stopping = web.stopping.clone();
+    let mut ticks = interval(LOOK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut seen = None;
+    for look in 0u64.. {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            () = events.closed() => return,
+            () = stopped(&mut stopping) => return,
+        }
+        if !page.sign_ins.is_live(cookie, now()) {
+            return;
+        }
+        let now = look_at(&page.admin, look, seen.unwrap_or_default());
+        let changed = topics(&now, seen.as_ref());
+        seen = Some(now);
+        let event = if !changed.is_empty() {
+            format!("event: changed\ndata: {{\"topics\":{}}}\n\n", serde_json::json!(changed))
+        } else if look % STATUS_LOOKS == 1 {
+            // A comment: who does not take it is gone, and proxies see that the stream lives.
+            ":\n\n".into()
+        } else {
+            continue;
+        };
+        tokio::select! {
+            sent = events.send(event.into()) => if sent.is_err() { return },
+            () = stopped(&mut stopping) => return,
+        }
+    }
+}
+
+fn topics(now: &Seen, before: Option<&Seen>) -> Vec<&'static str> {
+    let changed = |index: usize| before.is_none_or(|before| before.get(index) != now.get(index));
+    TOPICS.iter().enumerate().filter(|(index, _)| changed(*index)).map(|(_, topic)| *topic).collect()
+}
+
+fn look_at(admin: &Arc<Admin>, look: u64, before: Seen) -> Seen {
+    let engine = admin.engine.status();
+    let certificate = admin.certificate.as_ref().map(|certificate| certificate.now());
+    let status = (look / STATUS_LOOKS, admin.engine.is_alive(), &engine.journal_error, certificate);
+    let documents = match look % DOCUMENT_LOOKS {
+        0 => print(&engine.commits),
+        _ => before[3],
+    };
+    [
+        print(&status),
+        print(&(admin.access.grants(), admin.access.pending())),
+        print(&admin.access.sessions()),
+        documents,
+        print(&admin.access.audit()),
+    ]
+}
+
+/// A fingerprint of something's JSON.
+fn print(what: &impl Serialize) -> u64 {
+    struct Printer(DefaultHasher);
+    impl io::Write for Printer {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.write(bytes);
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut printer = Printer(DefaultHasher::new());
+    // It is written nowhere, and our plain structs always have a JSON form.
+    let _ = serde_json::to_writer(&mut printer, what);
+    printer.0.finish()
+}
+
+/// Events as they come.
+struct Events(mpsc::Receiver<Bytes>);
+
+impl Body for Events {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        self.0.poll_recv(context).map(|event| event.map(|event| Ok(Frame::data(event))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_changed_is_told() {
+        assert_eq!(topics(&[0; 5], None), TOPICS);
+        assert!(topics(&[1; 5], Some(&[1; 5])).is_empty());
+        assert_eq!(topics(&[1, 2, 1, 1, 3], Some(&[1; 5])), ["apps", "activity"]);
+    }
+}

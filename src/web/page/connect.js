@@ -1,0 +1,1 @@
+// The page on which the owner lets an app in.
