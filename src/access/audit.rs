@@ -49,6 +49,16 @@ pub enum What {
     RefusedLoopback,
     /// A token was used twice: somebody may have copied it.
     RefusedReplay,
+    /// A code or refresh token was used twice: somebody may have copied it. What it gave ended.
+    EndedByReplay,
+    /// An app gave its tokens back.
+    AppSignedOut,
+    /// The owner signed in on her page.
+    SignedIn,
+    /// Somebody else signed in at the owner's PDS, and was turned away.
+    SignInRefused,
+    /// The owner signed out, in one browser or everywhere.
+    SignedOut,
 }
 
 impl What {
@@ -60,6 +70,11 @@ impl What {
                 | Self::RefusedDenied
                 | Self::RefusedLoopback
                 | Self::RefusedReplay
+                | Self::EndedByReplay
+                | Self::SignedIn
+                | Self::SignInRefused
+                | Self::AppSignedOut
+                | Self::SignedOut
         )
     }
 }

@@ -97,6 +97,9 @@ impl Access {
                 // At once, so that nobody enters behind the deletions.
                 state.grants.set(grant.clone());
                 sessions.iter().for_each(|id| state.end(id, &mut ops, &mut underway));
+                state.codes.forget(app);
+                let families = state.families.keys(|of, _| of == app);
+                families.iter().for_each(|key| state.forget_family(key, &mut ops, &mut underway));
             }
             underway.grant = Some(grant);
             (sessions.len(), self.send(ops, underway, "deciding about an app"))
@@ -133,7 +136,8 @@ impl Access {
             };
             let (place, op) = state.audit.write(event.session(&id))?;
             let (mut ops, mut underway) = (vec![op], Underway { event: Some(place), ..Underway::default() });
-            state.end(&id, &mut ops, &mut underway);
+            // Its device could come back by itself.
+            state.end_with_family(&id, &mut ops, &mut underway);
             (id, self.send(ops, underway, "revoking the session"))
         };
         sent.await?;
@@ -151,6 +155,9 @@ impl Access {
             let (mut ops, mut underway) = (vec![op], Underway { event: Some(place), ..Underway::default() });
             let ids = state.sessions.ids();
             ids.iter().for_each(|id| state.end(id, &mut ops, &mut underway));
+            state.codes.clear();
+            let families = state.families.keys(|_, _| true);
+            families.iter().for_each(|key| state.forget_family(key, &mut ops, &mut underway));
             (ids.len(), self.send(ops, underway, "revoking all sessions"))
         };
         sent.await?;

@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use super::audit::{Event, What};
 use super::client_id::Origin;
+use super::connect::Joining;
 use super::entering::Checked;
 use super::state::{State, Underway};
 use super::{
-    Access, AccessError, Decision, EnterError, Entered, Entering, MAX_TOKEN_BYTES, NewSession, Session, now,
+    Access, AccessError, Decision, EnterError, Entered, Entering, MAX_TOKEN_BYTES, NewSession, Proof,
+    Session, now,
 };
 use crate::config::Approve;
 use crate::types::Millis;
@@ -23,6 +25,15 @@ impl Access {
     /// Why not; an app that is not approved is pending from then on. Nothing of it counts then, except that its used
     /// tokens stay used if the store failed.
     pub async fn enter(self: &Arc<Self>, entering: Entering) -> Result<Entered, EnterError> {
+        self.enter_by(entering, None).await
+    }
+
+    /// As [`Access::enter`], by a code or refresh token: [`EnterError::Replayed`] if that was taken back meanwhile.
+    pub(super) async fn enter_by(
+        self: &Arc<Self>,
+        entering: Entering,
+        joining: Option<&Joining>,
+    ) -> Result<Entered, EnterError> {
         let now = now();
         let asked = entering.checked(now)?;
         if self.is_first_use(&asked) {
@@ -39,7 +50,7 @@ impl Access {
         }
         let (root_doc_url, sent) = {
             let mut state = self.state();
-            let admitted = self.admit_app(&mut state, &asked, session.clone(), now);
+            let admitted = self.admit_app(&mut state, &asked, joining, session.clone(), now);
             self.schedule_flush(&mut state);
             let (root_doc_url, ops, underway) = admitted?;
             (root_doc_url, self.send(ops, underway, "creating the session"))
@@ -53,7 +64,8 @@ impl Access {
     }
 
     fn is_first_use(&self, asked: &Checked) -> bool {
-        if self.settings().approve != Approve::FirstUse || asked.origin == Origin::Loopback {
+        let by_consent = asked.how == Proof::Consent;
+        if self.settings().approve != Approve::FirstUse || asked.origin == Origin::Loopback || by_consent {
             return false;
         }
         let state = self.state();
@@ -81,6 +93,7 @@ impl Access {
         &self,
         state: &mut State,
         asked: &Checked,
+        joining: Option<&Joining>,
         session: Session,
         now: Millis,
     ) -> Result<(Option<String>, Vec<crate::store::Op>, Underway), EnterError> {
@@ -117,6 +130,9 @@ impl Access {
         if !state.used.has_room_for(asked.used.len()) {
             return Err(EnterError::TooMany("too many tokens were used lately: try again in a minute"));
         }
+        if joining.is_some_and(|joining| !joining.is_welcome(state)) {
+            return Err(EnterError::Replayed);
+        }
         let Ok(gives_way) = state.sessions.gives_way(app) else {
             return Err(EnterError::TooMany(
                 "this app has as many sessions as it may, and all are connected",
@@ -138,6 +154,9 @@ impl Access {
         underway.root = op.is_some().then_some(root);
         ops.extend(op);
         state.begin(&session, &mut ops, &mut underway)?;
+        if let Some(joining) = joining {
+            joining.join(state, &session, &mut ops, &mut underway, now)?;
+        }
         Ok((url, ops, underway))
     }
 }

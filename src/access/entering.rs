@@ -31,6 +31,8 @@ pub enum Proof {
     IssuerKey,
     /// A service-auth token by the owner's key, with the app's attestation.
     ServiceAuth,
+    /// The owner's own word on the consent page, and the code or refresh token that came of it.
+    Consent,
 }
 
 /// A verified app that asks for a session. Everything in it that is called proved was proved by the caller; the

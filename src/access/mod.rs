@@ -9,6 +9,7 @@
 //! revocation comes after everything that it revokes. What a commit means takes effect when it is durable.
 
 use std::future::Future;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use crate::config::{self, Secret};
@@ -18,6 +19,7 @@ use crate::types::{Millis, now};
 mod audit;
 mod client_id;
 mod commit;
+mod connect;
 mod decide;
 mod enter;
 mod entering;
@@ -40,6 +42,10 @@ mod used;
 pub use audit::{Event, MAX_AUDIT, What};
 pub use client_id::MAX_CLIENT_ID_BYTES;
 pub use commit::{Commit, CommitFuture};
+pub use connect::{
+    CODE_LIFE_MS, Consent, Exchange, ExchangeError, Exchanged, MAX_CODES, MAX_REFRESH_TOKENS,
+    MAX_REFRESH_TOKENS_PER_APP, REFRESH_GRACE_MS, REFRESH_LIFE_MS,
+};
 pub use decide::Decided;
 pub use enter::MAX_FIRST_USES;
 pub use entering::{EnterError, Entered, Entering, Proof};
@@ -80,6 +86,8 @@ pub struct Access {
     state: Mutex<State>,
     /// Held by one decision about apps at a time until it is durable.
     decisions: tokio::sync::Mutex<()>,
+    /// Held by one exchange of a code or refresh token at a time until it is durable.
+    exchanges: tokio::sync::Mutex<()>,
 }
 
 impl Access {
@@ -102,6 +110,7 @@ impl Access {
             settings: RwLock::new(settings),
             state: Mutex::new(state),
             decisions: tokio::sync::Mutex::default(),
+            exchanges: tokio::sync::Mutex::default(),
         }))
     }
 
@@ -227,9 +236,26 @@ impl Access {
         self.state().grants.all().cloned().collect()
     }
 
+    /// The decision about one app, if there is one.
+    pub fn decision(&self, app: &App) -> Option<Decision> {
+        self.state().grants.get(app)
+    }
+
+    /// Whether apps on localhost may be approved (`access.allow_loopback_clients`).
+    pub fn allows_loopback_clients(&self) -> bool {
+        self.settings().allow_loopback_clients
+    }
+
     /// Apps that wait for a decision, by number.
     pub fn pending(&self) -> Vec<Pending> {
         self.state().pending.list()
+    }
+
+    /// Notes what became of a sign-in.
+    pub fn note(self: &Arc<Self>, what: What, address: Option<IpAddr>) {
+        let mut state = self.state();
+        state.audit.note(AuditEvent::new(what, now()).from(address));
+        self.schedule_flush(&mut state);
     }
 
     /// The audit trail, the latest last.

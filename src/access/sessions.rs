@@ -136,14 +136,19 @@ impl Sessions {
         self.slots.contains_key(id) || self.doubtful.contains(id)
     }
 
+    /// It is known, and its deletion is not on its way.
+    pub(super) fn stays(&self, id: &str) -> bool {
+        self.slots.get(id).map_or_else(|| self.doubtful.contains(id), |slot| !slot.going)
+    }
+
     pub(super) fn is_doubtful(&self, id: &str) -> bool {
         self.doubtful.contains(id)
     }
 
-    /// At most `most` that expired before a time.
-    pub(super) fn expired(&self, before: Millis, most: usize) -> Vec<String> {
+    /// At most `most` that expired before a time, but for those that are to stay.
+    pub(super) fn expired(&self, before: Millis, most: usize, stays: impl Fn(&str) -> bool) -> Vec<String> {
         let expired = self.by_expiry.iter().take_while(|(expires, _)| *expires <= before);
-        expired.take(most).map(|(_, id)| id.clone()).collect()
+        expired.filter(|(_, id)| !stays(id)).take(most).map(|(_, id)| id.clone()).collect()
     }
 
     /// The session that gives way to a new one of its app: none if there is room, an error if all are in use.

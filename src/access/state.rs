@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use super::audit::{Audit, Place};
+use super::connect::{Codes, Families};
 use super::entering::Checked;
 use super::grant::{Decision, Grant, Grants};
 use super::pending::PendingApps;
@@ -25,6 +26,8 @@ pub(super) struct State {
     pub(super) pending: PendingApps,
     pub(super) roots: RootDocuments,
     pub(super) used: UsedTokens,
+    pub(super) codes: Codes,
+    pub(super) families: Families,
     pub(super) audit: Audit,
     pub(super) flush: FlushClock,
 }
@@ -47,6 +50,10 @@ pub(super) struct Underway {
     pub(super) root: Option<RootKey>,
     /// A decision.
     pub(super) grant: Option<Grant>,
+    /// A refresh token's row that is written.
+    pub(super) family: Option<String>,
+    /// Refresh tokens that end.
+    pub(super) families_gone: Vec<String>,
     /// The event that tells of it.
     pub(super) event: Option<Place>,
 }
@@ -58,6 +65,7 @@ impl State {
             roots: RootDocuments::load(store.records(RecordKind::RootDocument)?),
             used: UsedTokens::load(&store.records(RecordKind::UsedToken)?),
             audit: Audit::load(&store.records(RecordKind::Audit)?),
+            families: Families::load(&store.records(RecordKind::RefreshToken)?),
             ..Self::default()
         };
         for (key, row) in store.records(RecordKind::Grant)? {
@@ -116,7 +124,10 @@ impl State {
         ops: &mut Vec<Op>,
         underway: &mut Underway,
     ) -> Result<(), AccessError> {
-        let expired = self.sessions.expired(now.saturating_sub(KEEP_EXPIRED_MS), CLEARED_AT_ONCE);
+        // One that can be renewed stays listed, so that the owner can end it.
+        let renewable = self.families.sessions();
+        let stays = |id: &str| renewable.contains(id);
+        let expired = self.sessions.expired(now.saturating_sub(KEEP_EXPIRED_MS), CLEARED_AT_ONCE, stays);
         if self.sessions.len() >= MAX_SESSIONS && expired.is_empty() {
             return Err(AccessError::TooMany);
         }
@@ -129,6 +140,32 @@ impl State {
         self.sessions.going(id);
         ops.push(deletion(id));
         underway.gone.push(id.to_owned());
+    }
+
+    /// A session is to end, and all that came of the same code.
+    pub(super) fn end_with_family(&mut self, id: &str, ops: &mut Vec<Op>, underway: &mut Underway) {
+        for key in self.families.keys(|_, sessions| sessions.iter().any(|session| session == id)) {
+            self.end_family(&key, ops, underway);
+        }
+        if self.sessions.stays(id) {
+            self.end(id, ops, underway);
+        }
+    }
+
+    /// A refresh token is to end, and its sessions.
+    pub(super) fn end_family(&mut self, key: &str, ops: &mut Vec<Op>, underway: &mut Underway) {
+        for id in self.families.sessions_of(key) {
+            if self.sessions.stays(&id) {
+                self.end(&id, ops, underway);
+            }
+        }
+        self.forget_family(key, ops, underway);
+    }
+
+    /// A refresh token is to end; its sessions stay.
+    pub(super) fn forget_family(&mut self, key: &str, ops: &mut Vec<Op>, underway: &mut Underway) {
+        ops.push(self.families.going(key));
+        underway.families_gone.push(key.to_owned());
     }
 
     /// A session is to begin.
@@ -151,13 +188,14 @@ impl State {
 
     /// A commit has come to its end.
     pub(super) fn settle(&mut self, underway: Underway, durable: bool, store: &Store) {
-        let Underway { made, gone, root, grant, event } = underway;
+        let Underway { made, gone, root, grant, family, families_gone, event } = underway;
         if let Some(key) = root {
             self.roots.written(&key, durable);
         }
         if durable {
             made.iter().for_each(|id| self.sessions.durable(id));
             gone.iter().for_each(|id| self.sessions.remove(id, Refused::Revoked));
+            families_gone.iter().for_each(|key| self.families.remove(key));
             if let Some(grant) = grant {
                 self.decided(grant);
             }
@@ -165,6 +203,8 @@ impl State {
         }
         // Whether it is in the store after all is for the store to say.
         made.iter().chain(&gone).for_each(|id| self.sessions.reload(id, store));
+        family.iter().for_each(|key| self.families.reload(key, false, store));
+        families_gone.iter().for_each(|key| self.families.reload(key, true, store));
         if let Some(grant) = grant {
             self.reload_grant(grant, store);
         }

@@ -21,7 +21,7 @@ use crate::listen::{self, AdminSocket, ListenError, PemError};
 use crate::store::{Store, StoreError};
 use crate::telemetry::Level;
 use crate::types::{Millis, NameError, now};
-use crate::web::admin::{Admin, Backups, DocumentsApi, ReloadFuture};
+use crate::web::admin::{Admin, Backups, DocumentsApi, RecordWatch, ReloadFuture};
 use crate::web::metrics::{Doors, Metrics};
 use crate::web::{AdminHttp, Door, OwnersPage, Web};
 use data_dir::DataDir;
@@ -147,7 +147,7 @@ async fn serve(
             "fewer connections than limits.connections are served: the limit on open files is too low for them (LimitNOFILE in the systemd unit)"
         );
     }
-    let door = door(config, sockets.port(), &store, engine)?;
+    let (door, http, resolver) = door(config, sockets.port(), &store, engine)?;
     access
         .sessions()
         .into_iter()
@@ -172,7 +172,10 @@ async fn serve(
         engine: engine.clone(),
         store: store.clone(),
         documents: DocumentsApi::new(engine.clone(), store.clone()),
+        record: RecordWatch::new(http, resolver, ownership.clone(), config.domain.clone()),
         ownership,
+        domain: config.domain.clone(),
+        origin: sockets.origin(config),
         listen: sockets.list.clone(),
         certificate: sockets.certificate.clone(),
         memory_budget: config.memory.budget,
@@ -300,7 +303,12 @@ fn who_gets_in(access: Arc<Access>, verifier: Arc<Verifier>) -> Part {
 }
 
 /// What lets apps in: everything that asks other servers shares one HTTP client and its limits.
-fn door(config: &Config, port: u16, store: &Arc<Store>, engine: &Engine) -> Result<Door, Error> {
+fn door(
+    config: &Config,
+    port: u16,
+    store: &Arc<Store>,
+    engine: &Engine,
+) -> Result<(Door, Http, Arc<Resolver>), Error> {
     let us = match &config.domain {
         Some(domain) => Us::at_domain(domain),
         None => Us::at_loopback(port),
@@ -317,9 +325,10 @@ fn door(config: &Config, port: u16, store: &Arc<Store>, engine: &Engine) -> Resu
     let resolver = Arc::new(Resolver::new(http.clone(), identity.plc_directory));
     let commit = Arc::new(engine.clone());
     let owner = Ownership::open(config.owner.as_ref(), store.clone(), commit, resolver.clone())?;
-    let verifier = Verifier::new(us, http, resolver, config.access.probe, &nonce_secret);
-    Door::new(verifier, owner, &config.limits)
-        .map_err(|source| Error::System { operation: "starting the threads that let apps in", source })
+    let verifier = Verifier::new(us, http.clone(), resolver.clone(), config.access.probe, &nonce_secret);
+    let door = Door::new(verifier, owner, &config.limits)
+        .map_err(|source| Error::System { operation: "starting the threads that let apps in", source })?;
+    Ok((door, http, resolver))
 }
 
 /// Accepting ends, what waits is committed, sockets close, and the last connection is gone.

@@ -71,11 +71,16 @@ impl Clients {
     /// An app's published keys; an empty set if it has none.
     ///
     /// # Errors
-    /// As [`Clients::metadata`], and the keys cannot be had or are refused.
+    /// As [`Clients::metadata`]; the keys cannot be had or are refused; or the app is none of the atproto OAuth profile.
     pub async fn keys(&self, id: &ClientId, freshness: Freshness) -> Result<Arc<Jwks>, ClientError> {
         let (this, app) = (self.clone(), id.clone());
         let ask = async move {
-            match &this.metadata(&app, freshness).await?.keys {
+            let metadata = this.metadata(&app, freshness).await?;
+            if !metadata.is_bound {
+                let source = MetadataError::NotBound;
+                return Err(ClientError::Metadata { client_id: app, source });
+            }
+            match &metadata.keys {
                 ClientKeys::None => Ok(Arc::new(Jwks::none())),
                 ClientKeys::Here(keys) => Ok(Arc::new(keys.clone())),
                 ClientKeys::At(url) => {

@@ -1,7 +1,7 @@
 //! What an app says of itself: the document at its client id (atproto OAuth spec, "Client ID Metadata Document").
 
 use serde_json::{Map, Value};
-use url::Url;
+use url::{Url, form_urlencoded};
 
 use super::client_id::ClientId;
 use super::json;
@@ -63,6 +63,10 @@ pub struct ClientMetadata {
     pub client_uri: Option<Url>,
     /// Where its users come back to, as written: at least one, at most [`MAX_REDIRECT_URIS`].
     pub redirect_uris: Vec<String>,
+    /// It is installed on a device, not a page.
+    pub is_native: bool,
+    /// Its access tokens at PDSes are bound to a key, as the atproto OAuth profile demands.
+    pub is_bound: bool,
     /// Its keys.
     pub keys: ClientKeys,
 }
@@ -79,9 +83,6 @@ impl ClientMetadata {
         let members = json::object(bytes).ok_or(MetadataError::Json)?;
         if text(&members, "client_id")? != Some(client_id.as_str()) {
             return Err(MetadataError::OtherId);
-        }
-        if members.get("dpop_bound_access_tokens") != Some(&Value::Bool(true)) {
-            return Err(MetadataError::NotBound);
         }
         let host = client_id.url();
         let home = text(&members, "client_uri")?.and_then(|uri| Url::parse(uri).ok());
@@ -101,8 +102,27 @@ impl ClientMetadata {
                 home.scheme() == "https" && home.domain() == host.as_ref().and_then(Url::domain)
             }),
             redirect_uris: redirect_uris(&members)?,
+            is_native: text(&members, "application_type")? == Some("native"),
+            is_bound: members.get("dpop_bound_access_tokens") == Some(&Value::Bool(true)),
             keys,
         })
+    }
+
+    /// What is known of an app on the user's own machine: what stands in its id (atproto OAuth spec, "Localhost Client
+    /// Development").
+    pub fn of_loopback(client_id: &ClientId) -> Self {
+        let query = client_id.as_str().split_once('?').map_or("", |(_, query)| query);
+        let mut redirect_uris: Vec<String> = form_urlencoded::parse(query.as_bytes())
+            .filter(|(name, _)| name == "redirect_uri")
+            .take(MAX_REDIRECT_URIS)
+            .map(|(_, uri)| uri.into_owned())
+            .collect();
+        if redirect_uris.is_empty() {
+            redirect_uris = ["http://127.0.0.1/", "http://[::1]/"].map(str::to_owned).into();
+        }
+        let client_id = client_id.clone();
+        let (client_name, client_uri, keys) = (None, None, ClientKeys::None);
+        Self { client_id, client_name, client_uri, redirect_uris, is_native: true, is_bound: true, keys }
     }
 }
 
@@ -181,21 +201,26 @@ mod tests {
         let metadata = parse(&elsewhere).unwrap();
         assert_eq!(metadata.client_uri, None, "another site's address would mislead");
         assert_eq!(metadata.client_name.unwrap().len(), MAX_NAME_CHARS);
+        for (bound, is_bound) in
+            [(json!(true), true), (json!(false), false), (json!("true"), false), (json!(null), false)]
+        {
+            assert_eq!(
+                parse(&with(&minimal(), &json!({ "dpop_bound_access_tokens": bound }))).unwrap().is_bound,
+                is_bound
+            );
+        }
         let inline = with(&minimal(), &json!({ "jwks": { "keys": [] } }));
         assert!(matches!(parse(&inline).unwrap().keys, ClientKeys::Here(keys) if keys.is_empty()));
     }
 
     #[test]
     fn what_is_in_doubt_is_refused() {
-        use MetadataError::{Json, Keys, Member, NotBound, OtherId};
+        use MetadataError::{Json, Keys, Member, OtherId};
         for (change, error) in [
             (json!({ "client_id": "https://app.example/client-metadata.json/" }), OtherId),
             (json!({ "client_id": null }), OtherId),
             (json!({ "client_id": 7 }), Member("client_id")),
-            (json!({ "dpop_bound_access_tokens": null }), NotBound),
             (json!({ "redirect_uris": null }), Member("redirect_uris")),
-            (json!({ "dpop_bound_access_tokens": false }), NotBound),
-            (json!({ "dpop_bound_access_tokens": "true" }), NotBound),
             (json!({ "redirect_uris": [] }), Member("redirect_uris")),
             (json!({ "redirect_uris": "https://app.example/" }), Member("redirect_uris")),
             (json!({ "redirect_uris": ["https://app.example/", "back"] }), Member("redirect_uris")),

@@ -42,8 +42,8 @@ pub struct Expected<'a> {
     pub method: &'a str,
     /// Its URL as the app knows it: our public one.
     pub url: &'a Url,
-    /// The token in its `Authorization`.
-    pub access_token: &'a str,
+    /// The token in its `Authorization`; none at a token endpoint.
+    pub access_token: Option<&'a str>,
     /// Our clock.
     pub now: Seconds,
 }
@@ -92,7 +92,9 @@ pub fn verify(proof: &str, expected: &Expected<'_>) -> Result<Proof, DpopError> 
     if iat.abs_diff(expected.now) > PROOF_WINDOW {
         return Err(DpopError::Time);
     }
-    if jwt.text("ath")? != token_hash(expected.access_token) {
+    if let Some(token) = expected.access_token
+        && jwt.text("ath")? != token_hash(token)
+    {
         return Err(DpopError::Token);
     }
     let nonce = match jwt.claims().contains_key("nonce") {
@@ -129,7 +131,7 @@ mod tests {
 
     fn check(proof: &str) -> Result<Proof, DpopError> {
         let url = Url::parse(URL).unwrap();
-        verify(proof, &Expected { method: "POST", url: &url, access_token: TOKEN, now: NOW })
+        verify(proof, &Expected { method: "POST", url: &url, access_token: Some(TOKEN), now: NOW })
     }
 
     fn header(key: &TestKey) -> Value {
@@ -168,6 +170,18 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_token_endpoint_needs_no_hash_of_a_token_but_all_else() {
+        let key = TestKey::new(Curve::P256);
+        let url = Url::parse(URL).unwrap();
+        let expected = Expected { method: "POST", url: &url, access_token: None, now: NOW };
+        let check =
+            |changes| verify(&key.jws(&header(&key), &with(&claims(), &changes)), &expected).map(|p| p.jkt);
+        assert_eq!(check(json!({ "ath": null })), Ok(key.public().thumbprint()));
+        assert_eq!(check(json!({ "ath": null, "htu": "https://evil.example/" })), Err(DpopError::Url));
+        assert_eq!(check(json!({ "ath": null, "htm": "GET" })), Err(DpopError::Method));
+    }
+
     /// The proof and token of RFC 9449, section 7.1.
     #[test]
     fn the_proof_of_the_rfc_passes() {
@@ -177,7 +191,7 @@ mod tests {
             ".2oW9RP35yRqzhrtNP86L-Ey71EOptxRimPPToA1plemAgR6pxHF8y6-yqyVnmcw6Fy1dqd-jfxSYoMxhAJpLjA",
         );
         let url = Url::parse("https://resource.example.org/protectedresource").unwrap();
-        let access_token = "Kz~8mXK1EalYznwH-LC-1fBAo.4Ljp~zsPE_NeO.gxU";
+        let access_token = Some("Kz~8mXK1EalYznwH-LC-1fBAo.4Ljp~zsPE_NeO.gxU");
         let checked = verify(proof, &Expected { method: "GET", url: &url, access_token, now: 1_562_262_618 });
         let checked = checked.unwrap();
         assert_eq!(checked.jkt, "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I");

@@ -157,6 +157,14 @@ impl Http {
         }
     }
 
+    /// Whether the rules allow a URL at all; what its name leads to is judged when it is asked.
+    ///
+    /// # Errors
+    /// They do not.
+    pub fn may_ask(&self, url: &Url) -> Result<(), HttpError> {
+        self.0.names.check(url)
+    }
+
     /// Sends a request and takes an answer of at most `limit` bytes.
     ///
     /// # Errors

@@ -9,8 +9,11 @@
 //! Of these none does I/O or reads the clock. The others ask servers:
 //!
 //! - [`http`]: the rules for every request; [`cache`]: what is remembered of the answers.
-//! - [`resolve`]: DIDs and handles; [`auth_server`]: who issues a PDS's tokens; [`client`]: what an app says of itself.
+//! - [`resolve`]: DIDs and handles; [`auth_server`]: who issues a PDS's tokens; [`client`]: what an app says of itself, and
+//!   [`redirect_uri`] where its users may be sent back to.
 //! - [`pds`], [`repo`]: calls to the owner's PDS; [`declaration`]: the record there that names her server.
+//!
+//! - [`oauth`]: the owner signs in at her PDS.
 //!
 //! [`verifier`] puts all of it together: who asks is proved, or refused. `asking` limits what that may cost others;
 //! [`limiter`] counts.
@@ -39,9 +42,11 @@ pub mod key;
 pub mod limiter;
 mod names;
 pub mod nonce;
+pub mod oauth;
 pub mod pds;
 pub mod prove_dpop;
 mod prove_service;
+pub mod redirect_uri;
 mod refusal;
 pub mod replay;
 pub mod repo;

@@ -14,9 +14,9 @@ use crate::types::Did;
 
 /// The call that tokens are checked with.
 pub const GET_SESSION: &str = "com.atproto.server.getSession";
-const DPOP: HeaderName = HeaderName::from_static("dpop");
+pub(super) const DPOP: HeaderName = HeaderName::from_static("dpop");
 /// Longest nonce in bytes that is passed on; the reference PDS's have 43.
-const MAX_NONCE_BYTES: usize = 256;
+pub(super) const MAX_NONCE_BYTES: usize = 256;
 
 /// The PDS's answer to a token with a proof.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -38,10 +38,7 @@ impl Verifier {
     /// # Errors
     /// Any doubt.
     pub async fn dpop(&self, owner: &Did, request: DpopRequest<'_>, now: Seconds) -> Result<Proven, Refusal> {
-        let proof = self.own_proof(&request, now)?;
-        if !proof.nonce.as_deref().is_some_and(|nonce| self.nonces.accepts(nonce, now)) {
-            return Err(Refusal::UseNonce);
-        }
+        let proof = self.own_proof(request.path, request.proof, Some(request.token), now)?;
         let token = AccessToken::read(request.token)?;
         // Before anyone is asked anything: strangers' tokens cost nobody a request.
         if token.sub() != owner {
@@ -60,14 +57,42 @@ impl Verifier {
         })
     }
 
-    /// The proof for this very request, at any of our names.
-    fn own_proof(&self, request: &DpopRequest<'_>, now: Seconds) -> Result<Proof, Refusal> {
+    /// Proves the key that a request without a token comes with. For our token endpoint (RFC 9449, section 5).
+    ///
+    /// # Errors
+    /// Any doubt.
+    pub fn key(&self, path: &str, proof: &str, now: Seconds) -> Result<Proof, Refusal> {
+        let proof = self.own_proof(path, proof, None, now)?;
+        self.used(&proof.jkt, &proof.jti, now)?;
+        Ok(proof)
+    }
+
+    /// Uses up a proof that [`Verifier::key`] found good, before anything is given for it. Only of one that comes with
+    /// something that we gave out: strangers could fill the memory.
+    ///
+    /// # Errors
+    /// It was used meanwhile, or there is no room.
+    pub fn use_up(&self, proof: &Proof, now: Seconds) -> Result<(), Refusal> {
+        self.remember(&proof.jkt, &proof.jti, proof.over_at(), now)
+    }
+
+    /// The proof for this very request, at any of our names, with a nonce of ours.
+    fn own_proof(
+        &self,
+        path: &str,
+        proof: &str,
+        access_token: Option<&str>,
+        now: Seconds,
+    ) -> Result<Proof, Refusal> {
         let mut refusal = DpopError::Url;
-        for url in self.us.urls(request.path) {
-            let expected = dpop::Expected { method: "POST", url: &url, access_token: request.token, now };
-            match dpop::verify(request.proof, &expected) {
+        for url in self.us.urls(path) {
+            let expected = dpop::Expected { method: "POST", url: &url, access_token, now };
+            match dpop::verify(proof, &expected) {
                 Err(DpopError::Url) => {}
-                Ok(proof) => return Ok(proof),
+                Ok(proof) if proof.nonce.as_deref().is_some_and(|nonce| self.nonces.accepts(nonce, now)) => {
+                    return Ok(proof);
+                }
+                Ok(_) => return Err(Refusal::UseNonce),
                 Err(other) => {
                     refusal = other;
                     break;
@@ -138,7 +163,8 @@ impl Verifier {
         let call = endpoint(pds, GET_SESSION);
         if let Some(pds_proof) = request.pds_proof {
             // Checked here first: nothing goes to the PDS that this app's key did not sign for it.
-            let expected = dpop::Expected { method: "GET", url: &call, access_token: request.token, now };
+            let access_token = Some(request.token);
+            let expected = dpop::Expected { method: "GET", url: &call, access_token, now };
             let second = dpop::verify(pds_proof, &expected).map_err(Refusal::PdsProof)?;
             if second.jkt != proof.jkt {
                 return Err(Refusal::PdsProofKey);
@@ -239,8 +265,8 @@ mod tests {
         let (verifier, key) = (verifier(), TestKey::new(Curve::P256));
         let token = token(&key, &json!({}));
         let check = |htu: &str| {
-            let proof = proof(&key, &token, &json!({ "htu": htu }));
-            verifier.own_proof(&request(&token, &proof), NOW).map(|_| ())
+            let proof = proof(&key, &token, &json!({ "htu": htu, "nonce": verifier.nonce(NOW) }));
+            verifier.own_proof("/authenticate", &proof, Some(&token), NOW).map(|_| ())
         };
         for host in ["localhost:3030", "127.0.0.1:3030", "[::1]:3030", "LOCALHOST:3030"] {
             assert_eq!(check(&format!("http://{host}/authenticate?a=b#c")), Ok(()), "{host}");

@@ -1,7 +1,8 @@
-//! Records in the owner's repository, written with an app password: for the command `publish`.
+//! Records in the owner's repository: read by anyone, written with an app password (the command `publish`) or a token.
 
 use std::fmt;
 
+use reqwest::Request;
 use serde_json::{Value, json};
 use url::Url;
 
@@ -17,6 +18,11 @@ impl Hidden {
     /// Takes it over.
     pub fn new(text: String) -> Self {
         Self(text)
+    }
+
+    /// For the request that it is sent in.
+    pub(super) fn reveal(&self) -> &str {
+        &self.0
     }
 }
 
@@ -41,6 +47,13 @@ impl RecordKey {
     fn input(&self) -> Value {
         json!({ "repo": self.repo.as_str(), "collection": self.collection, "rkey": self.rkey })
     }
+
+    /// The call that writes a record, new or in place of the old one (`com.atproto.repo.putRecord`).
+    pub(super) fn put(&self, pds: &Url, record: &Value) -> Request {
+        let mut input = self.input();
+        input["record"] = record.clone();
+        xrpc::procedure(pds, "com.atproto.repo.putRecord", Some(&input))
+    }
 }
 
 /// Signed in with an app password. End it with [`PdsSession::delete`].
@@ -63,7 +76,7 @@ impl PdsSession {
         identifier: &str,
         password: &Hidden,
     ) -> Result<Self, PdsError> {
-        let input = json!({ "identifier": identifier, "password": password.0 });
+        let input = json!({ "identifier": identifier, "password": password.reveal() });
         let request = xrpc::procedure(pds, "com.atproto.server.createSession", Some(&input));
         let said = xrpc::send(http, request).await?.success().map_err(|error| match error {
             PdsError::Refused { call, code, .. } if code == "AuthFactorTokenRequired" => {
@@ -92,9 +105,7 @@ impl PdsSession {
     /// # Errors
     /// The PDS refuses or cannot be reached.
     pub async fn put_record(&self, http: &Http, key: &RecordKey, record: &Value) -> Result<String, PdsError> {
-        let mut input = key.input();
-        input["record"] = record.clone();
-        let said = self.procedure(http, "com.atproto.repo.putRecord", &input).await?;
+        let said = self.send(http, key.put(&self.pds, record)).await?;
         Ok(said.text("uri")?.to_owned())
     }
 
@@ -103,7 +114,8 @@ impl PdsSession {
     /// # Errors
     /// The PDS refuses or cannot be reached.
     pub async fn delete_record(&self, http: &Http, key: &RecordKey) -> Result<(), PdsError> {
-        self.procedure(http, "com.atproto.repo.deleteRecord", &key.input()).await.map(drop)
+        let request = xrpc::procedure(&self.pds, "com.atproto.repo.deleteRecord", Some(&key.input()));
+        self.send(http, request).await.map(drop)
     }
 
     /// Signs out, so that the PDS forgets the tokens (`com.atproto.server.deleteSession`).
@@ -112,13 +124,12 @@ impl PdsSession {
     /// The PDS refuses or cannot be reached: they then end by themselves.
     pub async fn delete(self, http: &Http) -> Result<(), PdsError> {
         let mut request = xrpc::procedure(&self.pds, "com.atproto.server.deleteSession", None);
-        xrpc::authorize(&mut request, "Bearer", &self.refresh.0)?;
+        xrpc::authorize(&mut request, "Bearer", self.refresh.reveal())?;
         xrpc::send(http, request).await?.success().map(drop)
     }
 
-    async fn procedure(&self, http: &Http, nsid: &str, input: &Value) -> Result<xrpc::Said, PdsError> {
-        let mut request = xrpc::procedure(&self.pds, nsid, Some(input));
-        xrpc::authorize(&mut request, "Bearer", &self.access.0)?;
+    async fn send(&self, http: &Http, mut request: Request) -> Result<xrpc::Said, PdsError> {
+        xrpc::authorize(&mut request, "Bearer", self.access.reveal())?;
         xrpc::send(http, request).await?.success()
     }
 }

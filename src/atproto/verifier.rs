@@ -12,10 +12,13 @@ use super::asking::Asking;
 use super::auth_server::AuthServers;
 use super::cache::Freshness;
 use super::client::Clients;
+use super::client_id::ClientId;
+use super::client_metadata::ClientMetadata;
 use super::document::DidDocument;
 use super::http::Http;
 use super::jwt::Seconds;
 use super::nonce::Nonces;
+use super::oauth::{OauthClient, Registration};
 use super::refusal::Refusal;
 use super::replay::{Replay, ReplayError};
 use super::resolve::Resolver;
@@ -136,6 +139,11 @@ impl Verifier {
         }
     }
 
+    /// What signs the owner in at her PDS, over the same connections.
+    pub fn oauth_client(&self, registration: Registration) -> OauthClient {
+        OauthClient::new(registration, self.http.clone(), Arc::clone(&self.resolver))
+    }
+
     /// A key, by its thumbprint, that was proved before this start: no flood of forged tokens keeps it out.
     pub fn know(&self, jkt: String) {
         self.asking.know(jkt);
@@ -154,6 +162,17 @@ impl Verifier {
     /// The nonce that a proof has to have, as of now.
     pub fn nonce(&self, now: Seconds) -> String {
         self.nonces.current(now)
+    }
+
+    /// What an app says of itself. Only when the owner is proved: her visitors send us nowhere.
+    ///
+    /// # Errors
+    /// It cannot be had, or is refused.
+    pub async fn client(&self, id: &ClientId) -> Result<Arc<ClientMetadata>, Refusal> {
+        if id.is_loopback() {
+            return Ok(Arc::new(ClientMetadata::of_loopback(id)));
+        }
+        Ok(self.clients.metadata(id, Freshness::Cached).await?)
     }
 
     /// The owner's document, and where her PDS is.

@@ -1,4 +1,4 @@
-//! XRPC calls to a PDS (atproto HTTP API spec): the request, the answer, and its error code.
+//! XRPC calls to a PDS (atproto HTTP API spec): the request, the answer, and its error code. OAuth answers are read alike.
 
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Method, Request, StatusCode};
@@ -119,8 +119,12 @@ impl Said {
 
     /// The PDS's own words, cut and without control characters.
     pub(super) fn message(&self) -> String {
-        let message = self.body.get("message").and_then(Value::as_str).unwrap_or("no message");
-        message.chars().filter(|c| !c.is_control()).take(MAX_MESSAGE_CHARS).collect()
+        self.words("message")
+    }
+
+    fn words(&self, name: &str) -> String {
+        let words = self.body.get(name).and_then(Value::as_str).unwrap_or("no message");
+        words.chars().filter(|c| !c.is_control()).take(MAX_MESSAGE_CHARS).collect()
     }
 
     /// A text in a successful answer.
@@ -129,14 +133,16 @@ impl Said {
         text.ok_or_else(|| self.odd(format!("it has no {name}")))
     }
 
-    /// The body of a 200, or why there is none.
+    /// The body of a 200, or of the 201 to a pushed request (RFC 9126, 2.2), or why there is none.
     pub(super) fn success(self) -> Result<Self, PdsError> {
-        if self.status == StatusCode::OK {
+        if matches!(self.status, StatusCode::OK | StatusCode::CREATED) {
             return Ok(self);
         }
         match self.code() {
             Some(code) if self.status.is_client_error() => {
-                Err(PdsError::Refused { code: code.to_owned(), message: self.message(), call: self.call })
+                let oauth = self.body.get("error_description").is_some();
+                let message = self.words(if oauth { "error_description" } else { "message" });
+                Err(PdsError::Refused { code: code.to_owned(), message, call: self.call })
             }
             _ => Err(self.odd(format!("HTTP status {}", self.status.as_u16()))),
         }

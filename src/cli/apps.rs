@@ -157,6 +157,7 @@ fn pending_words(pending: &[Pending]) -> String {
             Proof::Relay => "your PDS answering for it",
             Proof::IssuerKey => "an access token with your PDS's signature",
             Proof::ServiceAuth => "a token by your own key, and its published key",
+            Proof::Consent => "your own word at /connect",
         };
         let _ = writeln!(text, "#{}  {}", app.number, safe(&app.client_id));
         let _ = writeln!(text, "    wants to {wants} {}", app.namespace);
@@ -192,6 +193,11 @@ fn trail_words(events: &[Event]) -> String {
             What::RefusedDenied => "turned away: denied",
             What::RefusedLoopback => "turned away: an app on localhost",
             What::RefusedReplay => "turned away: a token used twice",
+            What::EndedByReplay => "ended: a code or refresh token used twice",
+            What::AppSignedOut => "gave its tokens back",
+            What::SignedIn => "the owner signed in",
+            What::SignInRefused => "turned away: somebody else signed in",
+            What::SignedOut => "the owner signed out",
         };
         let _ = write!(text, "{}  {what}", date(event.last));
         if event.count > 1 {

@@ -11,15 +11,6 @@ pub(super) fn date(at: Millis) -> String {
     format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02} UTC")
 }
 
-/// `3 Feb 2027`.
-pub(super) fn day(at: Millis) -> String {
-    const MONTHS: [&str; 12] =
-        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
-    let (year, month, day, ..) = civil(at);
-    let month = usize::try_from(month).ok().and_then(|month| MONTHS.get(month.wrapping_sub(1)));
-    format!("{day} {} {year}", month.unwrap_or(&"?"))
-}
-
 /// `3 d 4 h`, `5 min`, `12 s`: the two largest units.
 pub(super) fn span(seconds: u64) -> String {
     let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);

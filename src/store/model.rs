@@ -153,11 +153,13 @@ pub enum RecordKind {
     Pin,
     /// The server's certificates with their keys, its accounts at authorities, and its attempts to get a certificate.
     Certificate,
+    /// What keeps apps connected that came by /connect, by the hash of what their refresh tokens begin with.
+    RefreshToken,
 }
 
 impl RecordKind {
     /// All kinds.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Session,
         Self::Grant,
         Self::Pending,
@@ -166,6 +168,7 @@ impl RecordKind {
         Self::UsedToken,
         Self::Pin,
         Self::Certificate,
+        Self::RefreshToken,
     ];
 }
 

@@ -45,6 +45,7 @@ pub(super) fn records(kind: RecordKind) -> TableDefinition<'static, Bytes, Bytes
         RecordKind::UsedToken => "used_tokens",
         RecordKind::Pin => "pins",
         RecordKind::Certificate => "certificates",
+        RecordKind::RefreshToken => "refresh_tokens",
     })
 }
 

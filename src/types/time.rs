@@ -30,6 +30,15 @@ pub fn rfc3339(at: Millis) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
 }
 
+/// `3 Feb 2027`.
+pub fn day(at: Millis) -> String {
+    const MONTHS: [&str; 12] =
+        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    let (year, month, day, ..) = civil(at);
+    let month = usize::try_from(month).ok().and_then(|month| MONTHS.get(month.wrapping_sub(1)));
+    format!("{day} {} {year}", month.unwrap_or(&"?"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

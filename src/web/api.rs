@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `GET /api/me` | [`Me`] |
 //! | `GET /api/live` | events that say what has changed ([`super::live`]) |
+//! | `/api/connect` | what an app wants, and the owner's answer ([`connect::consent`]) |
 //! | `POST /api/sign-out` | `{}`: this browser is signed out |
 //! | `POST /api/sign-out-everywhere` | [`SignedOut`] |
 //! | `/api/backup…`, `/api/reload` | 403: by command on the machine only |
@@ -17,8 +18,8 @@ use serde::Serialize;
 use super::answer::{Answer, error, json};
 use super::caller::Caller;
 use super::held::{AnyBody, Held, any};
-use super::{Web, admin, gate, live};
-use crate::access::SignIn;
+use super::{Web, admin, connect, gate, live};
+use crate::access::{SignIn, What};
 use crate::types::Millis;
 
 /// Answer to `GET /api/me`. Times are milliseconds since the Unix epoch.
@@ -58,13 +59,16 @@ pub async fn api(request: Request<Incoming>, web: &Web, caller: Caller) -> Respo
             if let Some(cookie) = gate::sign_in_cookie(request.headers(), web) {
                 page.sign_ins.end(cookie);
             }
+            web.shared.access.note(What::SignedOut, caller.address);
             any(out(web, &serde_json::json!({})))
         }
         ("/api/sign-out-everywhere", &Method::POST) => {
             let signed_out = page.sign_ins.end_all();
+            web.shared.access.note(What::SignedOut, caller.address);
             tracing::info!(browsers = signed_out, "the owner signed out everywhere");
             any(out(web, &serde_json::json!(SignedOut { signed_out })))
         }
+        (connect::consent::CONNECT, _) => any(connect::consent::consent(request, web).await),
         ("/api/me" | "/api/live", _) => any(super::routes::not_allowed("use GET", "GET")),
         ("/api/sign-out" | "/api/sign-out-everywhere", _) => {
             any(super::routes::not_allowed("use POST", "POST"))

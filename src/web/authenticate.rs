@@ -1,5 +1,6 @@
 //! `POST /authenticate` and `POST /xrpc/xyz.groundmist.sync.authenticate`: an app proves itself and gets a sync token.
 
+use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -64,6 +65,21 @@ impl Door {
         Ok(Self { verifier, owner, throttle, told_trouble, workers: DoorWorkers::start()? })
     }
 
+    /// Counts one request.
+    /// # Errors
+    /// Too many: seconds after which another one may be made.
+    pub(super) fn is_open(&self, place: Option<IpAddr>) -> Result<(), u64> {
+        self.throttle.enter(place).map_err(|wait| wait.as_secs() + 1)
+    }
+
+    /// Runs on the threads that let apps in.
+    pub(super) async fn run<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> Option<T> {
+        self.workers.run(work).await
+    }
+
     fn is_to_tell_trouble(&self) -> bool {
         let mut told = self.told_trouble.lock().unwrap_or_else(PoisonError::into_inner);
         let due = told.is_none_or(|told| told.elapsed() >= TROUBLE_EVERY);
@@ -90,8 +106,7 @@ struct Asked {
 /// Lets an app in, or says why not.
 pub async fn authenticate(request: Request<Incoming>, web: &Web, caller: Caller) -> Answer {
     let door = &web.shared.door;
-    if let Err(wait) = door.throttle.enter(caller.place) {
-        let seconds = wait.as_secs() + 1;
+    if let Err(seconds) = door.is_open(caller.place) {
         let message = format!("too many requests: try again in {seconds} s");
         let mut refusal = error(StatusCode::TOO_MANY_REQUESTS, "too_many_requests", &message);
         refusal.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
@@ -106,7 +121,7 @@ pub async fn authenticate(request: Request<Incoming>, web: &Web, caller: Caller)
         web.shared.doors.authenticated.count(answer.as_ref().map_or_else(Failure::code, |_| "ok"));
         answer.unwrap_or_else(|refusal| refuse(&refusal, &web.shared.door, root.as_deref()))
     };
-    let answer = door.workers.run(entering).await.unwrap_or_else(|| {
+    let answer = door.run(entering).await.unwrap_or_else(|| {
         doors.authenticated.count("unavailable");
         error(
             StatusCode::SERVICE_UNAVAILABLE,

@@ -18,6 +18,9 @@ const BODY_TIME: Duration = Duration::from_secs(10);
 /// Longest that a large body may pause.
 const PAUSE_TIME: Duration = Duration::from_secs(60);
 
+/// Names and values of a form.
+pub type Form = Vec<(String, String)>;
+
 /// Why a body is not taken.
 #[derive(Debug, thiserror::Error)]
 pub enum BodyError {
@@ -50,8 +53,23 @@ pub async fn read_json<T: DeserializeOwned, B>(body: B) -> Result<T, BodyError>
 where
     B: Body<Data = Bytes>,
 {
-    let bytes = tokio::time::timeout(BODY_TIME, whole(body)).await.unwrap_or(Err(BodyError::Missing))?;
-    serde_json::from_slice(&bytes).map_err(BodyError::Json)
+    serde_json::from_slice(&in_time(body).await?).map_err(BodyError::Json)
+}
+
+/// The body as a form (`application/x-www-form-urlencoded`): names and values as they come, any bytes make some.
+/// # Errors
+/// It is too large, or did not come in time.
+pub async fn read_form<B>(body: B) -> Result<Form, BodyError>
+where
+    B: Body<Data = Bytes>,
+{
+    let bytes = in_time(body).await?;
+    let pairs = url::form_urlencoded::parse(&bytes);
+    Ok(pairs.map(|(name, value)| (name.into_owned(), value.into_owned())).collect())
+}
+
+async fn in_time<B: Body<Data = Bytes>>(body: B) -> Result<Vec<u8>, BodyError> {
+    tokio::time::timeout(BODY_TIME, whole(body)).await.unwrap_or(Err(BodyError::Missing))
 }
 
 /// A large body, of at most `limit` bytes.

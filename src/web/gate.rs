@@ -117,10 +117,10 @@ pub fn is_same_origin(method: &Method, headers: &HeaderMap, origin: &str) -> boo
     site && origin_fits
 }
 
-/// For the owner's browser only, and our own page in it.
+/// For our own page only.
 /// # Errors
-/// The answer that says what is missing.
-pub fn pass(method: &Method, headers: &HeaderMap, web: &Web) -> Result<SignIn, Answer> {
+/// The answer that says so.
+pub fn own_page(method: &Method, headers: &HeaderMap, web: &Web) -> Result<(), Answer> {
     if !is_same_origin(method, headers, &web.shared.page.origin) {
         let message = format!(
             "this is for the owner's page only, at {}: open that address, or use the groundmist-sync command",
@@ -128,6 +128,14 @@ pub fn pass(method: &Method, headers: &HeaderMap, web: &Web) -> Result<SignIn, A
         );
         return Err(error(StatusCode::FORBIDDEN, "cross_origin", &message));
     }
+    Ok(())
+}
+
+/// For the owner's browser only, and our own page in it.
+/// # Errors
+/// The answer that says what is missing.
+pub fn pass(method: &Method, headers: &HeaderMap, web: &Web) -> Result<SignIn, Answer> {
+    own_page(method, headers, web)?;
     signed_in(headers, web)
         .ok_or_else(|| error(StatusCode::UNAUTHORIZED, "not_signed_in", "sign in on the owner's page first"))
 }

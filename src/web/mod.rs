@@ -19,6 +19,7 @@ use crate::engine::Engine;
 use crate::listen::{HalfOpen, Serve, stopped};
 use caller::Connection;
 use metrics::Doors;
+use sign_in::SignInDesk;
 
 pub use admin_http::AdminHttp;
 pub use authenticate::Door;
@@ -33,6 +34,7 @@ mod api;
 mod authenticate;
 mod body;
 mod caller;
+mod connect;
 mod cors;
 mod door_workers;
 mod forwarded;
@@ -49,6 +51,7 @@ mod percent;
 mod reader;
 mod routes;
 mod send;
+mod sign_in;
 mod small_http;
 mod socket;
 mod throttle;
@@ -85,6 +88,7 @@ struct Shared {
     connections: Arc<Semaphore>,
     half_open: Arc<HalfOpen>,
     doors: Arc<Doors>,
+    sign_in: SignInDesk,
     page: OwnersPage,
     /// Places for pages that are told what changes.
     live: Arc<Semaphore>,
@@ -106,6 +110,7 @@ impl Web {
         limits: Limits,
         stopping: watch::Receiver<bool>,
     ) -> Self {
+        let sign_in = SignInDesk::new(&page.origin, &door.verifier);
         let shared = Shared {
             engine,
             access,
@@ -115,6 +120,7 @@ impl Web {
             connections: Arc::new(Semaphore::new(limits.connections)),
             half_open: HalfOpen::new(MAX_HALF_OPEN),
             doors,
+            sign_in,
             page,
             live: Arc::new(Semaphore::new(MAX_LIVE)),
             // Two of the largest: one slow upload does not keep another from its turn.

@@ -13,8 +13,8 @@ use super::authenticate::{AUTHENTICATE, LXM, authenticate};
 use super::caller::{Caller, Connection};
 use super::held::{AnyBody, any};
 use super::token::{self, SUBPROTOCOL, TokenError};
-use super::{Web, api, cors, gate, page, socket, well_known};
-use crate::access::{Lease, Refused};
+use super::{Web, api, connect, cors, gate, page, sign_in, socket, well_known};
+use crate::access::{Lease, Refused, What};
 use crate::types::now;
 
 const HOME: &str = "A groundmist-sync server runs here. Apps connect by WebSocket with a sync token.\n";
@@ -42,6 +42,12 @@ async fn open(mut request: Request<Incoming>, web: &Web, caller: Caller) -> Answ
             Method::OPTIONS => cors::preflight("POST"),
             _ => cors::open(not_allowed("use POST", "POST, OPTIONS")),
         };
+    }
+    if connect::is_here(path) {
+        return connect::answer(request, web, caller).await;
+    }
+    if sign_in::is_here(path) {
+        return sign_in::route(request, web, caller).await;
     }
     let file = path.strip_prefix("/page/").map(|name| page::file(name, request.headers()));
     let link = path.strip_prefix("/sign-in/");
@@ -82,6 +88,7 @@ fn sign_in_by_link(code: &str, request: &Request<Incoming>, web: &Web, caller: &
         let message = "this link was used, or its time is over: start the server again for another, or sign in on the page";
         return error(StatusCode::GONE, "link_used", message);
     }
+    web.shared.access.note(What::SignedIn, caller.address);
     tracing::info!("the owner signed in by a link");
     let answer = with(empty(StatusCode::SEE_OTHER), LOCATION, "/");
     match gate::sign_in(request.headers(), web, caller) {

@@ -9,7 +9,7 @@ use crate::config::Limits;
 
 const SECOND_US: u64 = 1_000_000;
 
-/// Requests to `/authenticate`.
+/// Requests to `/authenticate`, or sign-ins.
 pub struct Throttle {
     counts: Mutex<(Limiter<IpAddr>, Limiter<()>)>,
     started: Instant,
@@ -18,11 +18,17 @@ pub struct Throttle {
 impl Throttle {
     /// `limits.authenticate_per_address` and `limits.authenticate`.
     pub fn new(limits: &Limits) -> Self {
-        let counts = (
-            Limiter::new(limits.authenticate_per_address, 60 * SECOND_US),
-            Limiter::new(limits.authenticate, SECOND_US),
-        );
-        Self { counts: Mutex::new(counts), started: Instant::now() }
+        let of_address = Limiter::new(limits.authenticate_per_address, 60 * SECOND_US);
+        Self::by(of_address, Limiter::new(limits.authenticate, SECOND_US))
+    }
+
+    /// So many in a minute of one address, and of all together.
+    pub fn per_minute(per_address: u64, all: u64) -> Self {
+        Self::by(Limiter::new(per_address, 60 * SECOND_US), Limiter::new(all, 60 * SECOND_US))
+    }
+
+    fn by(of_address: Limiter<IpAddr>, of_all: Limiter<()>) -> Self {
+        Self { counts: Mutex::new((of_address, of_all)), started: Instant::now() }
     }
 
     /// Counts one request; `place` is none for a program on this machine.

@@ -17,6 +17,7 @@ use tempfile::TempDir;
 
 mod apps;
 mod audit;
+mod connect;
 mod entering;
 mod journal;
 mod leases;

@@ -53,7 +53,10 @@ export class Server {
   #tokens = []
   port = 0
 
-  /** With `settings`, environment variables, it is run as an owner runs it; without, as for trying it out (`--dev`). */
+  /**
+   * With `settings`, environment variables, it is run as an owner runs it; without, as for trying it out (`--dev`). With
+   * settings and `dev` among them both: `link` then signs a browser in, once.
+   */
   constructor(dataDir, settings) {
     this.dataDir = dataDir
     this.settings = settings
@@ -71,8 +74,10 @@ export class Server {
     if (!existsSync(BINARY)) throw new Error(`no server at ${BINARY}: run 'cargo build' first`)
     if (this.settings) {
       this.port ||= await freePort()
-      const args = ["serve", "--port", String(this.port), "--data-dir", this.dataDir]
-      this.#spawn(BINARY, args, { env: { ...process.env, ...this.settings } })
+      const { dev, ...settings } = this.settings
+      const args = ["serve", ...(dev ? ["--dev"] : []), "--port", String(this.port), "--data-dir", this.dataDir]
+      this.#spawn(BINARY, args, { env: { ...process.env, ...settings } })
+      if (dev) this.link = (await this.#line(/(https?:\S+\/sign-in\/\S+)/))[1]
       await this.#answers()
       return
     }

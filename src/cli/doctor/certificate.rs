@@ -9,7 +9,7 @@ use crate::cli::status;
 use crate::config::Config;
 use crate::listen::CertificateNow;
 use crate::types::{now, rfc3339};
-use crate::web::admin::Status;
+use crate::web::admin::{Status, certificate_trouble};
 
 const CHECK: &str = "certificate";
 
@@ -22,7 +22,7 @@ pub(super) fn check(config: &Config) -> Finding {
 }
 
 fn judge(known: &CertificateNow) -> Finding {
-    match status::certificate_trouble(known, now()) {
+    match certificate_trouble(known, now()) {
         None => Finding::ok(CHECK, status::certificate(known)),
         Some(trouble) => {
             let next = known.next_attempt.map_or_else(String::new, |at| format!(" at {}", rfc3339(at)));

@@ -7,12 +7,11 @@ use rustix::fs::statvfs;
 use super::{Context, Finding};
 use crate::appliance::STORE_FILE;
 use crate::cli::text::bytes;
+use crate::web::admin::LITTLE_FREE;
 
 const CHECK: &str = "disk";
 /// Below this, in bytes, the store soon cannot grow.
 const LEAST_FREE: u64 = 64 << 20;
-/// Below this, in bytes, it is time to look.
-const LITTLE_FREE: u64 = 512 << 20;
 
 pub(super) fn check(context: &Context<'_>) -> Finding {
     let data_dir = &context.config.data_dir;

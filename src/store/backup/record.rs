@@ -43,6 +43,7 @@ impl Kind {
             Self::Record(RecordKind::UsedToken) => 21,
             Self::Record(RecordKind::Pin) => 22,
             Self::Record(RecordKind::Certificate) => 23,
+            Self::Record(RecordKind::RefreshToken) => 31,
         }
     }
 

@@ -71,6 +71,11 @@ impl Backups {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Where the store is.
+    pub(super) fn data_dir(&self) -> &std::path::Path {
+        &self.data_dir
+    }
+
     /// Reads the disk.
     pub(super) fn now(&self) -> BackupNow {
         let last = self.store.last_backup().unwrap_or_default();

@@ -1,4 +1,5 @@
-//! The admin API on the Unix socket, for the commands and for curl. Who may open the socket is root or the owner.
+//! The admin API: on the Unix socket for the commands and for curl, and behind [`super::gate`] for the owner's page. Who may open
+//! the socket is root or the owner.
 //!
 //! | request | answer |
 //! |---|---|
@@ -42,19 +43,26 @@ mod apps;
 mod backup;
 mod documents;
 mod owner;
+mod record;
 mod reload;
 mod sessions;
 mod status;
 mod tokens;
+mod warnings;
 
 pub use apps::{Apps, AuditTrail, Decide, DecidedApp, DecidedNow};
 pub use backup::{BackupBody, BackupNow, Backups};
 pub use documents::{Document, Documents, DocumentsApi, MAX_DOCUMENT_BYTES, Merged, Pieces};
 pub use owner::OwnerNow;
+pub use record::{RecordNow, RecordState, RecordWatch};
 pub use reload::{Changed, Reload, ReloadFuture, Reloaded};
 pub use sessions::{OpenSession, RevokedSession, RevokedSessions, Sessions};
-pub use status::Status;
+pub use status::{Disk, Status};
 pub use tokens::{CreateToken, CreatedToken, RevokedToken, Tokens};
+pub use warnings::{LITTLE_FREE, Warning, certificate_trouble};
+
+#[cfg(test)]
+pub(crate) use status::tests;
 
 /// What the admin API speaks for.
 pub struct Admin {
@@ -68,6 +76,12 @@ pub struct Admin {
     pub documents: DocumentsApi,
     /// Who the owner is, on whose behalf new tokens speak.
     pub ownership: Arc<Ownership>,
+    /// Whether her account tells apps where this server is.
+    pub record: Arc<RecordWatch>,
+    /// The server's name.
+    pub domain: Option<String>,
+    /// How browsers reach it.
+    pub origin: String,
     /// Where the server listens, the most important socket first.
     pub listen: Vec<Listening>,
     /// What is shown there; none without TLS.

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Admin;
 use super::answer::{Answer, json};
-use crate::access::OwnerUnknown;
+use crate::access::{OwnerUnknown, Ownership};
 
 /// Answer to `GET /api/owner`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,11 +19,15 @@ pub struct OwnerNow {
 }
 
 pub(super) fn owner(admin: &Admin) -> Answer {
-    let handle = admin.ownership.handle().map(ToString::to_string);
-    let (did, reason) = match admin.ownership.did() {
+    Ok(json(StatusCode::OK, &owner_now(&admin.ownership)))
+}
+
+pub(super) fn owner_now(ownership: &Ownership) -> OwnerNow {
+    let handle = ownership.handle().map(ToString::to_string);
+    let (did, reason) = match ownership.did() {
         Ok(did) => (Some(did.to_string()), None),
         Err(OwnerUnknown::NotConfigured) => (None, None),
         Err(OwnerUnknown::Unresolved { reason, .. }) => (None, Some(reason)),
     };
-    Ok(json(StatusCode::OK, &OwnerNow { handle, did, reason }))
+    OwnerNow { handle, did, reason }
 }

@@ -1,16 +1,22 @@
 //! `GET /api/status`: how the server is.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use hyper::StatusCode;
+use rustix::fs::statvfs;
 use serde::{Deserialize, Serialize};
 
 use super::answer::{Answer, Failure, json};
+use super::owner::{OwnerNow, owner_now};
+use super::record::RecordNow;
+use super::warnings::{Warning, warnings};
 use super::{Admin, BackupNow};
 use crate::config::TlsMode;
 use crate::engine::EngineStatus;
 use crate::listen::{CertificateNow, Listening};
 use crate::store::StoreStats;
+use crate::types::now;
 use crate::web::metrics::process;
 
 /// Answer to `GET /api/status`.
@@ -40,19 +46,52 @@ pub struct Status {
     pub storage: StoreStats,
     /// Of backups.
     pub backup: BackupNow,
+    /// The name that it has on the network.
+    pub domain: Option<String>,
+    /// How browsers reach it.
+    pub origin: String,
+    /// Whose it is.
+    pub owner: OwnerNow,
+    /// Whether her account tells apps so.
+    pub record: RecordNow,
+    /// Where the data directory is.
+    pub disk: Disk,
+    /// What she must look at, the gravest first.
+    pub warnings: Vec<Warning>,
+}
+
+/// Room on a disk, in bytes; 0 where the system does not say.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Disk {
+    /// What the server may still write.
+    pub free_bytes: u64,
+    /// All of it.
+    pub total_bytes: u64,
+}
+
+impl Disk {
+    fn of(path: &Path) -> Self {
+        statvfs(path).map_or_else(
+            |_| Self::default(),
+            |disk| Self {
+                free_bytes: disk.f_bavail.saturating_mul(disk.f_frsize),
+                total_bytes: disk.f_blocks.saturating_mul(disk.f_frsize),
+            },
+        )
+    }
 }
 
 pub(super) async fn status(admin: &Admin) -> Answer {
     let store = Arc::clone(&admin.store);
     // Counting pages reads the disk.
     let backups = Arc::clone(&admin.backups);
-    let stats = tokio::task::spawn_blocking(move || (store.stats(), backups.now())).await;
-    let (storage, backup) = match stats {
-        Ok((Ok(stats), backup)) => (stats, backup),
-        Ok((Err(error), _)) => return Err(Failure::store(error)),
+    let read = move || (store.stats(), backups.now(), Disk::of(backups.data_dir()));
+    let (storage, backup, disk) = match tokio::task::spawn_blocking(read).await {
+        Ok((Ok(stats), backup, disk)) => (stats, backup, disk),
+        Ok((Err(error), ..)) => return Err(Failure::store(error)),
         Err(_) => return Err(Failure::store("the server is stopping")),
     };
-    let status = Status {
+    let mut status = Status {
         version: env!("CARGO_PKG_VERSION").into(),
         pid: std::process::id(),
         uptime_seconds: admin.started.elapsed().as_secs(),
@@ -65,10 +104,58 @@ pub(super) async fn status(admin: &Admin) -> Answer {
         engine: admin.engine.status(),
         storage,
         backup,
+        domain: admin.domain.clone(),
+        origin: admin.origin.clone(),
+        owner: owner_now(&admin.ownership),
+        record: admin.record.now(),
+        disk,
+        warnings: Vec::new(),
     };
+    status.warnings = warnings(&status, now());
     Ok(json(StatusCode::OK, &status))
 }
 
 fn without_tls() -> CertificateNow {
     CertificateNow { mode: TlsMode::Off.as_str().into(), ..CertificateNow::default() }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::listen::Spoken;
+    use crate::store::LastBackup;
+
+    /// Of a server with which all is well.
+    pub(crate) fn well() -> Status {
+        Status {
+            version: "1.2.3".into(),
+            pid: 1,
+            uptime_seconds: 3700,
+            listen: vec![Listening { spoken: Spoken::Plain, address: "127.0.0.1:3030".parse().unwrap() }],
+            certificate: CertificateNow { mode: "off".into(), ..Default::default() },
+            storage_id: "abc".into(),
+            alive: true,
+            rss_bytes: 12 << 20,
+            memory_budget_bytes: 24 << 20,
+            engine: EngineStatus { connections: 3, ..Default::default() },
+            storage: StoreStats { documents: 1204, file_bytes: 3 << 19, dead_bytes: 0 },
+            backup: BackupNow {
+                last: Some(LastBackup { created: u64::MAX, bytes: 3 << 20, documents: 7 }),
+                ..Default::default()
+            },
+            domain: None,
+            origin: "http://127.0.0.1:3030".into(),
+            owner: OwnerNow { handle: None, did: None, reason: None },
+            record: RecordNow::default(),
+            disk: Disk { free_bytes: 1 << 40, total_bytes: 2 << 40 },
+            warnings: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_disk_that_is_there_has_room() {
+        let disk = Disk::of(Path::new("/"));
+        assert!(disk.total_bytes > 0 && disk.free_bytes <= disk.total_bytes, "{disk:?}");
+        assert_eq!(Disk::of(Path::new("/nonexistent/place")), Disk::default());
+    }
 }

@@ -7,6 +7,21 @@ import { chromium } from "playwright-core"
 const CHROMIUM = process.env.CHROMIUM ?? "/usr/bin/chromium"
 const STEP_MS = 20_000
 
+/** A browser with nothing in it, to which all names are in the lab. */
+export function launch(lab, name) {
+  return chromium.launchPersistentContext(join(lab.root, `browser-${name}`), {
+    executablePath: CHROMIUM,
+    headless: true,
+    timeout: STEP_MS,
+    args: [
+      "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+      "--disable-component-update", "--disable-sync",
+      `--host-resolver-rules=MAP *.lab.internal 127.0.0.1:${lab.gateway.port}`,
+      `--ignore-certificate-errors-spki-list=${lab.certificate.spkiHash}`,
+    ],
+  })
+}
+
 /** A browser of its own with the app `name` at https://NAME.lab.internal; `page` evaluates in it. */
 export class BrowserApp {
   static async start(lab, name) {
@@ -14,17 +29,7 @@ export class BrowserApp {
     app.origin = `https://${name}.lab.internal`
     app.clientId = `${app.origin}/client-metadata.json`
     await app.#publish(lab, name)
-    app.context = await chromium.launchPersistentContext(join(lab.root, `browser-${name}`), {
-      executablePath: CHROMIUM,
-      headless: true,
-      timeout: STEP_MS,
-      args: [
-        "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-        "--disable-component-update", "--disable-sync",
-        `--host-resolver-rules=MAP *.lab.internal 127.0.0.1:${lab.gateway.port}`,
-        `--ignore-certificate-errors-spki-list=${lab.certificate.spkiHash}`,
-      ],
-    })
+    app.context = await launch(lab, name)
     app.page = app.context.pages()[0] ?? (await app.context.newPage())
     app.page.setDefaultTimeout(STEP_MS)
     return app

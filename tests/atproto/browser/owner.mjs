@@ -1,0 +1,118 @@
+// The owner's browser on her page, watched: what it complains of, what came over the wire, what axe finds.
+import axe from "axe-core"
+import assert from "node:assert/strict"
+import { SYNC } from "../server.mjs"
+import { launch } from "./browser.mjs"
+
+const STEP_MS = 20_000
+
+export const LOOKS = {
+  light: { width: 1100, height: 900, colorScheme: "light" },
+  dark: { width: 1100, height: 900, colorScheme: "dark" },
+  phone: { width: 360, height: 740, colorScheme: "light" },
+  narrow: { width: 320, height: 640, colorScheme: "dark" },
+}
+/** What a refusal or a lost connection logs by itself; all else that the console calls an error is one. */
+const REFUSED = /^Failed to load resource: (the server responded with a status of (4|5)|net::)/
+
+let browsers = 0
+
+export class Owner {
+  complaints = []
+
+  /** A browser that knows nothing yet, closed after `test`, which fails if a script or the policy (CSP) failed in it. */
+  static async open(test, lab, { width, height, colorScheme } = LOOKS.light) {
+    const owner = new Owner()
+    owner.context = await launch(lab, `owner-${++browsers}`)
+    test.after(async () => {
+      await owner.context.close()
+      assert.deepEqual(owner.complaints, [])
+    })
+    const page = owner.context.pages()[0]
+    owner.page = page
+    page.setDefaultTimeout(STEP_MS)
+    await page.setViewportSize({ width, height })
+    await page.emulateMedia({ colorScheme })
+    page.on("console", message => message.type() === "error" && !REFUSED.test(message.text()) && owner.complaints.push(message.text()))
+    page.on("pageerror", error => owner.complaints.push(error.stack))
+    return owner
+  }
+
+  /** Open the page, signed in by the link that the server printed. */
+  async signInByLink(scene) {
+    await this.page.goto(scene.server.link)
+    await this.page.getByRole("heading", { name: "Status", exact: true }).waitFor()
+  }
+
+  async signInAtPds(account) {
+    const { page } = this
+    await page.getByRole("button", { name: "Sign in" }).click()
+    await page.waitForURL(/\/oauth\/authorize/)
+    await page.locator('input[type="password"]').fill(account.password)
+    await page.keyboard.press("Enter")
+    await this.consent()
+  }
+
+  /** Agree at the PDS, and come back. */
+  async consent() {
+    await this.page.getByRole("button", { name: /authorize|allow|accept/i }).click()
+    await this.page.waitForURL(url => url.origin === SYNC)
+  }
+
+  /** A section by its heading. */
+  section(name) {
+    return this.page.getByRole("region", { name, exact: true })
+  }
+
+  /** The entry of a list of `section` that tells of `text`. */
+  entry(section, text) {
+    return this.section(section).getByRole("listitem").filter({ hasText: text })
+  }
+
+  /** Press a button whose label, without what is added for screen readers, is `label`. */
+  press(within, label) {
+    return within.locator("button", { hasText: new RegExp(`^${label}`) }).first().click()
+  }
+
+  /** Answer the question that stands. */
+  async answer(label) {
+    await this.page.getByRole("dialog").getByRole("button", { name: label, exact: true }).click()
+    await this.page.getByRole("dialog").waitFor({ state: "hidden" })
+  }
+
+  /** What axe finds serious, or critical. */
+  async faults() {
+    // By the protocol: the page's policy lets no foreign script in.
+    await this.page.evaluate(axe.source)
+    const { violations } = await this.page.evaluate(() => window.axe.run(document, { resultTypes: ["violations"] }))
+    return violations.filter(({ impact }) => ["serious", "critical"].includes(impact))
+      .map(({ id, nodes }) => `${id}: ${nodes.slice(0, 3).map(({ html, failureSummary }) => `${html} ${failureSummary}`).join("; ")}`)
+  }
+
+  /** How much wider than the window the page is. */
+  overhang() {
+    return this.page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth)
+  }
+
+  /** What has the focus, in words. */
+  focused() {
+    return this.page.evaluate(() => document.activeElement.innerText)
+  }
+
+  /** Load `url` anew: bytes over the wire, and milliseconds until the parts are shown. */
+  async measure(url) {
+    const session = await this.context.newCDPSession(this.page)
+    await session.send("Network.enable")
+    await session.send("Network.setCacheDisabled", { cacheDisabled: true })
+    let bytes = 0
+    session.on("Network.loadingFinished", ({ encodedDataLength }) => (bytes += encodedDataLength))
+    const begun = performance.now()
+    await this.page.goto(url)
+    const html = performance.now() - begun
+    await this.page.waitForFunction(() => document.querySelectorAll(".body:not([hidden])").length === 5)
+    const shown = performance.now() - begun
+    await this.page.waitForLoadState("load")
+    await session.detach()
+    return { bytes, html: Math.round(html), shown: Math.round(shown) }
+  }
+}
