@@ -209,6 +209,9 @@ fn trail_words(events: &[Event]) -> String {
         if let Some(namespace) = &event.namespace {
             let _ = write!(text, ", {}", safe(namespace));
         }
+        if let Some(document) = &event.document {
+            let _ = write!(text, ", {}", safe(document));
+        }
         if let Some(session) = &event.session {
             let _ = write!(text, ", session {}", safe(session));
         }

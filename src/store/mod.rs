@@ -65,7 +65,11 @@ impl Store {
     /// # Errors
     /// When the file is locked, damaged, newer than this program, something else, or not accessible.
     pub fn open(path: &Path, options: &StoreOptions) -> Result<Self, StoreError> {
-        let opened = open::open_file(path, options.cache_bytes, migrate::MIGRATIONS)?;
+        Self::open_keeping(path, options, open::Before::Copied)
+    }
+
+    fn open_keeping(path: &Path, options: &StoreOptions, before: open::Before) -> Result<Self, StoreError> {
+        let opened = open::open_file(path, options.cache_bytes, migrate::MIGRATIONS, before)?;
         Self::opened(opened, Some(path.to_owned()))
     }
 

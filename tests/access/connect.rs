@@ -70,6 +70,7 @@ async fn the_owners_yes_is_a_decision() {
         (None, false, false, Decision::ReadOnly, true),
         (Some(Decision::ReadWrite), true, true, Decision::ReadOnly, true),
         (Some(Decision::ReadWrite), false, false, Decision::ReadWrite, true),
+        (Some(Decision::ReadWrite), false, true, Decision::ReadWrite, true),
         (Some(Decision::ReadOnly), true, false, Decision::ReadWrite, false),
         (Some(Decision::ReadOnly), false, false, Decision::ReadOnly, true),
         (Some(Decision::Denied), true, false, Decision::ReadWrite, false),

@@ -354,7 +354,9 @@ impl World {
         if !ops.is_empty() {
             self.committing = Some(ops);
         }
-        queued || self.committing.is_some() || !self.jobs.is_empty()
+        // One that was sent away comes back.
+        let away = self.peers.iter().any(|peer| peer.conn.is_none());
+        queued || away || self.committing.is_some() || !self.jobs.is_empty()
     }
 
     /// All peers and the storage have the same.

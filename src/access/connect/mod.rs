@@ -37,7 +37,7 @@ pub struct Consent {
     pub namespace: Namespace,
     /// It asks to write too.
     pub writes: bool,
-    /// The owner lets it only read, whatever it asks.
+    /// The owner lets it only read, though it asks to write.
     pub read_only: bool,
     /// Where the code is sent; must be sent again with it.
     pub redirect_uri: String,
@@ -132,7 +132,7 @@ impl Access {
         let wanted = match (consent.writes, consent.read_only) {
             (true, false) => Decision::ReadWrite,
             // One that asks for less than it has loses nothing on its other devices.
-            (false, false) if before == Some(Decision::ReadWrite) => Decision::ReadWrite,
+            (false, _) if before == Some(Decision::ReadWrite) => Decision::ReadWrite,
             _ => Decision::ReadOnly,
         };
         if before != Some(wanted) {

@@ -10,7 +10,7 @@ use super::check::Check;
 use super::read::RecordReader;
 use super::record::Kind;
 use super::{BackupError, Manifest, Totals};
-use crate::store::open::create_tables;
+use crate::store::open::{Before, create_tables};
 use crate::store::schema;
 use crate::store::{RecordKind, Store, StoreError, StoreOptions, migrate};
 
@@ -82,8 +82,8 @@ pub fn build(
     migrate::put_meta(&transaction, &rows)?;
     transaction.commit().map_err(|source| failed(source.into()))?;
     drop(database);
-    // As the server will: it must open, and be what was announced.
-    let store = Store::open(path, options)?;
+    // As the server will: it must open, and be what was announced. Of an older schema the backup is the copy.
+    let store = Store::open_keeping(path, options, Before::Nothing)?;
     if store.storage_id().as_str() != manifest.storage_id || store.stats()?.documents != totals.documents {
         return Err(BackupError::Unfit("what was built of it is not what it says".into()));
     }

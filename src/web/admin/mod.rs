@@ -142,9 +142,11 @@ where
         ("/api/reload" | "/api/backup/kept", _) => Err(Failure::method("POST")),
         ("/api/tokens", _) => Err(Failure::method("GET, POST")),
         ("/api/sessions", _) => Err(Failure::method("GET, DELETE")),
-        ("/api/status" | "/api/backup" | "/api/apps" | "/api/owner" | "/api/audit" | "/metrics", _) => {
-            Err(Failure::method("GET"))
-        }
+        (
+            "/api/status" | "/api/backup" | "/api/apps" | "/api/owner" | "/api/audit" | "/healthz"
+            | "/metrics",
+            _,
+        ) => Err(Failure::method("GET")),
         _ => match (path.rsplit_once('/'), &head.method) {
             (Some(("/api/tokens", target)), &Method::DELETE) => tokens::revoke(admin, target).await,
             (Some(("/api/sessions", target)), &Method::DELETE) => sessions::revoke(admin, target).await,

@@ -37,7 +37,7 @@ impl DocumentsApi {
             (Some(deleted), Some(purge_at)) => {
                 Ok(json(StatusCode::OK, &Deleted { deleted, purge_at }).map(Into::into))
             }
-            _ => Err(Failure::store("it was restored at the same time")),
+            _ => Err(meanwhile("restored")),
         }
     }
 
@@ -48,7 +48,7 @@ impl DocumentsApi {
         match head.deleted {
             None => Ok(shown(&key, &head)),
             Some(_) if head.purged => Err(purged(&key)),
-            Some(_) => Err(Failure::store("it was deleted at the same time")),
+            Some(_) => Err(meanwhile("deleted")),
         }
     }
 
@@ -59,7 +59,7 @@ impl DocumentsApi {
         let head = self.dispose(&key, purge, What::DocumentPurged).await?;
         match head.purged {
             true => Ok(json(StatusCode::OK, &Purged { purged: true }).map(Into::into)),
-            false => Err(Failure::store("it was restored at the same time")),
+            false => Err(meanwhile("restored")),
         }
     }
 
@@ -73,6 +73,12 @@ impl DocumentsApi {
         let wanted = key.clone();
         self.read(move |store| store.head(&wanted)).await?.ok_or_else(|| super::unknown(key))
     }
+}
+
+/// Somebody else was faster.
+fn meanwhile(what: &str) -> Failure {
+    let message = format!("the document was {what} at the same time: look at it again");
+    Failure::new(StatusCode::CONFLICT, "changed_meanwhile", message)
 }
 
 fn in_bin(key: &DocKey, head: &Head) -> Result<(), Failure> {

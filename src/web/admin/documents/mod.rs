@@ -16,7 +16,7 @@
 //! In the query, `state` is `kept` (what there is without it) or `deleted`; `order` is `id` (so without it), `recent` or
 //! `largest`, which give the first `limit` (at most 100) and take no `after`. `days` is 1 to 400, without it 90.
 //! Refusals with 409: `quarantined` and `deleted` (nothing is taken in), `not_deleted` (only what is deleted can be restored or
-//! purged); with 410: `purged`.
+//! purged), `changed_meanwhile` (two at the same document); with 410: `purged`.
 
 use std::sync::Arc;
 
@@ -160,13 +160,13 @@ impl DocumentsApi {
             return Err(request);
         }
         let (head, body) = request.into_parts();
-        let path = head.uri.path();
-        let names = path.strip_prefix(ROOT).unwrap_or(path).split('/').collect::<Vec<_>>();
+        let (path, query) = (head.uri.path(), head.uri.query().unwrap_or_default());
+        let names = path.strip_prefix(ROOT).unwrap_or_default().split('/').collect::<Vec<_>>();
         let answer = match (&names[..], &head.method) {
-            ([""], &Method::GET) => self.list(head.uri.query().unwrap_or_default()).await,
-            (["", "api", "namespaces"], &Method::GET) => self.namespaces().await,
-            (["", "api", "growth"], &Method::GET) => self.growth(head.uri.query().unwrap_or_default()).await,
-            (["", "api", _], _) => Err(Failure::method("GET")),
+            _ if path == NAMESPACES && head.method == Method::GET => self.namespaces().await,
+            _ if path == GROWTH && head.method == Method::GET => self.growth(query).await,
+            _ if path == NAMESPACES || path == GROWTH => Err(Failure::method("GET")),
+            ([""], &Method::GET) => self.list(query).await,
             (["", namespace, document], &Method::GET) => self.show(key(namespace, document)).await,
             (["", namespace, document], &Method::DELETE) => self.delete(key(namespace, document)).await,
             (["", namespace, document, "restore"], &Method::POST) => {
