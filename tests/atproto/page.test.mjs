@@ -24,6 +24,7 @@ describe("the owner's page in Chromium", () => {
   before(async () => {
     lab = await Lab.start()
     notes = await App.create(lab, "notes")
+    lab.gateway.serve("notes.lab.internal", "/callback", "<!doctype html><title>back in the app</title>")
   })
   after(() => lab?.stop())
 

@@ -2,7 +2,7 @@
 import { api } from "./api.js"
 import { $, show } from "./dom.js"
 
-/** A topic is fetched at most so often, however much happens. */
+/** A part is fetched at most so often, however much happens. */
 const PAUSE_MS = 1000
 const FAILED_MS = 5000
 const SHOW_AFTER_MS = 2000
@@ -10,21 +10,21 @@ const RETRY_MS = 30_000
 const ASLEEP_MS = 300_000
 const wait = ms => new Promise(done => setTimeout(done, ms))
 
-/** `refreshers` are functions by topic. Gives what ends it. */
-export function follow(refreshers) {
-  const due = {}
+/** Each part is a function that fetches it, and its topics. Gives what ends it. */
+export function follow(parts) {
+  const due = new Map()
   let [failures, late, asleep, ended, source] = [0]
 
-  // One at a time for each topic; what is asked for meanwhile is done once afterwards.
-  async function refresh(topic) {
-    if (topic in due) return void (due[topic] = true)
-    do {
-      due[topic] = false
-      const failed = await refreshers[topic]()
+  // One at a time for each part; what is asked for meanwhile is done once afterwards.
+  async function refresh(part) {
+    if (due.has(part)) return void due.set(part, true)
+    for (let again = true; again && !ended; ) {
+      due.set(part, false)
+      const failed = await part()
       await wait(failed ? FAILED_MS : PAUSE_MS)
-      due[topic] ||= failed
-    } while (due[topic] && !ended)
-    delete due[topic]
+      again = failed || due.get(part)
+    }
+    due.delete(part)
   }
 
   function open() {
@@ -34,7 +34,7 @@ export function follow(refreshers) {
       clearTimeout(late)
       show($("offline"), false)
       failures = late = 0
-      for (const topic of JSON.parse(data).topics) if (refreshers[topic]) refresh(topic)
+      for (const [part, ...topics] of parts) if (JSON.parse(data).topics.some(topic => topics.includes(topic))) refresh(part)
     })
     source.onerror = async () => {
       source.close()
