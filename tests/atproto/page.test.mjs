@@ -194,6 +194,16 @@ describe("the owner's page in Chromium", () => {
     await scene.server.stop().then(() => offline.waitFor()).finally(up)
   })
 
+  test("a part that cannot be had says why, and is asked for again", async t => {
+    const scene = await begin(t, lab, { settings: { dev: true } })
+    const owner = await Owner.open(t, lab)
+    const refusal = { status: 503, json: { error: "store_failed", message: "the disk does not answer" } }
+    await owner.page.route("**/api/apps", route => route.fulfill(refusal), { times: 1 })
+    await owner.signInByLink(scene)
+    await owner.section("Apps").getByText("The disk does not answer.").waitFor()
+    await owner.section("Apps").getByText("No app has asked yet").waitFor()
+  })
+
   test("signing out ends it here, and signing out everywhere ends it everywhere", async t => {
     const { scene, owner } = await visit(t)
     const other = await owner.context.newPage()

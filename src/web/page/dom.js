@@ -116,7 +116,7 @@ function confirm(opener, label, [title, ...text], work) {
   no.focus()
 }
 
-/** What fetches and shows a section by `work`; what was shown stays while there is nothing newer. */
+/** What fetches and shows a section by `work`; what was shown stays while there is nothing newer. True: it failed. */
 export const section = (name, work) => async () => {
   const [load, body] = ["load", "body"].map(part => $(name).querySelector(`.${part}`))
   try {
@@ -125,6 +125,7 @@ export const section = (name, work) => async () => {
     show(body)
   } catch (error) {
     if (body.hidden) trouble(load, error.message)
+    return true
   }
 }
 

@@ -4,6 +4,7 @@ import { $, show } from "./dom.js"
 
 /** A topic is fetched at most so often, however much happens. */
 const PAUSE_MS = 1000
+const FAILED_MS = 5000
 const SHOW_AFTER_MS = 2000
 const RETRY_MS = 30_000
 const ASLEEP_MS = 300_000
@@ -19,8 +20,9 @@ export function follow(refreshers) {
     if (topic in due) return void (due[topic] = true)
     do {
       due[topic] = false
-      await refreshers[topic]()
-      await wait(PAUSE_MS)
+      const failed = await refreshers[topic]()
+      await wait(failed ? FAILED_MS : PAUSE_MS)
+      due[topic] ||= failed
     } while (due[topic] && !ended)
     delete due[topic]
   }

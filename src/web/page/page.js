@@ -36,7 +36,7 @@ function shown(me) {
   fill($("sign-in-facts"), "You signed in ", time(me.since), ". It ends by itself half an hour after you close this page, and after 12 hours at the latest.")
   $("welcome").classList.toggle("problem", publish)
   fill($("welcome"), publish ?? (published ? "Published. Your apps now find this server by your account." : ""))
-  stop = follow({ status: status.refresh, apps: apps.refresh, sessions: () => Promise.all([devices.refresh(), apps.refresh()]), documents: documents.refresh, activity: activity.refresh })
+  stop = follow({ status: status.refresh, apps: apps.refresh, sessions: async () => (await apps.refresh()) || devices.refresh(), documents: documents.refresh, activity: activity.refresh })
   for (const how of ["sign-out", "sign-out-everywhere"])
     $(how).onclick = () => act($(how), async () => {
       await post(`/api/${how}`)
@@ -44,5 +44,8 @@ function shown(me) {
     })
   document.addEventListener("signed-out", () => leave("Your sign-in has ended. Sign in again to go on."))
 }
+
+// Not out of the browser's memory when she comes back: she may have signed out.
+onpageshow = event => event.persisted && location.reload()
 
 api("/api/me").then(shown, error => door(error.code === "not_signed_in" ? signIn : error.message, "/"))
