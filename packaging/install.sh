@@ -10,13 +10,15 @@
 #   --help        say this
 #
 # Everything else is passed on to `groundmist-sync setup`. It adds a package repository, whose key is trusted for that
-# repository only, and changes nothing else; whatever it cannot do it says, before it has changed anything.
+# repository only and from which nothing but groundmist-sync is installed, and changes nothing else; whatever it cannot do it
+# says, before it has changed anything.
 set -eu
 
 # Where packages come from; packaging/release writes the sum of the repository's description here, the key in it included.
 REPOSITORY=${GROUNDMIST_REPOSITORY:-https://apt.groundmist.xyz}
 SOURCES_SHA256=${GROUNDMIST_SOURCES_SHA256:-}
 SOURCES=/etc/apt/sources.list.d/groundmist-sync.sources
+PREFERENCES=/etc/apt/preferences.d/groundmist-sync
 # Seconds that another apt may hold its lock.
 LOCK=300
 
@@ -72,29 +74,65 @@ check_ports() {
     done
 }
 
+# That repository may not replace a package of the system. By its host: what it says about itself it could change.
+preferences() {
+    host=$(sed -n 's|^URIs: *[a-z]*://\([^/:]*\).*|\1|p' "$1")
+    cat <<END
+# From there groundmist-sync only: apt_preferences(5).
+Package: groundmist-sync
+Pin: origin "$host"
+Pin-Priority: 500
+
+Package: *
+Pin: origin "$host"
+Pin-Priority: -1
+END
+}
+
+# FILE PLACE: an owner's own file is not overwritten.
+not_hers() {
+    [ ! -e "$2" ] || cmp -s "$1" "$2" ||
+        refuse "$2 is there already, and is not what this script would write. If you do not need it, remove it and run this again; else go on without this script: apt install groundmist-sync, then groundmist-sync setup"
+}
+
+# What this run has added; what was there before stays.
+take_back() {
+    [ "$added" = no ] || rm -f "$SOURCES"
+    [ "$pinned" = no ] || rm -f "$PREFERENCES"
+}
+
 add_repository() {
-    new=$(mktemp)
-    trap 'rm -f "$new"' EXIT
+    new=$(mktemp -d)
+    trap 'rm -rf "$new"' EXIT
+    sources=$new/sources
     url=$REPOSITORY/groundmist-sync.sources
     case $REPOSITORY in
         https://* | file:/*) ;;
         *) refuse "$REPOSITORY is not an https: address, and what comes from there has to be what was sent" ;;
     esac
     if [ "${REPOSITORY#file:}" != "$REPOSITORY" ]; then
-        cp "${REPOSITORY#file:}/groundmist-sync.sources" "$new" || refuse "there is no repository at $REPOSITORY"
+        cp "${REPOSITORY#file:}/groundmist-sync.sources" "$sources" || refuse "there is no repository at $REPOSITORY"
     elif has curl; then
-        curl --proto '=https' --tlsv1.2 -fsSL --max-time 60 --max-filesize 65536 "$url" -o "$new" || refuse "$url cannot be fetched. Is this machine on the Internet?"
+        curl --proto '=https' --tlsv1.2 -fsSL --max-time 60 --max-filesize 65536 "$url" -o "$sources" || refuse "$url cannot be fetched. Is this machine on the Internet?"
     elif has wget; then
-        wget --https-only -q -T 60 -O "$new" "$url" || refuse "$url cannot be fetched. Is this machine on the Internet?"
+        # Sent elsewhere it would go there without encryption too: --https-only is for other uses.
+        wget --max-redirect=0 -q -T 60 -O "$sources" "$url" || refuse "$url cannot be fetched. Is this machine on the Internet?"
     else
         refuse "neither curl nor wget is here: apt install curl"
     fi
-    grep -q '^Signed-By:' "$new" || refuse "what $url gives is no repository with a key"
+    grep -q '^Signed-By:' "$sources" || refuse "what $url gives is no repository with a key"
     if [ -n "$SOURCES_SHA256" ]; then
-        printf '%s  %s\n' "$SOURCES_SHA256" "$new" | sha256sum --check --status ||
+        printf '%s  %s\n' "$SOURCES_SHA256" "$sources" | sha256sum --check --status ||
             refuse "what $url gives is not what this script was made for. Fetch the newest install.sh; if that says the same, somebody has changed it on the way: please report it"
     fi
-    install -m 644 "$new" "$SOURCES"
+    preferences "$sources" >"$new/preferences"
+    not_hers "$sources" "$SOURCES"
+    not_hers "$new/preferences" "$PREFERENCES"
+    added=no pinned=no
+    [ -e "$SOURCES" ] || added=yes
+    [ -e "$PREFERENCES" ] || pinned=yes
+    install -m 644 "$sources" "$SOURCES"
+    install -m 644 "$new/preferences" "$PREFERENCES"
 }
 
 apt_get() { DEBIAN_FRONTEND=noninteractive apt-get -o "DPkg::Lock::Timeout=$LOCK" -q "$@" </dev/null; }
@@ -130,7 +168,7 @@ main() {
         add_repository
         # This repository only: another that is broken is not in the way.
         apt_get -o "Dir::Etc::sourcelist=$SOURCES" -o Dir::Etc::sourceparts=/dev/null -o APT::Get::List-Cleanup=0 update ||
-            { rm -f "$SOURCES"; refuse "apt does not accept the repository $REPOSITORY; what it says is above"; }
+            { take_back; refuse "apt does not accept the repository $REPOSITORY; what it says is above"; }
         apt_get install -y groundmist-sync || refuse "apt could not install it; what it says is above"
     fi
     if [ "$setup" = no ]; then

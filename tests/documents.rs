@@ -130,7 +130,7 @@ fn a_document_that_is_kept_aside_comes_out_and_takes_nothing_in() {
         let store =
             Store::open(&dir.path().join("groundmist.redb"), &StoreOptions { cache_bytes: 1 << 20 }).unwrap();
         let rows = vec![Row { row: 0, hash, max_op, bytes: bytes.clone() }];
-        let append = Op::Append { key: key.clone(), rows, heads: vec![hash], now: now() };
+        let append = Op::Append { key: key.clone(), rows, heads: vec![hash], by: None, now: now() };
         let aside = Op::Quarantine { key: key.clone(), reason: "automerge cannot open it".into() };
         store.commit(&[append, aside]).unwrap();
     }
@@ -221,6 +221,7 @@ fn lists_come_in_pages() {
             key: DocKey { namespace: namespace.parse().unwrap(), document: new_document() },
             rows: vec![Row { row: 0, hash, max_op, bytes: bytes.clone() }],
             heads: vec![hash],
+            by: None,
             now: now(),
         };
         // The first namespace ends where a page does.

@@ -8,7 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use bytes::Bytes;
-use groundmist_sync::store::{Head, Op, RecordKind, Row, SnapshotInfo, Store, StoreError};
+use groundmist_sync::store::{Disposal, Head, Op, RecordKind, Row, SnapshotInfo, Store, StoreError, Totals};
 use groundmist_sync::types::{ChangeHash, DocKey, DocumentId, Namespace, StorageId};
 use store_support::{MemoryDisk, OPTIONS, Rng, append, key, rows};
 
@@ -34,14 +34,15 @@ struct Document {
 impl Model {
     fn apply(&mut self, op: &Op) {
         match op {
-            Op::Append { key, rows, heads, now } => {
+            Op::Append { key, rows, heads, by, now } => {
                 let document = self.documents.entry(key.clone()).or_insert_with(|| Document::new(*now, 0));
                 document.rows.extend(rows.iter().cloned());
                 document.head.next_row += rows.len() as u64;
                 document.head.modified = *now;
+                document.head.written_by = by.clone().or(document.head.written_by.take());
                 document.set_heads(heads);
             }
-            Op::Snapshot { key, below_row, info, document: content, index, heads, modified } => {
+            Op::Snapshot { key, below_row, info, document: content, index, heads, by, modified } => {
                 let now = modified.unwrap_or_default();
                 let document =
                     self.documents.entry(key.clone()).or_insert_with(|| Document::new(now, *below_row));
@@ -51,6 +52,7 @@ impl Model {
                 info.heads.sort();
                 document.head.snapshot = Some(info);
                 document.head.modified = modified.unwrap_or(document.head.modified);
+                document.head.written_by = by.clone().or(document.head.written_by.take());
                 document.set_heads(heads);
             }
             Op::SyncState { key, storage, shared_heads } => {
@@ -59,6 +61,7 @@ impl Model {
             Op::Quarantine { key, reason } => {
                 self.documents.get_mut(key).unwrap().head.quarantined = Some(reason.clone());
             }
+            Op::Dispose { key, what, now } => self.dispose(key, (*what, *now)),
             Op::Record { kind, key, row: Some(row) } => {
                 self.records.insert((*kind, key.clone()), row.clone());
             }
@@ -66,6 +69,27 @@ impl Model {
                 self.records.remove(&(*kind, key.clone()));
             }
         }
+    }
+
+    fn dispose(&mut self, key: &DocKey, what: (Disposal, u64)) {
+        let document = self.documents.get_mut(key).unwrap();
+        let head = &mut document.head;
+        match (what, head.deleted) {
+            _ if head.purged => {}
+            ((Disposal::Delete, now), None) => head.deleted = Some(now),
+            ((Disposal::Restore, _), _) => head.deleted = None,
+            ((Disposal::Purge { deleted_by }, _), Some(deleted)) if deleted <= deleted_by => {
+                let head = Head { deleted: Some(deleted), purged: true, ..Head::new(deleted) };
+                *document = Document { head, rows: vec![], snapshot: None };
+                self.sync_states.retain(|(of, _), _| of != key);
+            }
+            _ => {}
+        }
+    }
+
+    /// It takes changes.
+    fn is_open(&self, key: &DocKey) -> bool {
+        self.documents.get(key).is_none_or(|document| document.head.deleted.is_none())
     }
 
     fn next_row(&self, key: &DocKey) -> u64 {
@@ -84,6 +108,9 @@ impl Document {
             created: now,
             modified: now,
             quarantined: None,
+            written_by: None,
+            deleted: None,
+            purged: false,
         };
         Self { head, rows: vec![], snapshot: None }
     }
@@ -109,11 +136,20 @@ fn valid_op(rng: &mut Rng, model: &Model) -> Op {
     let key = any_key(rng);
     let now = rng.below(1 << 42);
     match rng.below(10) {
+        _ if model.documents.contains_key(&key) && (!model.is_open(&key) || rng.one_in(12)) => {
+            let what = match rng.below(8) {
+                0 => Disposal::Purge { deleted_by: rng.below(1 << 42) },
+                1..=3 => Disposal::Delete,
+                _ => Disposal::Restore,
+            };
+            Op::Dispose { key, what, now }
+        }
         0..=4 => {
             let count = 1 + rng.below(20);
             let largest = if rng.one_in(20) { 70_000 } else { 400 };
             let rows = rows(rng, model.next_row(&key), count, largest);
-            Op::Append { key, rows, heads: hashes(rng), now }
+            let by = rng.one_in(2).then(|| format!("https://{}.example/", rng.below(3)).into());
+            Op::Append { key, rows, heads: hashes(rng), by, now }
         }
         5..=6 => {
             let known = model.documents.contains_key(&key);
@@ -122,7 +158,7 @@ fn valid_op(rng: &mut Rng, model: &Model) -> Op {
             let info = SnapshotInfo { heads: hashes(rng), changes: rng.below(1000), bytes: 0 };
             let modified = (!known || rng.one_in(2)).then_some(now);
             let below_row = rng.below(limit + 1);
-            Op::Snapshot { key, below_row, info, document, index, heads: hashes(rng), modified }
+            Op::Snapshot { key, below_row, info, document, index, heads: hashes(rng), by: None, modified }
         }
         7 => {
             let storage = STORAGES[rng.below(3) as usize].parse().unwrap();
@@ -132,7 +168,8 @@ fn valid_op(rng: &mut Rng, model: &Model) -> Op {
             Op::Quarantine { key, reason: format!("reason {}", rng.below(10)) }
         }
         _ => {
-            let kind = RecordKind::ALL[rng.below(RecordKind::ALL.len() as u64) as usize];
+            let kinds = RecordKind::ALL.into_iter().filter(|kind| !kind.is_of_store()).collect::<Vec<_>>();
+            let kind = kinds[rng.below(kinds.len() as u64) as usize];
             let row = (!rng.one_in(3)).then(|| rng.bytes(50).to_vec());
             Op::Record { kind, key: vec![rng.below(3) as u8], row }
         }
@@ -155,7 +192,10 @@ fn blob(rng: &mut Rng) -> Bytes {
 fn invalid_op(rng: &mut Rng, model: &Model) -> Op {
     let key = any_key(rng);
     let next = model.next_row(&key);
-    match rng.below(5) {
+    match rng.below(7) {
+        _ if !model.is_open(&key) => append(&key, rows(rng, next, 1, 50), 1),
+        5 => Op::Record { kind: RecordKind::Totals, key: vec![0; 4], row: None },
+        6 => Op::Dispose { key: self::key("xyz.nobody", 1), what: Disposal::Delete, now: 1 },
         0 => append(&key, rows(rng, next + 1, 2, 50), 1),
         1 => append(&key, vec![], 1),
         2 => {
@@ -169,7 +209,16 @@ fn invalid_op(rng: &mut Rng, model: &Model) -> Op {
             let info = SnapshotInfo { heads: vec![], changes: 0, bytes: 0 };
             let (document, index) = (Bytes::from_static(b"d"), Bytes::new());
             let modified = known.then_some(1);
-            Op::Snapshot { key, below_row: next + 1, info, document, index, heads: vec![], modified }
+            Op::Snapshot {
+                key,
+                below_row: next + 1,
+                info,
+                document,
+                index,
+                heads: vec![],
+                by: None,
+                modified,
+            }
         }
     }
 }
@@ -180,9 +229,10 @@ fn compare(store: &Store, model: &Model) {
         let of_namespace: Vec<(DocumentId, Head)> = model
             .documents
             .iter()
-            .filter(|(key, _)| key.namespace == namespace)
+            .filter(|(key, document)| key.namespace == namespace && document.head.deleted.is_none())
             .map(|(key, document)| (key.document, document.head.clone()))
             .collect();
+        compare_totals(store, model, &namespace);
         assert_eq!(store.documents(&namespace, None, usize::MAX).unwrap(), of_namespace);
         let mut paged: Vec<(DocumentId, Head)> = vec![];
         loop {
@@ -198,13 +248,46 @@ fn compare(store: &Store, model: &Model) {
             compare_document(store, model, &key(namespace.as_str(), document));
         }
     }
-    for kind in RecordKind::ALL {
+    for kind in RecordKind::ALL.into_iter().filter(|kind| !kind.is_of_store()) {
         let of_kind = model.records.iter().filter(|((of, _), _)| *of == kind);
         let expected: Vec<_> = of_kind.map(|((_, key), row)| (key.clone(), row.clone())).collect();
         assert_eq!(store.records(kind).unwrap(), expected);
         assert_eq!(store.record(kind, &[0]).unwrap().as_ref(), model.records.get(&(kind, vec![0])));
     }
-    assert_eq!(store.stats().unwrap().documents, model.documents.len() as u64);
+    let kept = model.documents.values().filter(|document| document.head.deleted.is_none());
+    assert_eq!(store.stats().unwrap().documents, kept.count() as u64);
+}
+
+/// What the store keeps up is what counting gives.
+fn compare_totals(store: &Store, model: &Model, namespace: &Namespace) {
+    let documents = model.documents.iter().filter(|(key, _)| key.namespace == *namespace);
+    let (kept, gone): (Vec<_>, Vec<_>) = documents.partition(|(_, document)| document.head.deleted.is_none());
+    let in_bin: Vec<_> = gone
+        .into_iter()
+        .filter(|(_, document)| !document.head.purged)
+        .map(|(key, document)| (key.document, document.head.clone()))
+        .collect();
+    assert_eq!(store.deleted(namespace, None, usize::MAX).unwrap(), in_bin);
+    let totals = store.totals().unwrap().into_iter().find(|(name, _)| name == namespace);
+    let totals = totals.map(|(_, totals)| totals).unwrap_or_default();
+    let expected = Totals {
+        documents: kept.len() as u64,
+        changes: kept.iter().map(|(_, document)| document.head.changes()).sum(),
+        bytes: kept.iter().map(|(_, document)| document.head.bytes()).sum(),
+        deleted: in_bin.len() as u64,
+        modified: totals.modified,
+    };
+    assert_eq!(totals, expected);
+    for (rank, deleted) in [(Head::bytes as fn(&Head) -> u64, false), (|head: &Head| head.modified, true)] {
+        let mut ranks: Vec<u64> = match deleted {
+            true => in_bin.iter().map(|(_, head)| rank(head)).collect(),
+            false => kept.iter().map(|(_, document)| rank(&document.head)).collect(),
+        };
+        ranks.sort_by_key(|rank| std::cmp::Reverse(*rank));
+        ranks.truncate(2);
+        let ranked = store.ranked(Some(namespace), deleted, rank, 2).unwrap();
+        assert_eq!(ranked.iter().map(|(_, head)| rank(head)).collect::<Vec<_>>(), ranks);
+    }
 }
 
 fn compare_document(store: &Store, model: &Model, key: &DocKey) {
@@ -324,6 +407,41 @@ fn one_document_id_in_two_namespaces_is_two_documents() {
     assert_eq!(store.namespaces().unwrap(), vec![mine.namespace, other.namespace]);
 }
 
+const DAY: u64 = 86_400_000;
+
+#[test]
+fn growth_is_remembered_by_the_day() {
+    let store = Store::open_backend(MemoryDisk::default().factory(), &OPTIONS).unwrap();
+    let mut rng = Rng(5);
+    let document = key("xyz.app", 1);
+    let today = 20_000;
+    let mut put = |row, day: u64| {
+        let change = Row { bytes: Bytes::from_static(b"0123456789"), ..rows(&mut rng, row, 1, 1).remove(0) };
+        store.commit(&[append(&document, vec![change], day * DAY + row)]).unwrap();
+    };
+    put(0, today - 500);
+    put(1, today - 10);
+    put(2, today - 10);
+    put(3, today - 2);
+    let growth = |days, now| {
+        let points = store.growth(days, now).unwrap();
+        points
+            .into_iter()
+            .map(|point| (u64::from(point.day), point.totals.changes, point.totals.bytes))
+            .collect::<Vec<_>>()
+    };
+    let now = today * DAY + 5;
+    assert_eq!(growth(1, now), [(today, 4, 40)], "what there was when the time began");
+    assert_eq!(growth(5, now), [(today - 4, 3, 30), (today - 2, 4, 40)]);
+    assert_eq!(growth(400, now), [(today - 399, 1, 10), (today - 10, 3, 30), (today - 2, 4, 40)]);
+    // 400 days later nothing older is left.
+    put(4, today + 400);
+    assert_eq!(store.records(RecordKind::Growth).unwrap().len(), 1);
+    let delete = Op::Dispose { key: document.clone(), what: Disposal::Delete, now: (today + 401) * DAY };
+    store.commit(&[delete]).unwrap();
+    assert_eq!(growth(2, (today + 401) * DAY), [(today + 400, 5, 50), (today + 401, 0, 0)]);
+}
+
 fn disk_bytes(path: &Path) -> u64 {
     let metadata = std::fs::metadata(path).unwrap();
     metadata.len().min(metadata.blocks() * 512)
@@ -353,6 +471,7 @@ fn stats_tell_what_reclaiming_gives_back() {
             document: content,
             index,
             heads,
+            by: None,
             modified: None,
         }])
         .unwrap();
@@ -380,9 +499,18 @@ fn dead_space_is_given_back_while_the_store_is_in_use() {
     let info = SnapshotInfo { heads: vec![], changes: 240, bytes: 0 };
     let content = rng.bytes(1000);
     let (index, heads) = (content.clone(), vec![]);
-    let (below_row, modified) = (240, None);
+    let (below_row, by, modified) = (240, None, None);
     store
-        .commit(&[Op::Snapshot { key: document, below_row, info, document: content, index, heads, modified }])
+        .commit(&[Op::Snapshot {
+            key: document,
+            below_row,
+            info,
+            document: content,
+            index,
+            heads,
+            by,
+            modified,
+        }])
         .unwrap();
     let before = store.whole(&other).unwrap();
     let done = std::sync::atomic::AtomicBool::new(false);

@@ -6,8 +6,10 @@ mod store_support;
 
 use std::io;
 
-use groundmist_sync::store::{Op, Record, RecordKind, SnapshotInfo, Store, StoreOptions, Whole};
-use groundmist_sync::types::{ChangeHash, DocKey, StorageId};
+use groundmist_sync::store::{
+    Disposal, Head, Op, Record, RecordKind, SnapshotInfo, Store, StoreOptions, Totals, Whole,
+};
+use groundmist_sync::types::{ChangeHash, DocKey, Namespace, StorageId};
 use store_support::faulty_disk::{Fault, FaultyDisk};
 use store_support::{MemoryDisk, OPTIONS, Rng, append, key, rows};
 
@@ -17,17 +19,25 @@ struct Content {
     documents: Vec<(DocKey, Whole, Option<bytes::Bytes>)>,
     sync_states: Vec<Option<Vec<ChangeHash>>>,
     records: Vec<Vec<Record>>,
+    totals: Vec<(Namespace, Totals)>,
+    /// Of the one that is purged.
+    purged: Option<Head>,
 }
 
 fn device() -> StorageId {
     "device".parse().unwrap()
 }
 
+fn purged() -> DocKey {
+    key("xyz.other", 1)
+}
+
 fn content(store: &Store) -> Content {
     let mut documents = vec![];
     let mut sync_states = vec![];
     for namespace in store.namespaces().unwrap() {
-        for (document, head) in store.documents(&namespace, None, usize::MAX).unwrap() {
+        let kept = store.documents(&namespace, None, usize::MAX).unwrap();
+        for (document, head) in kept.into_iter().chain(store.deleted(&namespace, None, usize::MAX).unwrap()) {
             let key = DocKey { namespace: namespace.clone(), document };
             let whole = store.whole(&key).unwrap().unwrap();
             assert_eq!(whole.0, head);
@@ -39,9 +49,13 @@ fn content(store: &Store) -> Content {
     Content {
         documents,
         sync_states,
+        totals: store.totals().unwrap(),
+        purged: store.head(&purged()).unwrap().filter(|head| head.purged),
         records: RecordKind::ALL.map(|kind| store.records(kind).unwrap()).to_vec(),
     }
 }
+
+const DAY: u64 = 86_400_000;
 
 /// What one call writes: a commit, or the record of free pages.
 enum Step {
@@ -68,6 +82,7 @@ fn steps() -> Vec<Step> {
         document: rng.bytes(length),
         index: rng.bytes(length / 2),
         heads: vec![rng.hash()],
+        by: Some("https://app.example/".into()),
         modified,
     };
     let sync_state = |rng: &mut Rng, key: &DocKey| Op::SyncState {
@@ -80,6 +95,7 @@ fn steps() -> Vec<Step> {
         key: key.into(),
         row: row.map(<[u8]>::to_vec),
     };
+    let dispose = |key: &DocKey, what, now| Op::Dispose { key: key.clone(), what, now };
     let session = |id, row| record(RecordKind::Session, id, row);
     vec![
         Step::Commit(vec![append(&one, rows(&mut rng, 0, 1, 200), 1)]),
@@ -105,7 +121,11 @@ fn steps() -> Vec<Step> {
         Step::Settle,
         Step::Commit(vec![append(&two, rows(&mut rng, 30, 1, 100), 6), sync_state(&mut rng, &two)]),
         Step::Commit(vec![append(&three, rows(&mut rng, 2, 1, 100_000), 7)]),
-        Step::Commit(vec![append(&one, rows(&mut rng, 24, 1, 100), 8)]),
+        Step::Commit(vec![append(&one, rows(&mut rng, 24, 1, 100), 8), dispose(&three, Disposal::Delete, 8)]),
+        Step::Commit(vec![dispose(&one, Disposal::Delete, DAY)]),
+        Step::Commit(vec![dispose(&three, Disposal::Purge { deleted_by: 8 }, 2 * DAY)]),
+        Step::Commit(vec![dispose(&one, Disposal::Restore, 2 * DAY)]),
+        Step::Commit(vec![append(&one, rows(&mut rng, 25, 1, 100), 3 * DAY)]),
     ]
 }
 

@@ -29,6 +29,7 @@ fn snapshot(rng: &mut Rng, key: &DocKey, below_row: u64, length: u64) -> Op {
         document: rng.bytes(length),
         index: rng.bytes(length),
         heads: vec![rng.hash()],
+        by: None,
         modified: None,
     }
 }
@@ -216,9 +217,20 @@ fn an_older_schema_is_migrated_and_a_copy_kept() {
         let stats = store.stats().unwrap();
         stats.file_bytes - stats.dead_bytes
     };
-    let live_before = live(&store);
+    let (live_before, totals) = (live(&store), store.totals().unwrap());
+    assert_eq!(totals.iter().map(|(_, totals)| totals.documents).sum::<u64>(), 3);
     drop(store);
-    // Schema 0 had no count of live bytes.
+    // Schema 0 had no count of live bytes, and neither had what schema 2 brought.
+    let transaction = redb::Database::open(&path).unwrap().begin_write().unwrap();
+    for newer in ["totals", "growth"] {
+        let table: TableDefinition<&[u8], &[u8]> = TableDefinition::new(newer);
+        assert!(transaction.delete_table(table).unwrap());
+    }
+    for newer in ["bin", "tombstones"] {
+        let table: TableDefinition<&[u8; 20], &[u8]> = TableDefinition::new(newer);
+        assert!(transaction.delete_table(table).unwrap());
+    }
+    transaction.commit().unwrap();
     set_meta(&path, &[("schema", Some(&[0; 4])), ("needs_schema", Some(&[0; 4])), ("live_bytes", None)]);
 
     let store = Store::open(&path, &OPTIONS).unwrap();
@@ -226,8 +238,9 @@ fn an_older_schema_is_migrated_and_a_copy_kept() {
     assert_eq!(store.storage_id(), &id);
     // Counted anew, it is what was kept count of.
     assert_eq!(live(&store), live_before);
+    assert_eq!(store.totals().unwrap(), totals);
     drop(store);
-    assert_eq!(schema(&path), 1);
+    assert_eq!(schema(&path), 2);
     let copy = directory.path().join("groundmist.redb.v0-backup");
     assert_eq!(fs::metadata(&copy).unwrap().permissions().mode() & 0o777, 0o600);
     let names: Vec<_> =
@@ -243,7 +256,7 @@ fn a_newer_schema_is_refused_with_the_version_it_needs() {
     drop(Store::open(&path, &OPTIONS).unwrap());
     set_meta(&path, &[("schema", Some(&9u32.to_be_bytes())), ("needs_schema", Some(&7u32.to_be_bytes()))]);
     let error = Store::open(&path, &OPTIONS).unwrap_err();
-    assert!(matches!(error, StoreError::Newer { needs: 7, knows: 1, .. }), "{error:?}");
+    assert!(matches!(error, StoreError::Newer { needs: 7, knows: 2, .. }), "{error:?}");
     assert!(error.to_string().contains("schema 7"), "{error}");
     // A newer version may say that older programs can use the file.
     set_meta(&path, &[("needs_schema", Some(&1u32.to_be_bytes()))]);

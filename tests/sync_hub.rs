@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)] // a test that cannot go on has failed
 
+#[path = "sync_hub/dispose.rs"]
+mod dispose;
 #[allow(dead_code)]
 #[path = "sim/storage.rs"]
 mod storage;
@@ -70,6 +72,7 @@ impl Server {
         let joining = Joining {
             namespace: namespace.parse().unwrap(),
             read_only,
+            client: format!("https://app.example/{id}").into(),
             peer: format!("peer-{id}").parse().unwrap(),
             storage: storage.map(|storage| storage.parse().unwrap()),
         };

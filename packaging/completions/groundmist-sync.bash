@@ -85,6 +85,9 @@ _groundmist__sync() {
             groundmist__sync__subcmd__config,set)
                 cmd="groundmist__sync__subcmd__config__subcmd__set"
                 ;;
+            groundmist__sync__subcmd__docs,delete)
+                cmd="groundmist__sync__subcmd__docs__subcmd__delete"
+                ;;
             groundmist__sync__subcmd__docs,export)
                 cmd="groundmist__sync__subcmd__docs__subcmd__export"
                 ;;
@@ -93,6 +96,12 @@ _groundmist__sync() {
                 ;;
             groundmist__sync__subcmd__docs,list)
                 cmd="groundmist__sync__subcmd__docs__subcmd__list"
+                ;;
+            groundmist__sync__subcmd__docs,purge)
+                cmd="groundmist__sync__subcmd__docs__subcmd__purge"
+                ;;
+            groundmist__sync__subcmd__docs,restore)
+                cmd="groundmist__sync__subcmd__docs__subcmd__restore"
                 ;;
             groundmist__sync__subcmd__docs,show)
                 cmd="groundmist__sync__subcmd__docs__subcmd__show"
@@ -425,8 +434,30 @@ _groundmist__sync() {
             return 0
             ;;
         groundmist__subcmd__sync__subcmd__docs)
-            opts="-h --json --config --data-dir --help list show export import"
+            opts="-h --json --config --data-dir --help list show delete restore purge export import"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --data-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        groundmist__subcmd__sync__subcmd__docs__subcmd__delete)
+            opts="-h --yes --json --config --data-dir --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
@@ -499,7 +530,7 @@ _groundmist__sync() {
             return 0
             ;;
         groundmist__subcmd__sync__subcmd__docs__subcmd__list)
-            opts="-h --namespace --json --config --data-dir --help"
+            opts="-h --namespace --deleted --json --config --data-dir --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -509,6 +540,50 @@ _groundmist__sync() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --data-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        groundmist__subcmd__sync__subcmd__docs__subcmd__purge)
+            opts="-h --yes --json --config --data-dir --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --data-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        groundmist__subcmd__sync__subcmd__docs__subcmd__restore)
+            opts="-h --json --config --data-dir --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
                 --config)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0

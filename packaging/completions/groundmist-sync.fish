@@ -33,7 +33,7 @@ complete -c groundmist-sync -n "__fish_groundmist_sync_needs_command" -f -a "ser
 complete -c groundmist-sync -n "__fish_groundmist_sync_needs_command" -f -a "token" -d 'Make, list and revoke the sync tokens of devices (needs the running server)'
 complete -c groundmist-sync -n "__fish_groundmist_sync_needs_command" -f -a "apps" -d 'Decide which apps get in, and see which have asked (needs the running server)'
 complete -c groundmist-sync -n "__fish_groundmist_sync_needs_command" -f -a "sessions" -d 'See who is connected as what, and end it (needs the running server)'
-complete -c groundmist-sync -n "__fish_groundmist_sync_needs_command" -f -a "docs" -d 'Look at the documents, and take them out and in as .automerge files'
+complete -c groundmist-sync -n "__fish_groundmist_sync_needs_command" -f -a "docs" -d 'Look at the documents, take them out and in as .automerge files, delete and restore them'
 complete -c groundmist-sync -n "__fish_groundmist_sync_needs_command" -f -a "import" -d 'Take over the data directory of the prototype, or any that automerge-repo\'s NodeFSStorageAdapter wrote'
 complete -c groundmist-sync -n "__fish_groundmist_sync_needs_command" -f -a "status" -d 'Say how the running server is'
 complete -c groundmist-sync -n "__fish_groundmist_sync_needs_command" -f -a "backup" -d 'Write everything into one file, while the server runs or when it is stopped'
@@ -127,23 +127,41 @@ complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand sessions
 complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand sessions; and __fish_seen_subcommand_from revoke" -l all -d 'End every session and token; every device has to authenticate again'
 complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand sessions; and __fish_seen_subcommand_from revoke" -l json -d 'Print results and errors as JSON'
 complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand sessions; and __fish_seen_subcommand_from revoke" -s h -l help -d 'Print help'
-complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand docs; and not __fish_seen_subcommand_from list show export import" -l config -d 'Configuration file [default: /etc/groundmist-sync/config.toml, if there is one]' -r -F
-complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand docs; and not __fish_seen_subcommand_from list show export import" -l data-dir -d 'Directory of the store, the secret and the admin socket [default: /var/lib/groundmist-sync]' -r -F
-complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand docs; and not __fish_seen_subcommand_from list show export import" -l json -d 'Print results and errors as JSON'
-complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand docs; and not __fish_seen_subcommand_from list show export import" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand docs; and not __fish_seen_subcommand_from list show export import" -f -a "list" -d 'List all documents'
-complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand docs; and not __fish_seen_subcommand_from list show export import" -f -a "show" -d 'Show a document\'s heads, sizes and times'
-complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand docs; and not __fish_seen_subcommand_from list show export import" -f -a "export" -d 'Write a document to a file, or all of them to a directory'
-complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand docs; and not __fish_seen_subcommand_from list show export import" -f -a "import" -d 'Take documents in from .automerge files, or from a directory that `docs export --all` wrote'
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand docs; and not __fish_seen_subcommand_from list show delete restore purge export import" -l config -d 'Configuration file [default: /etc/groundmist-sync/config.toml, if there is one]' -r -F
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand docs; and not __fish_seen_subcommand_from list show delete restore purge export import" -l data-dir -d 'Directory of the store, the secret and the admin socket [default: /var/lib/groundmist-sync]' -r -F
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand docs; and not __fish_seen_subcommand_from list show delete restore purge export import" -l json -d 'Print results and errors as JSON'
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand docs; and not __fish_seen_subcommand_from list show delete restore purge export import" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand docs; and not __fish_seen_subcommand_from list show delete restore purge export import" -f -a "list" -d 'List all documents'
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand docs; and not __fish_seen_subcommand_from list show delete restore purge export import" -f -a "show" -d 'Show a document\'s heads, sizes and times'
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand docs; and not __fish_seen_subcommand_from list show delete restore purge export import" -f -a "delete" -d 'Delete a document; for 30 days it can be restored'
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand docs; and not __fish_seen_subcommand_from list show delete restore purge export import" -f -a "restore" -d 'Bring a deleted document back, as it was'
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand docs; and not __fish_seen_subcommand_from list show delete restore purge export import" -f -a "purge" -d 'Delete a deleted document for good, before its 30 days are over'
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand docs; and not __fish_seen_subcommand_from list show delete restore purge export import" -f -a "export" -d 'Write a document to a file, or all of them to a directory'
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand docs; and not __fish_seen_subcommand_from list show delete restore purge export import" -f -a "import" -d 'Take documents in from .automerge files, or from a directory that `docs export --all` wrote'
 complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand docs; and __fish_seen_subcommand_from list" -l namespace -d 'Of this namespace only' -r
 complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand docs; and __fish_seen_subcommand_from list" -l config -d 'Configuration file [default: /etc/groundmist-sync/config.toml, if there is one]' -r -F
 complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand docs; and __fish_seen_subcommand_from list" -l data-dir -d 'Directory of the store, the secret and the admin socket [default: /var/lib/groundmist-sync]' -r -F
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand docs; and __fish_seen_subcommand_from list" -l deleted -d 'Those that are deleted and can be restored'
 complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand docs; and __fish_seen_subcommand_from list" -l json -d 'Print results and errors as JSON'
 complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand docs; and __fish_seen_subcommand_from list" -s h -l help -d 'Print help'
 complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand docs; and __fish_seen_subcommand_from show" -l config -d 'Configuration file [default: /etc/groundmist-sync/config.toml, if there is one]' -r -F
 complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand docs; and __fish_seen_subcommand_from show" -l data-dir -d 'Directory of the store, the secret and the admin socket [default: /var/lib/groundmist-sync]' -r -F
 complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand docs; and __fish_seen_subcommand_from show" -l json -d 'Print results and errors as JSON'
 complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand docs; and __fish_seen_subcommand_from show" -s h -l help -d 'Print help'
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand docs; and __fish_seen_subcommand_from delete" -l config -d 'Configuration file [default: /etc/groundmist-sync/config.toml, if there is one]' -r -F
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand docs; and __fish_seen_subcommand_from delete" -l data-dir -d 'Directory of the store, the secret and the admin socket [default: /var/lib/groundmist-sync]' -r -F
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand docs; and __fish_seen_subcommand_from delete" -l yes -d 'Do not ask'
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand docs; and __fish_seen_subcommand_from delete" -l json -d 'Print results and errors as JSON'
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand docs; and __fish_seen_subcommand_from delete" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand docs; and __fish_seen_subcommand_from restore" -l config -d 'Configuration file [default: /etc/groundmist-sync/config.toml, if there is one]' -r -F
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand docs; and __fish_seen_subcommand_from restore" -l data-dir -d 'Directory of the store, the secret and the admin socket [default: /var/lib/groundmist-sync]' -r -F
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand docs; and __fish_seen_subcommand_from restore" -l json -d 'Print results and errors as JSON'
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand docs; and __fish_seen_subcommand_from restore" -s h -l help -d 'Print help'
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand docs; and __fish_seen_subcommand_from purge" -l config -d 'Configuration file [default: /etc/groundmist-sync/config.toml, if there is one]' -r -F
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand docs; and __fish_seen_subcommand_from purge" -l data-dir -d 'Directory of the store, the secret and the admin socket [default: /var/lib/groundmist-sync]' -r -F
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand docs; and __fish_seen_subcommand_from purge" -l yes -d 'Do not ask'
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand docs; and __fish_seen_subcommand_from purge" -l json -d 'Print results and errors as JSON'
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand docs; and __fish_seen_subcommand_from purge" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand docs; and __fish_seen_subcommand_from export" -l all -d 'All documents, as DIR/NAMESPACE/DOCUMENT.automerge; files that are there are replaced' -r -F
 complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand docs; and __fish_seen_subcommand_from export" -l config -d 'Configuration file [default: /etc/groundmist-sync/config.toml, if there is one]' -r -F
 complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand docs; and __fish_seen_subcommand_from export" -l data-dir -d 'Directory of the store, the secret and the admin socket [default: /var/lib/groundmist-sync]' -r -F

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{AccessError, App};
 use crate::store::{Op, Record, RecordKind, Store};
-use crate::types::Millis;
+use crate::types::{DocKey, Millis};
 
 /// Most events that are kept; the oldest give way.
 pub const MAX_AUDIT: usize = 2 * RING;
@@ -39,6 +39,12 @@ pub enum What {
     SessionRevoked,
     /// The owner ended every session and token.
     AllSessionsRevoked,
+    /// The owner deleted a document.
+    DocumentDeleted,
+    /// The owner brought a deleted document back.
+    DocumentRestored,
+    /// The owner had a deleted document go for good.
+    DocumentPurged,
     /// An app got a session.
     Entered,
     /// An app was turned away because it is not approved.
@@ -102,6 +108,9 @@ pub struct Event {
     /// Which session, the last one if several.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session: Option<String>,
+    /// Which document, if one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub document: Option<String>,
     /// From where, lastly.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<IpAddr>,
@@ -119,6 +128,7 @@ impl Event {
             client_id: None,
             namespace: None,
             session: None,
+            document: None,
             address: None,
         }
     }
@@ -127,6 +137,12 @@ impl Event {
     pub(super) fn about(what: What, app: &App, now: Millis) -> Self {
         let client_id = Some(app.client_id.clone());
         Self { client_id, namespace: Some(app.namespace.to_string()), ..Self::new(what, now) }
+    }
+
+    /// About a document.
+    pub(super) fn document(what: What, key: &DocKey, now: Millis) -> Self {
+        let (namespace, document) = (Some(key.namespace.to_string()), Some(key.document.to_string()));
+        Self { namespace, document, ..Self::new(what, now) }
     }
 
     pub(super) fn session(self, id: &str) -> Self {

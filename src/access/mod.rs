@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use crate::config::{self, Secret};
 use crate::store::{Op, Store};
-use crate::types::{Millis, now};
+use crate::types::{DocKey, Millis, now};
 
 mod audit;
 mod client_id;
@@ -255,6 +255,13 @@ impl Access {
     pub fn note(self: &Arc<Self>, what: What, address: Option<IpAddr>) {
         let mut state = self.state();
         state.audit.note(AuditEvent::new(what, now()).from(address));
+        self.schedule_flush(&mut state);
+    }
+
+    /// Notes what the owner did with a document; it is written within [`FLUSH_EVERY`].
+    pub fn note_document(self: &Arc<Self>, what: What, key: &DocKey) {
+        let mut state = self.state();
+        state.audit.note(Event::document(what, key, now()));
         self.schedule_flush(&mut state);
     }
 

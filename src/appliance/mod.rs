@@ -33,6 +33,7 @@ use systemd::notify;
 pub use aside::Aside;
 
 mod aside;
+mod bin;
 mod data_dir;
 mod reload;
 mod signals;
@@ -171,7 +172,7 @@ async fn serve(
         access: access.clone(),
         engine: engine.clone(),
         store: store.clone(),
-        documents: DocumentsApi::new(engine.clone(), store.clone()),
+        documents: DocumentsApi::new(engine.clone(), store.clone()).noted_in(access.clone()),
         record: RecordWatch::new(http, resolver, ownership.clone(), config.domain.clone()),
         ownership,
         domain: config.domain.clone(),
@@ -200,7 +201,7 @@ async fn serve(
     let (domain, proxies) = (config.domain.clone(), sockets.proxies(config));
     let until = stopping.subscribe();
     let web = Web::new(engine.clone(), access.clone(), door, doors, page, domain, proxies, limits, until);
-    let notes = sockets.note();
+    let (notes, bin) = (sockets.note(), store.clone());
     let mut listening = sockets.serve(config, &web, &metrics, store, engine, &stopping)?;
     listening.spawn(listen::accept(
         admin,
@@ -212,8 +213,12 @@ async fn serve(
     tracing::info!(data_dir = %config.data_dir.display(), "serving");
     notify(&[NotifyState::Ready]);
     let informing = tokio::spawn(systemd::inform(engine.clone(), notes));
+    let emptying = tokio::spawn(bin::empty(engine.clone(), bin));
     let died = until_the_end(engine, listening, &reload, signals).await;
     informing.abort();
+    // It holds the store.
+    emptying.abort();
+    let _ = emptying.await;
     notify(&[NotifyState::Stopping]);
     match &died {
         None => tracing::info!("stopping: clients are told to come back later"),

@@ -188,6 +188,9 @@ fn trail_words(events: &[Event]) -> String {
             What::TokenMade => "token made",
             What::SessionRevoked => "session revoked",
             What::AllSessionsRevoked => "all sessions revoked",
+            What::DocumentDeleted => "document deleted",
+            What::DocumentRestored => "document restored",
+            What::DocumentPurged => "document deleted for good",
             What::Entered => "entered",
             What::NotApproved => "turned away: not approved",
             What::RefusedDenied => "turned away: denied",
@@ -205,6 +208,9 @@ fn trail_words(events: &[Event]) -> String {
         }
         if let Some(namespace) = &event.namespace {
             let _ = write!(text, ", {}", safe(namespace));
+        }
+        if let Some(document) = &event.document {
+            let _ = write!(text, ", {}", safe(document));
         }
         if let Some(session) = &event.session {
             let _ = write!(text, ", session {}", safe(session));

@@ -53,7 +53,7 @@ pub(super) enum Command {
         #[command(subcommand)]
         command: SessionsCommand,
     },
-    /// Look at the documents, and take them out and in as .automerge files
+    /// Look at the documents, take them out and in as .automerge files, delete and restore them
     ///
     /// Asks the running server, or opens the data directory itself while the server is stopped.
     Docs {
@@ -237,6 +237,9 @@ pub(super) enum DocsCommand {
         /// Of this namespace only
         #[arg(long, value_name = "DOMAIN")]
         namespace: Option<String>,
+        /// Those that are deleted and can be restored
+        #[arg(long)]
+        deleted: bool,
     },
     /// Show a document's heads, sizes and times
     Show {
@@ -247,12 +250,47 @@ pub(super) enum DocsCommand {
         #[arg(value_name = "DOCUMENT")]
         document: String,
     },
+    /// Delete a document; for 30 days it can be restored
+    ///
+    /// It goes from the server, and devices that still have it do not bring it back. Their own copies stay.
+    Delete {
+        #[command(flatten)]
+        which: WhichDocument,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Bring a deleted document back, as it was
+    Restore {
+        #[command(flatten)]
+        which: WhichDocument,
+    },
+    /// Delete a deleted document for good, before its 30 days are over
+    ///
+    /// Its bytes go, and its id is never taken again.
+    Purge {
+        #[command(flatten)]
+        which: WhichDocument,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+    },
     /// Write a document to a file, or all of them to a directory
     Export(DocsExport),
     /// Take documents in from .automerge files, or from a directory that `docs export --all` wrote
     ///
     /// A document that is here already is merged with what the file has.
     Import(DocsImport),
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct WhichDocument {
+    /// Where it is, such as xyz.example
+    #[arg(value_name = "NAMESPACE")]
+    pub(super) namespace: String,
+    /// Its id
+    #[arg(value_name = "DOCUMENT")]
+    pub(super) document: String,
 }
 
 #[derive(Debug, clap::Args)]

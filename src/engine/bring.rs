@@ -25,6 +25,9 @@ const PATIENCE: Duration = Duration::from_secs(600);
 /// The store is looked at at least this often, should no message tell that it has moved.
 const LOOK: Duration = Duration::from_secs(1);
 
+/// What stands for a `client_id` in what came by file.
+pub const IMPORT_CLIENT: &str = "local:import";
+
 /// What has become of a parcel. What is there is durable.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Brought {
@@ -46,6 +49,12 @@ pub enum BringError {
         "the server keeps this document aside (quarantined) and takes nothing into it; `docs show` says why"
     )]
     Quarantined,
+    /// It is in the bin: taking something in would not bring it back.
+    #[error("this document is deleted: `docs restore` brings it back, and then it takes changes again")]
+    Deleted,
+    /// It was deleted for good.
+    #[error("this document was deleted for good, and its id is never taken again")]
+    Purged,
     /// The engine let go of us.
     #[error("the server did not take it in: {0}")]
     Closed(String),
@@ -92,7 +101,7 @@ impl Engine {
         mut parcel: Parcel,
     ) -> Result<Brought, BringError> {
         parcel.put_in_order();
-        let before = heads(store, key).await?;
+        let before = is_there(store, key).await?;
         let mut brought = Brought { before, ..Brought::default() };
         let mut guest = None;
         for whole in parcel.documents {
@@ -103,7 +112,7 @@ impl Engine {
             let wanted = whole.heads.clone();
             let message =
                 SyncMessage { heads: whole.heads, documents: vec![whole.chunk], ..SyncMessage::default() };
-            note(guest.give(message, wanted).await, &mut brought)?;
+            note(store, key, guest.give(message, wanted).await, &mut brought).await?;
         }
         let mut changes = in_reach(store, key, parcel.changes, &mut brought).await?.into_iter().peekable();
         while changes.peek().is_some() {
@@ -121,7 +130,7 @@ impl Engine {
             let heads = wanted.iter().filter(|hash| !inner.contains(hash)).copied().collect();
             let message = SyncMessage { heads, changes: batch, ..SyncMessage::default() };
             let guest = guest.get_or_insert_with(|| Guest::join(self, store, key));
-            note(guest.give(message, wanted).await, &mut brought)?;
+            note(store, key, guest.give(message, wanted).await, &mut brought).await?;
         }
         brought.heads = heads(store, key).await?;
         Ok(brought)
@@ -133,14 +142,20 @@ impl Engine {
     }
 }
 
-fn note(given: Result<(), Failed>, brought: &mut Brought) -> Result<(), BringError> {
+async fn note(
+    store: &Arc<Store>,
+    key: &DocKey,
+    given: Result<(), Failed>,
+    brought: &mut Brought,
+) -> Result<(), BringError> {
     match given {
         Ok(()) => Ok(()),
         Err(Failed::Refused(why)) => {
             brought.refused.push(why);
             Ok(())
         }
-        Err(Failed::Gone(error)) => Err(error),
+        // Perhaps it was deleted meanwhile.
+        Err(Failed::Gone(error)) => is_there(store, key).await.and(Err(error)),
     }
 }
 
@@ -186,7 +201,8 @@ impl Guest {
         let Ok(peer) = format!("import-{}", bs58::encode(random).into_string()).parse() else {
             unreachable!("base58 has no control characters")
         };
-        let joining = Joining { namespace: key.namespace.clone(), read_only: false, peer, storage: None };
+        let (namespace, client) = (key.namespace.clone(), IMPORT_CLIENT.into());
+        let joining = Joining { namespace, read_only: false, client, peer, storage: None };
         let (inbound, outbound) = engine.join(joining);
         Self { inbound, outbound, store: store.clone(), key: key.clone() }
     }
@@ -251,6 +267,16 @@ fn error_text(frame: &[u8]) -> String {
         None
     };
     read().unwrap_or_else(|| "the server gave no reason".into())
+}
+
+/// A document's heads, unless it is deleted.
+async fn is_there(store: &Arc<Store>, key: &DocKey) -> Result<Vec<ChangeHash>, BringError> {
+    let wanted = key.clone();
+    match reading(store, move |store| store.head(&wanted)).await? {
+        Some(head) if head.purged => Err(BringError::Purged),
+        Some(head) if head.deleted.is_some() => Err(BringError::Deleted),
+        head => Ok(head.map_or_else(Vec::new, |head| head.heads)),
+    }
 }
 
 async fn heads(store: &Arc<Store>, key: &DocKey) -> Result<Vec<ChangeHash>, BringError> {

@@ -7,6 +7,7 @@
 
 mod bring;
 mod connection;
+mod dispose;
 mod heart;
 mod journal;
 mod mailbox;
@@ -26,8 +27,9 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, oneshot};
 
 pub use crate::sync::conn::Joining;
-pub use bring::{BringError, Brought};
+pub use bring::{BringError, Brought, IMPORT_CLIENT};
 pub use connection::{Inbound, Outbound, Rejected};
+pub use dispose::PURGE_PAGE;
 pub use outbox::Outgoing;
 
 use crate::store::{Op, Store};

@@ -14,18 +14,21 @@ use super::mailbox::{Empty, Receiver, Sender, mailbox};
 use super::now;
 use super::outbox::Outbox;
 use super::vital::Vital;
-use crate::store::Store;
+use crate::store::{Disposal, Store};
 use crate::sync::conn::{Joining, Out};
 use crate::sync::hub::{Hub, HubOptions, Incoming};
 use crate::sync::job::{Done, Job};
 use crate::sync::wire;
 use crate::telemetry::histogram::Histogram;
-use crate::types::{ConnId, PeerId};
+use crate::types::{ConnId, DocKey, PeerId};
 
 /// Inputs taken before connections get what is new.
 const BATCH: usize = 256;
 /// How often waiting requests are looked at; idle shards do not wake up.
 const TICK: Duration = Duration::from_millis(200);
+
+/// Who waits for a disposal.
+type Waiter = oneshot::Sender<Result<(), String>>;
 
 /// What a shard is told.
 pub enum Input {
@@ -41,6 +44,8 @@ pub enum Input {
     Committed(Result<(), String>),
     /// The opener is done.
     JobDone(Box<Done>),
+    /// Delete a document, restore or purge it; the sender hears when that is durable, or why it is not.
+    Dispose(DocKey, Disposal, Waiter),
     /// Show a sign of life.
     Ping,
     /// Make all durable that has come, tell peers, end.
@@ -86,6 +91,9 @@ struct Running {
     us: String,
     outboxes: HashMap<ConnId, (PeerId, Arc<Outbox>)>,
     committing: bool,
+    /// Who waits for the next commit, and for the one under way.
+    waiting: Vec<Waiter>,
+    told: Vec<Waiter>,
     relay: RelayClock,
     stopping: Option<oneshot::Sender<()>>,
     stats: Arc<ShardStats>,
@@ -127,6 +135,8 @@ impl Shard {
             input: input.clone(),
             outboxes: HashMap::new(),
             committing: false,
+            waiting: Vec::new(),
+            told: Vec::new(),
             relay: RelayClock::default(),
             stopping: None,
             stats: stats.clone(),
@@ -180,6 +190,7 @@ impl Running {
             Input::Committed(result) => {
                 self.committing = false;
                 let began = self.relay.committing.take();
+                self.told.drain(..).for_each(|waiter| drop(waiter.send(result.clone())));
                 match result {
                     Ok(()) => {
                         self.relay.sending = began.map(|began| (began, self.hub.counters().changes_out));
@@ -188,6 +199,10 @@ impl Running {
                     Err(_) => self.hub.commit_failed(&*self.store, now()),
                 }
             }
+            Input::Dispose(key, what, waiter) => match self.hub.dispose(&key, what, &*self.store) {
+                Ok(()) => self.waiting.push(waiter),
+                Err(error) => drop(waiter.send(Err(error.to_string()))),
+            },
             Input::JobDone(done) => self.hub.job_done(*done, &*self.store, now()),
             Input::Ping => self.heart.beat(),
             Input::Stop(reply) => self.stopping = Some(reply),
@@ -204,7 +219,11 @@ impl Running {
         }
         let ops = self.hub.take_ops(now());
         let began = self.relay.waiting.take();
-        if !ops.is_empty() {
+        let waiting = std::mem::take(&mut self.waiting);
+        if ops.is_empty() {
+            waiting.into_iter().for_each(|waiter| drop(waiter.send(Ok(()))));
+        } else {
+            self.told = waiting;
             self.committing = true;
             self.relay.committing = began;
             self.journal.commit(ops, Reply::shard(self.input.clone()));

@@ -35,7 +35,7 @@ fn record(key: &[u8]) -> Vec<Op> {
 
 fn joining(peer: &str) -> Joining {
     let (namespace, peer) = ("xyz.example".parse().unwrap(), peer.parse().unwrap());
-    Joining { namespace, peer, read_only: false, storage: None }
+    Joining { namespace, client: "https://app.example/".into(), peer, read_only: false, storage: None }
 }
 
 #[tokio::test]

@@ -1,14 +1,21 @@
 //! Row formats: compact, self-checking on read. Integers are LEB128, hashes 32 raw bytes.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use super::{Head, Row, SnapshotInfo};
-use crate::types::ChangeHash;
+use crate::types::{ChangeHash, Millis};
 
 /// First byte of a head row; a changed layout gets a new number and a migration.
 const HEAD_FORMAT: u8 = 1;
 const HAS_SNAPSHOT: u8 = 1;
 const IS_QUARANTINED: u8 = 2;
+/// Since schema 2, like the next.
+const HAS_WRITER: u8 = 4;
+const IS_DELETED: u8 = 8;
+/// First byte of a tombstone.
+const TOMBSTONE_FORMAT: u8 = 1;
 const HASH_BYTES: usize = 32;
 
 /// A row that does not decode; the caller adds table and document.
@@ -17,9 +24,14 @@ pub(super) struct Malformed(pub(super) &'static str);
 
 pub(super) fn encode_head(head: &Head) -> Vec<u8> {
     let mut out = Vec::with_capacity(48 + HASH_BYTES * head.heads.len());
-    let snapshot_flag = if head.snapshot.is_some() { HAS_SNAPSHOT } else { 0 };
-    let quarantine_flag = if head.quarantined.is_some() { IS_QUARANTINED } else { 0 };
-    out.extend([HEAD_FORMAT, snapshot_flag | quarantine_flag]);
+    let flags = [
+        (head.snapshot.is_some(), HAS_SNAPSHOT),
+        (head.quarantined.is_some(), IS_QUARANTINED),
+        (head.written_by.is_some(), HAS_WRITER),
+        (head.deleted.is_some(), IS_DELETED),
+    ];
+    let flags = flags.into_iter().filter(|(set, _)| *set).fold(0, |all, (_, flag)| all | flag);
+    out.extend([HEAD_FORMAT, flags]);
     put_hashes(&mut out, &head.heads);
     for number in [head.next_row, head.tail_changes, head.tail_bytes, head.created, head.modified] {
         put_number(&mut out, number);
@@ -28,6 +40,13 @@ pub(super) fn encode_head(head: &Head) -> Vec<u8> {
         put_hashes(&mut out, &snapshot.heads);
         put_number(&mut out, snapshot.changes);
         put_number(&mut out, snapshot.bytes);
+    }
+    if let Some(writer) = &head.written_by {
+        put_number(&mut out, writer.len() as u64);
+        out.extend(writer.as_bytes());
+    }
+    if let Some(deleted) = head.deleted {
+        put_number(&mut out, deleted);
     }
     if let Some(reason) = &head.quarantined {
         out.extend(reason.as_bytes());
@@ -39,7 +58,7 @@ pub(super) fn decode_head(row: &[u8]) -> Result<Head, Malformed> {
     let Some((&[HEAD_FORMAT, flags], mut rest)) = row.split_first_chunk() else {
         return Err(Malformed("the head row has an unknown format"));
     };
-    if flags & !(HAS_SNAPSHOT | IS_QUARANTINED) != 0 {
+    if flags & !(HAS_SNAPSHOT | IS_QUARANTINED | HAS_WRITER | IS_DELETED) != 0 {
         return Err(Malformed("the head row has unknown flags"));
     }
     let input = &mut rest;
@@ -53,6 +72,8 @@ pub(super) fn decode_head(row: &[u8]) -> Result<Head, Malformed> {
     } else {
         None
     };
+    let written_by = if flags & HAS_WRITER != 0 { Some(take_text(input)?) } else { None };
+    let deleted = if flags & IS_DELETED != 0 { Some(take_number(input)?) } else { None };
     let quarantined = if flags & IS_QUARANTINED != 0 {
         let reason =
             std::str::from_utf8(input).map_err(|_| Malformed("the quarantine reason is not text"))?;
@@ -64,7 +85,51 @@ pub(super) fn decode_head(row: &[u8]) -> Result<Head, Malformed> {
     if !input.is_empty() {
         return Err(Malformed("the head row has bytes left over"));
     }
-    Ok(Head { heads, snapshot, next_row, tail_changes, tail_bytes, created, modified, quarantined })
+    Ok(Head {
+        heads,
+        snapshot,
+        next_row,
+        tail_changes,
+        tail_bytes,
+        created,
+        modified,
+        quarantined,
+        written_by,
+        deleted,
+        purged: false,
+    })
+}
+
+/// What stays of a purged document: when it was deleted.
+pub(super) fn encode_tombstone(deleted: Millis) -> Vec<u8> {
+    let mut out = vec![TOMBSTONE_FORMAT];
+    put_number(&mut out, deleted);
+    out
+}
+
+/// As the head of a document that has nothing.
+pub(super) fn decode_tombstone(row: &[u8]) -> Result<Head, Malformed> {
+    match row.split_first() {
+        Some((&TOMBSTONE_FORMAT, numbers)) => {
+            let [deleted] = decode_numbers(numbers)?;
+            Ok(Head { deleted: Some(deleted), purged: true, ..Head::new(deleted) })
+        }
+        _ => Err(Malformed("a tombstone has an unknown format")),
+    }
+}
+
+pub(super) fn encode_numbers(numbers: &[u64]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(5 * numbers.len());
+    numbers.iter().for_each(|number| put_number(&mut out, *number));
+    out
+}
+
+pub(super) fn decode_numbers<const N: usize>(row: &[u8]) -> Result<[u64; N], Malformed> {
+    let (mut rest, mut numbers) = (row, [0; N]);
+    for number in &mut numbers {
+        *number = take_number(&mut rest)?;
+    }
+    if rest.is_empty() { Ok(numbers) } else { Err(Malformed("a row of numbers has bytes left over")) }
 }
 
 /// A change row's value; `row` itself is in the key.
@@ -132,6 +197,14 @@ fn take_number(input: &mut &[u8]) -> Result<u64, Malformed> {
     Err(Malformed("a number is longer than 64 bits"))
 }
 
+fn take_text(input: &mut &[u8]) -> Result<Arc<str>, Malformed> {
+    let length = take_number(input)?;
+    let cut = usize::try_from(length).ok().and_then(|length| input.split_at_checked(length));
+    let (text, rest) = cut.ok_or(Malformed("a text is cut short"))?;
+    *input = rest;
+    std::str::from_utf8(text).map(Arc::from).map_err(|_| Malformed("a text is not UTF-8"))
+}
+
 fn put_hashes(out: &mut Vec<u8>, hashes: &[ChangeHash]) {
     put_number(out, hashes.len() as u64);
     for hash in hashes {
@@ -174,16 +247,22 @@ mod tests {
             created: 1_700_000_000_000,
             modified: 1_700_000_000_001,
             quarantined: Some("it made automerge panic".into()),
+            written_by: Some("https://app.example/client.json".into()),
+            deleted: Some(1_700_000_000_002),
+            purged: false,
         }
     }
 
     #[test]
     fn rows_come_back_as_written() {
         let full = head();
-        let plain = Head { snapshot: None, quarantined: None, heads: vec![], ..head() };
-        for head in [full, plain] {
+        let plain = Head { snapshot: None, quarantined: None, written_by: None, heads: vec![], ..head() };
+        for head in [Head { deleted: None, ..head() }, full, plain] {
             assert_eq!(decode_head(&encode_head(&head)).unwrap(), head);
         }
+        let tombstone = decode_tombstone(&encode_tombstone(9)).unwrap();
+        assert_eq!((tombstone.deleted, tombstone.purged), (Some(9), true));
+        assert!(decode_tombstone(&[2, 9]).is_err() && decode_tombstone(&[]).is_err());
         let row =
             Row { row: 7, hash: ChangeHash([9; 32]), max_op: u64::MAX, bytes: Bytes::from_static(b"change") };
         assert_eq!(decode_change(7, &encode_change(&row)).unwrap(), row);

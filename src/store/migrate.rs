@@ -1,9 +1,12 @@
 //! Migrations: one step per schema version, all in the transaction that sets the new version.
 
+use std::collections::BTreeMap;
+
 use redb::{ReadableTable, WriteTransaction};
 
 use super::schema::{self, SCHEMA};
-use super::{RecordKind, StoreError};
+use super::tally::{self, Delta};
+use super::{RecordKind, StoreError, Totals, codec, write};
 
 /// Takes a store from schema `from` to `from + 1`.
 #[derive(Clone, Copy)]
@@ -13,7 +16,8 @@ pub(super) struct Migration {
 }
 
 /// Every step from the first schema to [`SCHEMA`].
-pub(super) const MIGRATIONS: &[Migration] = &[Migration { from: 0, run: count_live_bytes }];
+pub(super) const MIGRATIONS: &[Migration] =
+    &[Migration { from: 0, run: count_live_bytes }, Migration { from: 1, run: total_up }];
 
 const MIGRATE: &str = "migrating the store";
 
@@ -78,4 +82,32 @@ fn count(transaction: &WriteTransaction) -> Result<u64, redb::Error> {
         }
     }
     Ok(bytes as u64)
+}
+
+/// Schema 2 keeps what each namespace holds, and has a bin and tombstones, which a program that does not know them must not
+/// pass over.
+fn total_up(transaction: &WriteTransaction) -> Result<(), StoreError> {
+    let failed = |source: redb::Error| StoreError::from_redb(MIGRATE, "table heads", source);
+    let mut deltas: BTreeMap<u32, Delta> = BTreeMap::new();
+    let heads = transaction.open_table(schema::HEADS).map_err(|source| failed(source.into()))?;
+    for row in heads.iter().map_err(|source| failed(source.into()))? {
+        let (key, value) = row.map_err(|source| failed(source.into()))?;
+        let head = codec::decode_head(value.value()).map_err(|bad| StoreError::Corrupt {
+            object: format!("document {} (table heads)", schema::document_of(key.value())),
+            detail: bad.0.into(),
+        })?;
+        let namespace = schema::namespace_of(key.value()).unwrap_or_default();
+        deltas.entry(namespace).or_default().count(&head, 1);
+    }
+    let mut grown = 0;
+    for (namespace, delta) in deltas {
+        let totals = delta.apply(&Totals::default());
+        let row = tally::encode(&totals, tally::day_of(totals.modified));
+        let key = namespace.to_be_bytes();
+        let table = transaction.open_table(schema::records(RecordKind::Totals));
+        let mut table = table.map_err(|source| failed(source.into()))?;
+        let old = table.insert(&key[..], &row[..]).map_err(|source| failed(source.into()))?;
+        grown += row.len() as i64 - old.map_or(-(key.len() as i64), |old| old.value().len() as i64);
+    }
+    write::add_live_bytes(transaction, grown)
 }

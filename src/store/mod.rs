@@ -11,13 +11,14 @@ use std::sync::{PoisonError, RwLock};
 
 use bytes::Bytes;
 
-use crate::types::{ChangeHash, DocKey, DocumentId, Namespace, StorageId};
+use crate::types::{ChangeHash, DocKey, DocumentId, Millis, Namespace, StorageId};
 
 mod backend;
 pub mod backup;
 mod blob;
 mod codec;
 mod database;
+mod dispose;
 mod error;
 mod file_owner;
 mod migrate;
@@ -25,13 +26,18 @@ mod model;
 mod open;
 mod read;
 mod schema;
+mod tally;
 mod write;
 
 pub use backup::{BackupError, LastBackup};
 pub use error::StoreError;
 pub use file_owner::{close_to_others, create_anew, open_own, own_like_directory};
-pub use model::{Head, Op, Record, RecordKind, Row, SnapshotInfo, StoreOptions, StoreStats};
+pub use model::{
+    BIN_LIFE_MS, Disposal, GrowthPoint, Head, Op, Record, RecordKind, Row, SnapshotInfo, StoreOptions,
+    StoreStats, Totals,
+};
 pub use read::Whole;
+pub use tally::GROWTH_DAYS;
 
 use database::Database;
 use read::Reader;
@@ -59,7 +65,11 @@ impl Store {
     /// # Errors
     /// When the file is locked, damaged, newer than this program, something else, or not accessible.
     pub fn open(path: &Path, options: &StoreOptions) -> Result<Self, StoreError> {
-        let opened = open::open_file(path, options.cache_bytes, migrate::MIGRATIONS)?;
+        Self::open_keeping(path, options, open::Before::Copied)
+    }
+
+    fn open_keeping(path: &Path, options: &StoreOptions, before: open::Before) -> Result<Self, StoreError> {
+        let opened = open::open_file(path, options.cache_bytes, migrate::MIGRATIONS, before)?;
         Self::opened(opened, Some(path.to_owned()))
     }
 
@@ -127,7 +137,7 @@ impl Store {
         self.database.settle()
     }
 
-    /// A document's head row.
+    /// A document's head row; also of one that is deleted or purged, as it says.
     /// # Errors
     /// When the row is damaged or cannot be read; so for all that read.
     pub fn head(&self, key: &DocKey) -> Result<Option<Head>, StoreError> {
@@ -183,7 +193,7 @@ impl Store {
         self.of_document(key, |reader, prefix| reader.whole(key, prefix))
     }
 
-    /// Documents of a namespace in id order after `after`, at most `limit`.
+    /// Documents of a namespace in id order after `after`, at most `limit`, without deleted ones.
     /// # Errors
     /// As [`Store::head`].
     pub fn documents(
@@ -193,7 +203,66 @@ impl Store {
         limit: usize,
     ) -> Result<Vec<(DocumentId, Head)>, StoreError> {
         let Some(number) = self.number(namespace) else { return Ok(Vec::new()) };
-        self.read(|reader| reader.documents(namespace, number, after, limit))
+        self.read(|reader| reader.documents(schema::HEADS, namespace, number, after, limit))
+    }
+
+    /// The same of those that are deleted and can be restored.
+    /// # Errors
+    /// As [`Store::head`].
+    pub fn deleted(
+        &self,
+        namespace: &Namespace,
+        after: Option<DocumentId>,
+        limit: usize,
+    ) -> Result<Vec<(DocumentId, Head)>, StoreError> {
+        let Some(number) = self.number(namespace) else { return Ok(Vec::new()) };
+        self.read(|reader| reader.documents(schema::BIN, namespace, number, after, limit))
+    }
+
+    /// The `limit` documents that rank highest, of one namespace or all, kept or deleted. Reads every head row.
+    /// # Errors
+    /// As [`Store::head`].
+    pub fn ranked(
+        &self,
+        namespace: Option<&Namespace>,
+        deleted: bool,
+        rank: fn(&Head) -> u64,
+        limit: usize,
+    ) -> Result<Vec<(DocKey, Head)>, StoreError> {
+        let namespaces: Vec<_> = {
+            let known = self.namespaces.read().unwrap_or_else(PoisonError::into_inner);
+            let wanted = known.iter().filter(|(name, _)| namespace.is_none_or(|only| only == *name));
+            wanted.map(|(name, number)| (name.clone(), *number)).collect()
+        };
+        let table = if deleted { schema::BIN } else { schema::HEADS };
+        self.read(|reader| reader.ranked(table, &namespaces, rank, limit))
+    }
+
+    /// What each namespace holds. Nothing is counted for it.
+    /// # Errors
+    /// As [`Store::head`].
+    pub fn totals(&self) -> Result<Vec<(Namespace, Totals)>, StoreError> {
+        let known = self.namespaces.read().unwrap_or_else(PoisonError::into_inner).clone();
+        self.read(|reader| {
+            let of =
+                |(name, number): (&Namespace, &u32)| Ok((name.clone(), reader.namespace_totals(*number)?.0));
+            known.iter().map(of).collect()
+        })
+    }
+
+    /// What each namespace held at the end of the last `days` days (at most [`GROWTH_DAYS`]), by namespace and day. A day
+    /// without changes has no point; the first point tells what there was when the time began.
+    /// # Errors
+    /// As [`Store::head`].
+    pub fn growth(&self, days: u32, now: Millis) -> Result<Vec<GrowthPoint>, StoreError> {
+        let known = self.namespaces.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let today = tally::day_of(now);
+        let from = today.saturating_sub(days.clamp(1, GROWTH_DAYS) - 1);
+        self.read(|reader| {
+            let of = |(name, number): (&Namespace, &u32)| reader.growth(name, *number, (from, today));
+            let points: Vec<_> = known.iter().map(of).collect::<Result<_, _>>()?;
+            Ok(points.concat())
+        })
     }
 
     /// All namespaces that anything was ever stored in, sorted.
@@ -228,7 +297,7 @@ impl Store {
         self.read(|reader| reader.records(kind))
     }
 
-    /// Sizes; cheap at any number of documents.
+    /// Sizes; cheap at any number of documents. Deleted ones do not count as documents, but their bytes are live.
     /// # Errors
     /// As [`Store::head`].
     pub fn stats(&self) -> Result<StoreStats, StoreError> {

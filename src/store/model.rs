@@ -1,8 +1,10 @@
 //! What the store keeps and takes: head rows, changes, and the steps of a commit.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
-use crate::types::{ChangeHash, DocKey, Millis, StorageId};
+use crate::types::{ChangeHash, DocKey, Millis, Namespace, StorageId};
 
 /// How the store is opened.
 #[derive(Debug, Clone)]
@@ -30,7 +32,18 @@ pub struct Head {
     pub modified: Millis,
     /// Set when the document is quarantined: the reason, in words.
     pub quarantined: Option<String>,
+    /// The `client_id` of the session that last changed it; unknown of what was stored before schema 2.
+    pub written_by: Option<Arc<str>>,
+    /// When it was deleted, if it was: its rows stay for [`BIN_LIFE_MS`], and nobody syncs it.
+    pub deleted: Option<Millis>,
+    /// Its rows are gone for good; this head is what says that its id is never taken again.
+    pub purged: bool,
 }
+
+/// How long a deleted document can be restored, in milliseconds: 30 days.
+pub const BIN_LIFE_MS: Millis = 30 * DAY_MS;
+/// A day in milliseconds.
+pub const DAY_MS: Millis = 86_400_000;
 
 impl Head {
     /// Of a document first stored now, without changes so far.
@@ -44,7 +57,25 @@ impl Head {
             created: now,
             modified: now,
             quarantined: None,
+            written_by: None,
+            deleted: None,
+            purged: false,
         }
+    }
+
+    /// All changes, of tail and snapshot.
+    pub fn changes(&self) -> u64 {
+        self.tail_changes + self.snapshot.as_ref().map_or(0, |info| info.changes)
+    }
+
+    /// Bytes of tail and snapshot.
+    pub fn bytes(&self) -> u64 {
+        self.tail_bytes + self.snapshot.as_ref().map_or(0, |info| info.bytes)
+    }
+
+    /// When its rows go for good, if it is deleted.
+    pub fn purge_at(&self) -> Option<Millis> {
+        self.deleted.map(|deleted| deleted.saturating_add(BIN_LIFE_MS))
     }
 }
 
@@ -83,6 +114,8 @@ pub enum Op {
         rows: Vec<Row>,
         /// Heads of all changes including these.
         heads: Vec<ChangeHash>,
+        /// Who wrote the last of them: [`Head::written_by`].
+        by: Option<Arc<str>>,
         /// Now.
         now: Millis,
     },
@@ -101,8 +134,19 @@ pub enum Op {
         index: Bytes,
         /// Heads of the whole document after the swap.
         heads: Vec<ChangeHash>,
+        /// Who brought the changes, if they are new.
+        by: Option<Arc<str>>,
         /// `Some(now)` when the snapshot brings new changes, `None` for a mere compaction.
         modified: Option<Millis>,
+    },
+    /// Delete a document, restore or purge it. One that is not in the state for it is left as it is.
+    Dispose {
+        /// The document.
+        key: DocKey,
+        /// What.
+        what: Disposal,
+        /// Now.
+        now: Millis,
     },
     /// Remember what a peer's storage was last known to hold.
     SyncState {
@@ -131,6 +175,46 @@ pub enum Op {
     },
 }
 
+/// What becomes of a whole document.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Disposal {
+    /// Into the bin: nothing more is taken into it, its rows stay.
+    Delete,
+    /// Out of the bin, as it was.
+    Restore,
+    /// For good, if it was deleted at this time or before: its rows go, a tombstone stays.
+    Purge {
+        /// The time.
+        deleted_by: Millis,
+    },
+}
+
+/// What a namespace holds, kept up with each commit.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Documents, without deleted ones.
+    pub documents: u64,
+    /// Their changes.
+    pub changes: u64,
+    /// Bytes of their changes and snapshots.
+    pub bytes: u64,
+    /// When one of them last changed, or was deleted or restored.
+    pub modified: Millis,
+    /// Documents in the bin.
+    pub deleted: u64,
+}
+
+/// What a namespace held at the end of a day.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GrowthPoint {
+    /// Days since the Unix epoch, in UTC.
+    pub day: u32,
+    /// The namespace.
+    pub namespace: Namespace,
+    /// What it held.
+    pub totals: Totals,
+}
+
 /// Key and row of a record.
 pub type Record = (Vec<u8>, Vec<u8>);
 
@@ -155,11 +239,15 @@ pub enum RecordKind {
     Certificate,
     /// What keeps apps connected that came by /connect, by the hash of what their refresh tokens begin with.
     RefreshToken,
+    /// What each namespace holds; written by the store itself.
+    Totals,
+    /// The same at the end of earlier days; written by the store itself.
+    Growth,
 }
 
 impl RecordKind {
     /// All kinds.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::Session,
         Self::Grant,
         Self::Pending,
@@ -169,7 +257,14 @@ impl RecordKind {
         Self::Pin,
         Self::Certificate,
         Self::RefreshToken,
+        Self::Totals,
+        Self::Growth,
     ];
+
+    /// The store keeps it by itself, and takes none from others.
+    pub fn is_of_store(self) -> bool {
+        matches!(self, Self::Totals | Self::Growth)
+    }
 }
 
 /// Size of the store, for `status`.

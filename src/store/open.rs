@@ -17,11 +17,21 @@ use crate::types::StorageId;
 /// Owner only: the file holds session rows and what the owner writes.
 const FILE_MODE: u32 = 0o600;
 
+/// What a migration leaves of the older store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Before {
+    /// A copy of it, beside it.
+    Copied,
+    /// Nothing: what it was made of is still there.
+    Nothing,
+}
+
 /// Opens the file at `path`, creating it if there is none.
 pub(super) fn open_file(
     path: &Path,
     cache_bytes: usize,
     migrations: &[Migration],
+    before: Before,
 ) -> Result<(Database, StorageId), StoreError> {
     prepare_file(path).map_err(|source| match source.kind() {
         io::ErrorKind::PermissionDenied => StoreError::Permission { path: path.to_owned(), source },
@@ -41,7 +51,9 @@ pub(super) fn open_file(
     };
     let name = path.display().to_string();
     let mut database = Database::open(factory(), cache_bytes, name.clone())?;
-    if let Some(version) = version_to_migrate(&database)? {
+    if before == Before::Copied
+        && let Some(version) = version_to_migrate(&database)?
+    {
         // Closed while it is copied: closing a second handle on a file could drop redb's lock on it.
         drop(database);
         keep_copy(path, version)
@@ -196,6 +208,8 @@ pub(super) fn create_tables(transaction: &WriteTransaction) -> Result<(), redb::
     transaction.open_table(schema::META)?;
     transaction.open_table(schema::NAMESPACES)?;
     transaction.open_table(schema::HEADS)?;
+    transaction.open_table(schema::BIN)?;
+    transaction.open_table(schema::TOMBSTONES)?;
     transaction.open_table(schema::CHANGES)?;
     transaction.open_table(schema::SNAPSHOTS)?;
     transaction.open_table(schema::INDEXES)?;

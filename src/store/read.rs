@@ -1,5 +1,7 @@
 //! What the store answers, each from one read transaction.
 
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::ops::{Bound, Range};
 
 use bytes::Bytes;
@@ -8,7 +10,9 @@ use redb::{
 };
 
 use super::schema::{self, DocPrefix, PartKey, doc_prefix, row_key, row_of};
-use super::{Head, Record, RecordKind, Row, StoreError, blob, codec};
+use super::tally;
+use super::write::decode_head;
+use super::{GrowthPoint, Head, Record, RecordKind, Row, StoreError, Totals, blob, codec};
 use crate::types::{ChangeHash, DocKey, DocumentId, Namespace, StorageId};
 
 const READ: &str = "reading";
@@ -16,6 +20,8 @@ const READ: &str = "reading";
 /// A whole document: head, the snapshot's document chunk, and the tail rows ascending.
 pub type Whole = (Head, Option<Bytes>, Vec<Row>);
 
+/// A table with a row for each document: those that are kept, in the bin, or purged.
+pub(super) type Heads = TableDefinition<'static, &'static DocPrefix, &'static [u8]>;
 type Records = TableDefinition<'static, &'static [u8], &'static [u8]>;
 type RecordTable = ReadOnlyTable<&'static [u8], &'static [u8]>;
 
@@ -46,11 +52,16 @@ impl Reader<'_> {
     }
 
     pub(super) fn head(&self, key: &DocKey, prefix: &DocPrefix) -> Result<Option<Head>, StoreError> {
-        let table = self.open(schema::HEADS)?;
-        let row = ReadableTable::get(&table, prefix).map_err(|source| failed(key, "heads", source))?;
-        row.map(|row| codec::decode_head(row.value()))
-            .transpose()
-            .map_err(|error| corrupt(key, "heads", error.0))
+        for table in [schema::HEADS, schema::BIN, schema::TOMBSTONES] {
+            let rows = self.open(table)?;
+            let row =
+                ReadableTable::get(&rows, prefix).map_err(|source| failed(key, table.name(), source))?;
+            if let Some(row) = row {
+                let head = decode_head(table, row.value());
+                return head.map(Some).map_err(|error| corrupt(key, table.name(), error.0));
+            }
+        }
+        Ok(None)
     }
 
     pub(super) fn tail(
@@ -123,35 +134,109 @@ impl Reader<'_> {
         Ok(Some((head, snapshot, rows)))
     }
 
+    /// Of `table`.
     pub(super) fn documents(
         &self,
+        table: Heads,
         namespace: &Namespace,
         number: u32,
         after: Option<DocumentId>,
         limit: usize,
     ) -> Result<Vec<(DocumentId, Head)>, StoreError> {
-        let table = self.open(schema::HEADS)?;
+        let mut documents = Vec::new();
+        if limit > 0 {
+            self.each_document(table, namespace, number, after, &mut |document, head| {
+                documents.push((document, head));
+                documents.len() < limit
+            })?;
+        }
+        Ok(documents)
+    }
+
+    /// The `limit` documents of `table` that rank highest, the highest first.
+    pub(super) fn ranked(
+        &self,
+        table: Heads,
+        namespaces: &[(Namespace, u32)],
+        rank: fn(&Head) -> u64,
+        limit: usize,
+    ) -> Result<Vec<(DocKey, Head)>, StoreError> {
+        let mut best: BinaryHeap<Reverse<(u64, usize, DocumentId)>> = BinaryHeap::new();
+        for (place, (namespace, number)) in namespaces.iter().enumerate() {
+            self.each_document(table, namespace, *number, None, &mut |document, head| {
+                let this = Reverse((rank(&head), place, document));
+                if best.len() < limit {
+                    best.push(this);
+                } else if let Some(mut least) = best.peek_mut()
+                    && this < *least
+                {
+                    *least = this;
+                }
+                true
+            })?;
+        }
+        let mut ranked = Vec::with_capacity(best.len());
+        for Reverse((_, place, document)) in best.into_sorted_vec() {
+            let Some((namespace, number)) = namespaces.get(place) else { continue };
+            let key = DocKey { namespace: namespace.clone(), document };
+            if let Some(head) = self.head(&key, &doc_prefix(*number, document))? {
+                ranked.push((key, head));
+            }
+        }
+        Ok(ranked)
+    }
+
+    /// Until `each` says no.
+    fn each_document(
+        &self,
+        table: Heads,
+        namespace: &Namespace,
+        number: u32,
+        after: Option<DocumentId>,
+        each: &mut dyn FnMut(DocumentId, Head) -> bool,
+    ) -> Result<(), StoreError> {
+        let table = self.open(table)?;
         let first = doc_prefix(number, after.unwrap_or(DocumentId([0; 16])));
         let last = doc_prefix(number, DocumentId([0xff; 16]));
         if after.is_some() && first == last {
-            return Ok(Vec::new());
+            return Ok(());
         }
         let start = if after.is_some() { Bound::Excluded(&first) } else { Bound::Included(&first) };
         let found = ReadableTable::range::<&DocPrefix>(&table, (start, Bound::Included(&last)));
         let found = found.map_err(|source| {
             StoreError::from_redb(READ, format!("documents of {namespace} (table heads)"), source)
         })?;
-        let mut documents = Vec::new();
-        for item in found.take(limit) {
+        for item in found {
             let (place, value) = item.map_err(|source| {
                 StoreError::from_redb(READ, format!("documents of {namespace} (table heads)"), source)
             })?;
             let document = schema::document_of(place.value());
             let key = DocKey { namespace: namespace.clone(), document };
             let head = codec::decode_head(value.value()).map_err(|error| corrupt(&key, "heads", error.0))?;
-            documents.push((document, head));
+            if !each(document, head) {
+                break;
+            }
         }
-        Ok(documents)
+        Ok(())
+    }
+
+    /// What a namespace holds, and the day of the last commit that changed it.
+    pub(super) fn namespace_totals(&self, number: u32) -> Result<(Totals, u32), StoreError> {
+        let row = self.record(RecordKind::Totals, &number.to_be_bytes())?;
+        Ok(row.map(|row| tally::decode(&row)).transpose()?.unwrap_or_default())
+    }
+
+    pub(super) fn growth(
+        &self,
+        namespace: &Namespace,
+        number: u32,
+        days: (u32, u32),
+    ) -> Result<Vec<GrowthPoint>, StoreError> {
+        let last = self.namespace_totals(number)?;
+        let Some(table) = self.open_records(schema::records(RecordKind::Growth))? else {
+            return Ok(Vec::new());
+        };
+        tally::points(&table, (namespace, number), last, days)
     }
 
     pub(super) fn sync_state(

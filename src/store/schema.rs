@@ -9,7 +9,7 @@ use super::RecordKind;
 use crate::types::DocumentId;
 
 /// The schema this program writes and the highest it reads.
-pub(super) const SCHEMA: u32 = 1;
+pub(super) const SCHEMA: u32 = 2;
 
 /// Namespace number and document.
 pub(super) type DocPrefix = [u8; 20];
@@ -26,6 +26,10 @@ pub(super) const META: TableDefinition<&str, Bytes> = TableDefinition::new("meta
 pub(super) const NAMESPACES: TableDefinition<&str, u32> = TableDefinition::new("namespaces");
 /// Document to its head row.
 pub(super) const HEADS: TableDefinition<&DocPrefix, Bytes> = TableDefinition::new("heads");
+/// Deleted document to its head row; its other rows stay where they are. Since schema 2.
+pub(super) const BIN: TableDefinition<&DocPrefix, Bytes> = TableDefinition::new("bin");
+/// Purged document to its tombstone. Since schema 2.
+pub(super) const TOMBSTONES: TableDefinition<&DocPrefix, Bytes> = TableDefinition::new("tombstones");
 /// Row to its change.
 pub(super) const CHANGES: TableDefinition<&RowKey, Bytes> = TableDefinition::new("changes");
 /// Snapshots in parts of [`PART_BYTES`].
@@ -46,6 +50,8 @@ pub(super) fn records(kind: RecordKind) -> TableDefinition<'static, Bytes, Bytes
         RecordKind::Pin => "pins",
         RecordKind::Certificate => "certificates",
         RecordKind::RefreshToken => "refresh_tokens",
+        RecordKind::Totals => "totals",
+        RecordKind::Growth => "growth",
     })
 }
 
@@ -89,6 +95,10 @@ pub(super) fn part_key(prefix: &DocPrefix, part: u16) -> PartKey {
     key[..20].copy_from_slice(prefix);
     key[20..].copy_from_slice(&part.to_be_bytes());
     key
+}
+
+pub(super) fn namespace_of(key: &[u8]) -> Option<u32> {
+    key.first_chunk().copied().map(u32::from_be_bytes)
 }
 
 pub(super) fn document_of(key: &DocPrefix) -> DocumentId {

@@ -1,15 +1,18 @@
 //! Applies the steps of one commit inside a write transaction.
 
 use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 
-use redb::{ReadableTable, Table, WriteTransaction};
+use redb::{ReadableTable, Table, TableDefinition, WriteTransaction};
 
 use super::schema::{self, DocPrefix, RowKey, doc_prefix, row_key};
+use super::tally::Delta;
 use super::{Head, Op, RecordKind, Row, SnapshotInfo, StoreError, blob, codec};
 use crate::types::{ChangeHash, DocKey, Millis, Namespace};
 
-const COMMIT: &str = "writing a commit";
+type Bytes = &'static [u8];
+type Heads = TableDefinition<'static, &'static DocPrefix, Bytes>;
+
+pub(super) const COMMIT: &str = "writing a commit";
 
 /// Namespaces that a commit numbered; valid once it is durable.
 pub(super) type NewNamespaces = Vec<(Namespace, u32)>;
@@ -28,6 +31,7 @@ pub(super) fn apply(
         known,
         added: Vec::new(),
         documents: BTreeMap::new(),
+        deltas: BTreeMap::new(),
         grown: 0,
     };
     for op in ops {
@@ -37,7 +41,7 @@ pub(super) fn apply(
 }
 
 /// Opens a table for writing; the name says which one failed.
-fn open<'txn, K: redb::Key + 'static, V: redb::Value + 'static>(
+pub(super) fn open<'txn, K: redb::Key + 'static, V: redb::Value + 'static>(
     transaction: &'txn WriteTransaction,
     table: redb::TableDefinition<'_, K, V>,
 ) -> Result<Table<'txn, K, V>, StoreError> {
@@ -47,31 +51,49 @@ fn open<'txn, K: redb::Key + 'static, V: redb::Value + 'static>(
         .map_err(|source| StoreError::from_redb(COMMIT, format!("table {name}"), source))
 }
 
-struct Batch<'txn> {
-    transaction: &'txn WriteTransaction,
+pub(super) struct Batch<'txn> {
+    pub(super) transaction: &'txn WriteTransaction,
     heads: Table<'txn, &'static DocPrefix, &'static [u8]>,
-    changes: Table<'txn, &'static RowKey, &'static [u8]>,
+    pub(super) changes: Table<'txn, &'static RowKey, &'static [u8]>,
     known: &'txn BTreeMap<Namespace, u32>,
     added: NewNamespaces,
     /// Documents that the commit has touched; written back at its end, once each.
     documents: BTreeMap<DocPrefix, Document>,
+    /// By how much what namespaces hold changes.
+    deltas: BTreeMap<u32, Delta>,
     /// By how many bytes keys and values grew.
-    grown: i64,
+    pub(super) grown: i64,
 }
 
-struct Document {
-    head: Head,
-    /// Bytes of its stored head row with key, 0 for a new document.
-    stored: usize,
+pub(super) struct Document {
+    pub(super) head: Head,
+    /// Where its head row is stored, and how many bytes it has with its key; none of a new document.
+    stored: Option<(Heads, usize)>,
+}
+
+impl Document {
+    /// Where its head row belongs.
+    fn table(&self) -> Heads {
+        match (self.head.deleted, self.head.purged) {
+            (None, _) => schema::HEADS,
+            (Some(_), false) => schema::BIN,
+            (Some(_), true) => schema::TOMBSTONES,
+        }
+    }
 }
 
 impl Batch<'_> {
     fn step(&mut self, op: &Op) -> Result<(), StoreError> {
         match op {
-            Op::Append { key, rows, heads, now } => self.append(key, rows, heads, *now),
-            Op::Snapshot { key, below_row, info, document, index, heads, modified } => {
-                self.snapshot(key, *below_row, info, document, index, heads, *modified)
+            Op::Append { key, rows, heads, by, now } => {
+                self.append(key, rows, heads, *now)?;
+                self.written(key, by.as_ref())
             }
+            Op::Snapshot { key, below_row, info, document, index, heads, by, modified } => {
+                self.snapshot(key, *below_row, info, document, index, heads, *modified)?;
+                self.written(key, by.as_ref())
+            }
+            Op::Dispose { key, what, now } => self.dispose(key, *what, *now),
             Op::SyncState { key, storage, shared_heads } => {
                 let prefix = self.prefix(key)?;
                 let row = schema::sync_state_key(&prefix, storage.as_str());
@@ -92,6 +114,10 @@ impl Batch<'_> {
                 }
                 Ok(())
             }
+            Op::Record { kind, .. } if kind.is_of_store() => Err(StoreError::Order {
+                object: format!("table {}", redb::TableHandle::name(&schema::records(*kind))),
+                detail: "the store itself keeps it".into(),
+            }),
             Op::Record { kind, key, row } => self.record(*kind, key, row.as_deref()),
         }
     }
@@ -105,7 +131,7 @@ impl Batch<'_> {
     ) -> Result<(), StoreError> {
         let Some(first) = rows.first() else { return Err(refused(key, "an append without changes")) };
         let prefix = self.prefix(key)?;
-        let expected = self.document(key, prefix)?.map_or(0, |document| document.head.next_row);
+        let expected = self.kept(key, prefix)?.map_or(0, |document| document.head.next_row);
         if first.row != expected {
             return Err(refused(
                 key,
@@ -133,7 +159,7 @@ impl Batch<'_> {
             self.grown += (place.len() + value.len()) as i64;
         }
         let document =
-            self.documents.entry(prefix).or_insert_with(|| Document { head: Head::new(now), stored: 0 });
+            self.documents.entry(prefix).or_insert_with(|| Document { head: Head::new(now), stored: None });
         document.head.next_row = next_row;
         document.head.tail_changes += rows.len() as u64;
         document.head.tail_bytes += tail_bytes;
@@ -154,7 +180,7 @@ impl Batch<'_> {
         modified: Option<Millis>,
     ) -> Result<(), StoreError> {
         let prefix = self.prefix(key)?;
-        let stored = self.document(key, prefix)?.map(|document| document.head.clone());
+        let stored = self.kept(key, prefix)?.map(|document| document.head.clone());
         let mut head = match (stored, modified) {
             (Some(head), _) if below_row > head.next_row => {
                 let next_row = head.next_row;
@@ -185,11 +211,19 @@ impl Batch<'_> {
             changes: info.changes,
             bytes: document.len() as u64,
         });
-        match self.documents.entry(prefix) {
-            Entry::Occupied(mut entry) => entry.get_mut().head = head,
-            Entry::Vacant(entry) => {
-                entry.insert(Document { head, stored: 0 });
-            }
+        match self.documents.get_mut(&prefix) {
+            Some(document) => document.head = head,
+            None => drop(self.documents.insert(prefix, Document { head, stored: None })),
+        }
+        Ok(())
+    }
+
+    /// Who changed a document last, if that is known and new.
+    fn written(&mut self, key: &DocKey, by: Option<&std::sync::Arc<str>>) -> Result<(), StoreError> {
+        let Some(by) = by else { return Ok(()) };
+        let prefix = self.prefix(key)?;
+        if let Some(document) = self.documents.get_mut(&prefix) {
+            document.head.written_by = Some(by.clone());
         }
         Ok(())
     }
@@ -221,7 +255,12 @@ impl Batch<'_> {
         }
     }
 
-    fn record(&mut self, kind: RecordKind, key: &[u8], row: Option<&[u8]>) -> Result<(), StoreError> {
+    pub(super) fn record(
+        &mut self,
+        kind: RecordKind,
+        key: &[u8],
+        row: Option<&[u8]>,
+    ) -> Result<(), StoreError> {
         // A key may be a secret of who writes it, so errors name the table only.
         let definition = schema::records(kind);
         let failed = |source: redb::StorageError| {
@@ -239,7 +278,7 @@ impl Batch<'_> {
     }
 
     /// The namespace's number, a new one if it has none, and the document.
-    fn prefix(&mut self, key: &DocKey) -> Result<DocPrefix, StoreError> {
+    pub(super) fn prefix(&mut self, key: &DocKey) -> Result<DocPrefix, StoreError> {
         let added = || self.added.iter().find(|(name, _)| *name == key.namespace).map(|(_, number)| *number);
         if let Some(number) = self.known.get(&key.namespace).copied().or_else(added) {
             return Ok(doc_prefix(number, key.document));
@@ -254,37 +293,103 @@ impl Batch<'_> {
         Ok(doc_prefix(number, key.document))
     }
 
-    /// The document as this commit has it so far.
-    fn document(&mut self, key: &DocKey, prefix: DocPrefix) -> Result<Option<&mut Document>, StoreError> {
-        match self.documents.entry(prefix) {
-            Entry::Occupied(entry) => Ok(Some(entry.into_mut())),
-            Entry::Vacant(entry) => {
-                let Some(row) = self.heads.get(&prefix).map_err(|source| failed(key, source))? else {
-                    return Ok(None);
-                };
-                let head = codec::decode_head(row.value())
-                    .map_err(|codec::Malformed(detail)| corrupt(key, "heads", detail))?;
-                Ok(Some(entry.insert(Document { head, stored: prefix.len() + row.value().len() })))
-            }
+    /// As [`Batch::document`]; a deleted one takes nothing more, whoever brings it.
+    fn kept(&mut self, key: &DocKey, prefix: DocPrefix) -> Result<Option<&mut Document>, StoreError> {
+        match self.document(key, prefix)? {
+            Some(document) if document.head.deleted.is_some() => Err(refused(key, "it is deleted")),
+            document => Ok(document),
         }
     }
 
+    pub(super) fn delta(&mut self, prefix: &DocPrefix) -> &mut Delta {
+        self.deltas.entry(schema::namespace_of(prefix).unwrap_or_default()).or_default()
+    }
+
+    /// The document as this commit has it so far.
+    pub(super) fn document(
+        &mut self,
+        key: &DocKey,
+        prefix: DocPrefix,
+    ) -> Result<Option<&mut Document>, StoreError> {
+        if !self.documents.contains_key(&prefix)
+            && let Some(document) = self.stored(key, &prefix)?
+        {
+            self.delta(&prefix).count(&document.head, -1);
+            self.documents.insert(prefix, document);
+        }
+        Ok(self.documents.get_mut(&prefix))
+    }
+
+    fn stored(&self, key: &DocKey, prefix: &DocPrefix) -> Result<Option<Document>, StoreError> {
+        let read = |table: Heads, row: &[u8]| {
+            let head = decode_head(table, row);
+            let head = head.map_err(|codec::Malformed(detail)| corrupt(key, "heads", detail))?;
+            Ok(Some(Document { head, stored: Some((table, prefix.len() + row.len())) }))
+        };
+        if let Some(row) = self.heads.get(prefix).map_err(|source| failed(key, source))? {
+            return read(schema::HEADS, row.value());
+        }
+        for table in [schema::BIN, schema::TOMBSTONES] {
+            let deleted = open(self.transaction, table)?;
+            if let Some(row) = deleted.get(prefix).map_err(|source| failed(key, source))? {
+                return read(table, row.value());
+            }
+        }
+        Ok(None)
+    }
+
     fn finish(mut self) -> Result<NewNamespaces, StoreError> {
-        for (prefix, document) in &self.documents {
-            let row = codec::encode_head(&document.head);
-            self.heads
-                .insert(prefix, &row[..])
+        for (prefix, document) in std::mem::take(&mut self.documents) {
+            self.delta(&prefix).count(&document.head, 1);
+            self.put(&prefix, &document)
                 .map_err(|source| StoreError::from_redb(COMMIT, "table heads", source))?;
-            self.grown += (prefix.len() + row.len()) as i64 - document.stored as i64;
+        }
+        for (namespace, delta) in std::mem::take(&mut self.deltas) {
+            self.tally(namespace, &delta)?;
         }
         if self.grown != 0 {
             add_live_bytes(self.transaction, self.grown)?;
         }
         Ok(self.added)
     }
+
+    /// Writes a head row where it belongs now.
+    fn put(&mut self, prefix: &DocPrefix, document: &Document) -> Result<(), redb::Error> {
+        let table = document.table();
+        let is_heads =
+            |table: Heads| redb::TableHandle::name(&table) == redb::TableHandle::name(&schema::HEADS);
+        if let Some((old, bytes)) = document.stored {
+            self.grown -= bytes as i64;
+            if redb::TableHandle::name(&old) != redb::TableHandle::name(&table) {
+                match is_heads(old) {
+                    true => drop(self.heads.remove(prefix)?),
+                    false => drop(self.transaction.open_table(old)?.remove(prefix)?),
+                }
+            }
+        }
+        let row = match document.head.deleted.filter(|_| document.head.purged) {
+            Some(deleted) => codec::encode_tombstone(deleted),
+            None => codec::encode_head(&document.head),
+        };
+        self.grown += (prefix.len() + row.len()) as i64;
+        match is_heads(table) {
+            true => drop(self.heads.insert(prefix, &row[..])?),
+            false => drop(self.transaction.open_table(table)?.insert(prefix, &row[..])?),
+        }
+        Ok(())
+    }
 }
 
-fn add_live_bytes(transaction: &WriteTransaction, grown: i64) -> Result<(), StoreError> {
+/// A row of one of the tables that have a row for each document.
+pub(super) fn decode_head(table: Heads, row: &[u8]) -> Result<Head, codec::Malformed> {
+    if redb::TableHandle::name(&table) == redb::TableHandle::name(&schema::TOMBSTONES) {
+        codec::decode_tombstone(row)
+    } else {
+        codec::decode_head(row)
+    }
+}
+
+pub(super) fn add_live_bytes(transaction: &WriteTransaction, grown: i64) -> Result<(), StoreError> {
     let failed = |source: redb::StorageError| StoreError::from_redb(COMMIT, "table meta", source);
     let mut meta = open(transaction, schema::META)?;
     let old = meta
@@ -309,11 +414,11 @@ fn sorted(heads: &[ChangeHash]) -> Vec<ChangeHash> {
     heads
 }
 
-fn failed(key: &DocKey, source: redb::StorageError) -> StoreError {
+pub(super) fn failed(key: &DocKey, source: redb::StorageError) -> StoreError {
     StoreError::from_redb(COMMIT, format!("document {} in {}", key.document, key.namespace), source)
 }
 
-fn refused(key: &DocKey, detail: impl Into<String>) -> StoreError {
+pub(super) fn refused(key: &DocKey, detail: impl Into<String>) -> StoreError {
     let object = format!("document {} in {}", key.document, key.namespace);
     StoreError::Order { object, detail: detail.into() }
 }

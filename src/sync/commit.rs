@@ -3,7 +3,7 @@
 use super::hub::Hub;
 use super::job::Snapshot;
 use super::storage::Storage;
-use crate::store::{Op, SnapshotInfo};
+use crate::store::{Disposal, Op, SnapshotInfo};
 use crate::types::{ChangeHash, ConnId, DocKey, Millis};
 
 /// A snapshot that waits for the next commit.
@@ -21,6 +21,7 @@ pub(super) struct Snapshotting {
 pub(super) enum InFlight {
     Append { key: DocKey, changes: u64, end: u64, bytes: u64, heads: Vec<ChangeHash>, now: Millis },
     Snapshot { key: DocKey, below: u64, info: SnapshotInfo, conn: Option<ConnId> },
+    Dispose { key: DocKey, what: Disposal },
 }
 
 impl Hub {
@@ -48,8 +49,13 @@ impl Hub {
             };
             let Snapshot { info, document, index } = snapshot;
             self.in_flight.push(InFlight::Snapshot { key: key.clone(), below, info: info.clone(), conn });
-            let modified = conn.map(|_| now);
-            ops.push(Op::Snapshot { key, below_row: below, info, document, index, heads, modified });
+            let (modified, by) = (conn.map(|_| now), conn.and_then(|conn| self.client(conn)));
+            ops.push(Op::Snapshot { key, below_row: below, info, document, index, heads, by, modified });
+        }
+        // Last: what had come of the document is stored, and comes back if it is restored.
+        for (key, what) in std::mem::take(&mut self.disposals) {
+            self.in_flight.push(InFlight::Dispose { key: key.clone(), what });
+            ops.push(Op::Dispose { key, what, now });
         }
         ops
     }
@@ -90,6 +96,7 @@ impl Hub {
                     self.queue(&key);
                     self.forget_if_idle(&key);
                 }
+                InFlight::Dispose { key, what } => self.disposed(&key, what, storage, now),
             }
         }
     }
@@ -110,6 +117,8 @@ impl Hub {
             let (key, sender) = match step {
                 InFlight::Append { key, .. } => (key, None),
                 InFlight::Snapshot { key, conn, .. } => (key, conn),
+                // Nothing was done towards it.
+                InFlight::Dispose { .. } => continue,
             };
             let Some(doc) = self.docs.get_mut(&key) else { continue };
             // With the graph goes what a compaction relies on: its result is not taken.

@@ -1,6 +1,7 @@
 //! One joined connection: what it proved, what it has open, what waits to be sent to it.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use super::wire::Body;
 use crate::types::{DocKey, DocumentId, Namespace, PeerId, StorageId};
@@ -19,6 +20,8 @@ pub struct Joining {
     pub namespace: Namespace,
     /// The session may only read.
     pub read_only: bool,
+    /// The session's `client_id`, which stands in what it writes.
+    pub client: Arc<str>,
     /// The peer id it joined with.
     pub peer: PeerId,
     /// Its storage id, if it has one and is not ephemeral.

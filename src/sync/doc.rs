@@ -1,5 +1,7 @@
 //! One document in use: what is durable of it, its change graph when needed, and its peers.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use super::chunk::{self, Change, Chunk};
@@ -13,6 +15,9 @@ use crate::types::{ChangeHash, ConnId, DocKey, DocumentId, Millis, StorageId};
 
 /// How long a peer with changes that we lack counts as uploading after each of its messages, in milliseconds.
 pub const UPLOAD_GRACE_MS: Millis = 10_000;
+
+/// Why a deleted document is not synced.
+pub const DELETED: &str = "it is deleted";
 
 /// A document that cannot be worked with now.
 #[derive(Debug, thiserror::Error)]
@@ -61,6 +66,10 @@ pub struct Doc {
     pub taken: u64,
     /// Document chunks with the opener.
     pub intakes: u32,
+    /// Chunks that the opener got before the document started over; it does them first, and nothing of them is taken.
+    pub stale_intakes: u32,
+    /// Who wrote the last change that is not durable yet.
+    pub writer: Option<Arc<str>>,
     /// The opener compacts it, or its new snapshot is in the commit under way.
     pub compacting: bool,
     /// Messages that wait until the opener has taken in a new document.
@@ -76,7 +85,10 @@ pub struct Doc {
 impl Doc {
     /// As the store has it.
     pub fn new(key: DocKey, head: Option<Head>) -> Self {
-        let broken = head.as_ref().and_then(|head| head.quarantined.clone());
+        let broken = head.as_ref().and_then(|head| match head.deleted {
+            Some(_) => Some(DELETED.into()),
+            None => head.quarantined.clone(),
+        });
         let taken = head.as_ref().map_or(0, |head| head.next_row);
         Self {
             key,
@@ -86,6 +98,8 @@ impl Doc {
             used: 0,
             taken,
             intakes: 0,
+            stale_intakes: 0,
+            writer: None,
             compacting: false,
             held: Vec::new(),
             compact_after: 0,
@@ -120,6 +134,7 @@ impl Doc {
         self.peers.is_empty()
             && !self.compacting
             && self.intakes == 0
+            && self.stale_intakes == 0
             && (self.graph.is_none() || self.is_evictable())
     }
 
@@ -334,7 +349,8 @@ impl Doc {
         let graph = self.graph.as_ref().filter(|_| self.is_dirty())?;
         let rows = graph.rows_from(self.taken);
         self.taken = graph.end();
-        Some(Op::Append { key: self.key.clone(), rows, heads: graph.heads().to_vec(), now })
+        let heads = graph.heads().to_vec();
+        Some(Op::Append { key: self.key.clone(), rows, heads, by: self.writer.take(), now })
     }
 
     /// An [`Op::Append`] is durable.

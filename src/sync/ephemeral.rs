@@ -48,7 +48,8 @@ impl Hub {
         count: u64,
         data: Bytes,
     ) {
-        if !self.docs.contains_key(key) || !self.seen.is_new(&key.namespace, &session, count) {
+        let synced = self.docs.get(key).is_some_and(|doc| doc.broken.is_none());
+        if !synced || !self.seen.is_new(&key.namespace, &session, count) {
             return;
         }
         let others: Vec<ConnId> = self.docs.get(key).map_or_else(Vec::new, |doc| {

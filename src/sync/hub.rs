@@ -16,7 +16,7 @@ use super::remote::RemoteBook;
 use super::reply::Reply;
 use super::storage::Storage;
 use super::wire::Body;
-use crate::store::Op;
+use crate::store::{Disposal, Op};
 use crate::types::{ConnId, DocKey, DocumentId, Millis, StorageId};
 
 /// Bytes of messages that may wait for the opener in one hub, in bytes.
@@ -86,6 +86,8 @@ pub struct Hub {
     pub(super) dirty: Vec<DocKey>,
     pub(super) ops: Vec<Op>,
     pub(super) snapshots: Vec<Snapshotting>,
+    /// What is to become of whole documents; last in the next commit.
+    pub(super) disposals: Vec<(DocKey, Disposal)>,
     pub(super) in_flight: Vec<InFlight>,
     pub(super) jobs: Vec<Job>,
     /// Absent documents that someone subscribed to.
@@ -111,6 +113,7 @@ impl Hub {
             dirty: Vec::new(),
             ops: Vec::new(),
             snapshots: Vec::new(),
+            disposals: Vec::new(),
             in_flight: Vec::new(),
             jobs: Vec::new(),
             wanted: BTreeSet::new(),
@@ -215,14 +218,17 @@ impl Hub {
             return self.hold(id, &key, message);
         }
         let wants = doc.head.is_none() && message.heads.is_empty() && !doc.is_dirty();
-        let remote = self.conns.get(&id).and_then(|conn| conn.joining.storage.clone());
+        let joining = self.conns.get(&id).map(|conn| &conn.joining);
+        let remote = joining.and_then(|joining| joining.storage.clone());
+        let client = joining.map(|joining| joining.client.clone());
         match doc.receive(id, remote.as_ref(), message, storage, now) {
             Ok(received) => {
+                if received.appended > 0 {
+                    doc.writer = client;
+                    self.dirty.push(key.clone());
+                }
                 if let Some(misfit) = received.misfit {
                     self.misfit(id, &key, misfit);
-                }
-                if received.appended > 0 {
-                    self.dirty.push(key.clone());
                 }
                 if !received.documents.is_empty() {
                     self.intake(id, &key, received.documents.into_iter().map(|chunk| chunk.bytes).collect());

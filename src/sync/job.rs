@@ -190,7 +190,12 @@ impl Hub {
         storage: &dyn Storage,
         now: Millis,
     ) {
+        let client = self.conns.get(&conn).map(|conn| conn.joining.client.clone());
         let Some(doc) = self.docs.get_mut(key) else { return };
+        if doc.stale_intakes > 0 {
+            doc.stale_intakes -= 1;
+            return self.forget_if_idle(key);
+        }
         if doc.broken.is_some() {
             return self.intake_over(key, storage, now);
         }
@@ -207,6 +212,7 @@ impl Hub {
             Ok(Intake::Changes(changes)) => match doc.take_changes(conn, changes, storage) {
                 Ok(received) => {
                     if received.appended > 0 {
+                        doc.writer = client.or(doc.writer.take());
                         self.dirty.push(key.clone());
                     }
                     if let Some(misfit) = received.misfit {

@@ -9,6 +9,7 @@ pub mod chunk;
 pub mod columns;
 pub mod commit;
 pub mod conn;
+pub mod dispose;
 pub mod doc;
 pub mod ephemeral;
 pub mod graph;

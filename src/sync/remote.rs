@@ -105,7 +105,7 @@ impl Hub {
 
     /// What is known of a storage's heads: ours, a connected peer's if durable here, or what was gossiped.
     fn known_heads(&self, key: &DocKey, storage: &StorageId) -> Option<RemoteHeads> {
-        let doc = self.docs.get(key)?;
+        let doc = self.docs.get(key).filter(|doc| doc.broken.is_none())?;
         let heads =
             |heads: Vec<String>, timestamp| RemoteHeads { storage: storage.clone(), heads, timestamp };
         if *storage == self.options.storage {
@@ -194,7 +194,7 @@ impl Hub {
 
     /// A peer passes on what it heard of other storages.
     pub(super) fn gossip(&mut self, id: ConnId, key: &DocKey, heads: Vec<RemoteHeads>) {
-        if !self.docs.contains_key(key) {
+        if self.docs.get(key).is_none_or(|doc| doc.broken.is_some()) {
             return;
         }
         for of in heads {

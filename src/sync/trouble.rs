@@ -57,14 +57,24 @@ impl Hub {
     fn start_over(&mut self, key: &DocKey) {
         tracing::error!(document = %key.document, namespace = %key.namespace, "the server failed at a document: kept as stored, not synced until all who have it open have left");
         self.counters.quarantines += 1;
+        if let Some(doc) = self.docs.get_mut(key) {
+            doc.broken = Some("the server failed at it".into());
+        }
+        self.throw_away(key);
+    }
+
+    /// Throws away what is made of a document in memory: it is as its head says, or stays broken as it is. Who has it open
+    /// is told that it is unavailable.
+    pub(super) fn throw_away(&mut self, key: &DocKey) {
         self.dirty.retain(|dirty| dirty != key);
         self.snapshots.retain(|waiting| waiting.key != *key);
         self.wanted.remove(key);
         self.unanswered.remove(key);
         if let Some(doc) = self.docs.get_mut(key) {
             let mut fresh = Doc::new(key.clone(), doc.head.take());
-            fresh.taken = doc.taken;
-            fresh.broken = Some("the server failed at it".into());
+            fresh.taken = doc.taken.max(fresh.taken);
+            fresh.broken = fresh.broken.or(doc.broken.take());
+            fresh.stale_intakes = doc.stale_intakes + doc.intakes;
             *doc = fresh;
         }
         self.memory = self.docs.values().map(|doc| doc.counted).sum();

@@ -46,14 +46,22 @@ impl BodyError {
     }
 }
 
-/// The body as JSON.
+/// The body as a JSON object.
 /// # Errors
 /// It is too large, did not come in time, or is something else.
 pub async fn read_json<T: DeserializeOwned, B>(body: B) -> Result<T, BodyError>
 where
     B: Body<Data = Bytes>,
 {
-    serde_json::from_slice(&in_time(body).await?).map_err(BodyError::Json)
+    object(&in_time(body).await?).map_err(BodyError::Json)
+}
+
+/// serde would also take a list for a struct, field by field.
+fn object<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, serde_json::Error> {
+    match bytes.trim_ascii_start().first() {
+        Some(b'{') => serde_json::from_slice(bytes),
+        _ => Err(serde::de::Error::custom("it is not a JSON object")),
+    }
 }
 
 /// The body as a form (`application/x-www-form-urlencoded`): names and values as they come, any bytes make some.
@@ -115,4 +123,31 @@ where
         }
     }
     if came > MAX_BODY_BYTES { Err(BodyError::TooLarge(MAX_BODY_BYTES)) } else { Ok(bytes) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, PartialEq, serde::Deserialize)]
+    struct Named {
+        name: String,
+    }
+
+    #[test]
+    fn only_an_object_is_taken_for_a_struct() {
+        let named = object::<Named>(b" \n{\"name\": \"a\"}\n").unwrap();
+        assert_eq!(named, Named { name: "a".into() });
+        for bad in [
+            &br#"["a"]"#[..],
+            b"null",
+            b"",
+            b" ",
+            b"{",
+            b"\xef\xbb\xbf{\"name\":\"a\"}",
+            br#"{"name":"a"} x"#,
+        ] {
+            assert!(object::<Named>(bad).is_err(), "{bad:?}");
+        }
+    }
 }

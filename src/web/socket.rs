@@ -124,6 +124,7 @@ async fn talk<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
     let (mut inbound, mut outbound) = shared.engine.join(Joining {
         namespace: session.namespace.clone(),
         read_only: session.read_only,
+        client: session.client_id.as_str().into(),
         peer: them.clone(),
         storage: join.storage,
     });

@@ -15,6 +15,8 @@ const HOST = new URL(SYNC).host
 const COLLECTION = "xyz.groundmist.sync"
 /** In src/web/sign_in/mod.rs. */
 const BEGUN_PER_MINUTE = 60
+/** Longer than the server waits for anyone. */
+const SLOW_MS = 120_000
 
 describe("the owner's page", () => {
   let lab
@@ -70,10 +72,10 @@ describe("the owner's page", () => {
   }
 
   /** A PDS that hands out what `token` says; `seen` is what it was asked, by path. */
-  const pretend = (t, token) => {
+  const pretend = (t, token, par) => {
     const seen = { par: [], token: [], revoke: [] }
     const answers = {
-      par: () => [201, { request_uri: "urn:ietf:params:oauth:request_uri:req-1", expires_in: 60 }],
+      par: par ?? (() => [201, { request_uri: "urn:ietf:params:oauth:request_uri:req-1", expires_in: 60 }]),
       token,
       revoke: () => [200, {}],
     }
@@ -148,7 +150,7 @@ describe("the owner's page", () => {
     const mixed = new URLSearchParams(own)
     mixed.set("state", foreign.get("state"))
     await refused(hers, mixed, "expired")
-    for (const nothing of ["", "state=", "code=a", `state=${own.get("state")}`])
+    for (const nothing of ["", "state=", "code=cod-made-up", `state=${own.get("state")}`])
       assert.match(await hers.callback(new URLSearchParams(nothing)), /^\/\?sign_in=(expired|bad_answer)$/)
     // None of it has used up hers.
     assert.equal(await hers.callback(own), "/")
@@ -255,10 +257,60 @@ describe("the owner's page", () => {
   test("sign-ins that are begun in vain are counted", async t => {
     const scene = await begin(t, lab)
     t.after(lab.gateway.fault(lab.pdsHost, "down"))
-    for (let n = 0; n < BEGUN_PER_MINUTE; n++) assert.equal((await visitor(scene).begin()).body.error, "pds_unreachable")
-    const late = await visitor(scene).begin()
-    assert.deepEqual([late.status, late.body.error], [429, "busy"])
+    // One more is granted each second.
+    const all = await Promise.all(Array.from({ length: 3 * BEGUN_PER_MINUTE }, () => visitor(scene).begin()))
+    const vain = all.filter(({ body }) => body.error === "pds_unreachable")
+    const late = all.find(({ status, body }) => status === 429 && body.error === "busy")
+    assert.ok(vain.length >= BEGUN_PER_MINUTE && late, all.map(({ status }) => status).join(" "))
     assert.ok(Number(late.headers.get("retry-after")) > 0)
+  })
+
+  test("a PDS that is slow, or refuses what is pushed to it, is not waited for, nor is she sent there", async t => {
+    const scene = await begin(t, lab)
+    let answer
+    pretend(t, undefined, () => answer)
+    for (const [code, ...next] of [
+      ["bad_answer", 201, {}],
+      ["bad_answer", 201, { request_uri: "u".repeat(513) }],
+      ["bad_answer", 201, "<html>"],
+      ["bad_answer", 400, { error: "invalid_client_metadata", error_description: "no" }],
+      ["bad_answer", 400, { error: "use_dpop_nonce" }, { "dpop-nonce": "n" }],
+      ["bad_answer", 302, "", { location: "https://evil.lab.internal/" }],
+      ["pds_unreachable", 503, ""],
+      ["busy", 429, {}],
+    ]) {
+      answer = next
+      const browser = visitor(scene)
+      assert.equal((await browser.begin()).body.error, code, JSON.stringify(next))
+      assert.equal(browser.cookies.size, 0)
+    }
+    lab.gateway.fault(lab.pdsHost, { delayMs: SLOW_MS })
+    assert.equal((await visitor(scene).begin()).body.error, "pds_unreachable")
+  })
+
+  test("endpoints that may not be asked: she is not sent there either", async t => {
+    const right = await (await fetch(`${lab.pds}/.well-known/oauth-authorization-server`)).json()
+    for (const [name, value] of [
+      ["authorization_endpoint", `http://${lab.pdsHost}/oauth/authorize`],
+      ["authorization_endpoint", "https://127.0.0.1/oauth/authorize"],
+      ["authorization_endpoint", "javascript:alert(1)"],
+      ["authorization_endpoint", `https://ada@${lab.pdsHost}/oauth/authorize`],
+      ["authorization_endpoint", undefined],
+      ["token_endpoint", `http://${lab.pdsHost}/oauth/token`],
+      ["token_endpoint", "https://[::1]/oauth/token"],
+      ["pushed_authorization_request_endpoint", "https://10.0.0.1/oauth/par"],
+      ["issuer", "https://evil.lab.internal"],
+    ]) {
+      const scene = await begin(t, lab)
+      const restore = lab.gateway.fault(lab.pdsHost, (request, response) =>
+        request.url.endsWith("/oauth-authorization-server")
+          ? void response.writeHead(200, { "content-type": "application/json" }).end(JSON.stringify({ ...right, [name]: value }))
+          : false)
+      const answer = await visitor(scene).begin()
+      restore()
+      assert.deepEqual([answer.status, answer.body.error], [502, "bad_answer"], `${name} ${value}`)
+      await scene.server.stop()
+    }
   })
 
   test("an odd token answer lets nobody in, and the token is given back", async t => {
@@ -362,5 +414,15 @@ describe("the owner's page", () => {
     const answer = await visitor(scene).begin()
     assert.deepEqual([answer.status, answer.body.error], [503, "owner_unknown"], answer.text)
     await eventually(async () => (await visitor(scene).begin()).body.error === "owner_unknown", "it stays so")
+  })
+
+  // The last one: the token stays at the PDS.
+  test("a token that cannot be given back is logged, without itself, and she is in", async t => {
+    const scene = await begin(t, lab)
+    t.after(lab.gateway.fault(lab.pdsHost, (request, response) =>
+      request.url === "/oauth/revoke" ? void response.writeHead(500).end() : false))
+    await signedIn(scene)
+    assert.match(scene.server.log, /could not be revoked/)
+    assert.deepEqual(tokens(), [`${SYNC}/oauth/client-metadata.json`])
   })
 })

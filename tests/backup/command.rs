@@ -89,6 +89,33 @@ fn killed_at_any_point_a_restore_leaves_a_store() {
 }
 
 #[test]
+fn killed_between_its_last_two_steps_a_restore_leaves_no_second_name_of_the_store_in_use() {
+    let dir = tempfile::tempdir().unwrap();
+    let (home, file) = (dir.path().join("home"), dir.path().join("b"));
+    let document = stopped(&home);
+    run_well(&home, &["backup", file.to_str().unwrap()]);
+    // No signal arrives there reliably: this is what is on the disk then. An older restore's store is another file.
+    let [store, second, older, new] = ["", ".before-restore-2", ".before-restore-1", ".restoring"]
+        .map(|suffix| home.join(format!("groundmist.redb{suffix}")));
+    fs::copy(&store, &older).unwrap();
+    fs::copy(&store, &new).unwrap();
+    fs::hard_link(&store, &second).unwrap();
+    // Refused, it has cleared away; and it goes on with the store that was there.
+    run_badly(&home, &["restore", file.to_str().unwrap()]);
+    assert_eq!([&store, &second, &older, &new].map(|path| path.exists()), [true, false, true, false]);
+    fs::hard_link(&store, &second).unwrap();
+    let mut server = Start::default().data_dir(&home).run();
+    assert_eq!(Peer::join(&server, "reader").find(document, "key"), "value");
+    assert!(server.terminate().success());
+    let said = String::from_utf8(run_well(&home, &["restore", file.to_str().unwrap(), "--force"])).unwrap();
+    assert!(said.contains("before-restore-"), "{said}");
+    let kept = fs::read_dir(&home).unwrap().filter(|entry| {
+        entry.as_ref().unwrap().file_name().to_str().unwrap().starts_with("groundmist.redb.before-restore-")
+    });
+    assert_eq!((kept.count(), second.exists(), older.exists()), (2, false, true));
+}
+
+#[test]
 fn a_backup_that_nobody_reads_to_its_end_is_told_of_and_the_next_one_works() {
     let server = Server::start();
     Peer::join(&server, "writer").store(new_document(), "key", &super::common::server::random_text(8 << 20));

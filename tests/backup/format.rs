@@ -80,7 +80,11 @@ struct Forged(Vec<u8>);
 
 impl Forged {
     fn begin() -> Self {
-        Self(b"groundmist-sync backup 1\n".to_vec()).block(b'M', MANIFEST.len(), MANIFEST.as_bytes())
+        Self::of(MANIFEST)
+    }
+
+    fn of(manifest: &str) -> Self {
+        Self(b"groundmist-sync backup 1\n".to_vec()).block(b'M', manifest.len(), manifest.as_bytes())
     }
 
     fn block(mut self, kind: u8, plain: usize, stored: &[u8]) -> Self {
@@ -169,6 +173,26 @@ fn right_checksums_do_not_make_a_backup() {
 }
 
 #[test]
+fn a_backup_of_an_older_schema_leaves_a_newer_store_and_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let (home, file) = (dir.path().join("home"), dir.path().join("b"));
+    let older = MANIFEST.replace("schema\":1", "schema\":0");
+    let records = [
+        record(SECRET, b"", &[1; 32]),
+        record(NAMESPACE, b"xyz.app", &1u32.to_be_bytes()),
+        record(SESSION, b"a", b"1"),
+    ];
+    std::fs::write(&file, Forged::of(&older).data(&records.concat()).end()).unwrap();
+    run_well(&home, &["restore", file.to_str().unwrap()]);
+    let mut names = std::fs::read_dir(&home)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect::<Vec<_>>();
+    names.sort();
+    assert_eq!(names, ["groundmist.redb", "secret.key"]);
+}
+
+#[test]
 fn a_bomb_leaves_nothing_behind() {
     let dir = tempfile::tempdir().unwrap();
     let (home, file) = (dir.path().join("home"), dir.path().join("b"));
@@ -183,4 +207,26 @@ fn a_bomb_leaves_nothing_behind() {
     let said = run_badly(&home, &["restore", file.to_str().unwrap()]);
     assert!(said.contains("more than 67108864") && said.contains("nothing was changed"), "{said}");
     assert_eq!(std::fs::read_dir(&home).unwrap().count(), 0);
+}
+
+#[test]
+fn a_row_as_large_as_a_server_of_larger_messages_has_is_taken_where_that_is_said() {
+    let dir = tempfile::tempdir().unwrap();
+    let (home, file) = (dir.path().join("home"), dir.path().join("b"));
+    let good = [record(SECRET, b"", &[1; 32]), record(NAMESPACE, b"xyz.app", &1u32.to_be_bytes())].concat();
+    let row = MAX_VALUE_BYTES + (256 << 10);
+    let zeros = lz4_flex::block::compress(&[0; 256 << 10]);
+    let mut backup = Forged::begin().data(&good).data(&claiming(SESSION, b"a", b"", row));
+    for _ in 0..row / (256 << 10) {
+        backup = backup.block(b'D', 256 << 10, &zeros);
+    }
+    let totals = TOTALS.replace("\"bytes\":2", &format!("\"bytes\":{}", row + 1));
+    std::fs::write(&file, backup.block(b'E', totals.len(), totals.as_bytes()).0).unwrap();
+    let arguments = ["restore", file.to_str().unwrap()];
+    let said = run_badly(&home, &arguments);
+    assert!(said.contains("a larger limits.message_bytes, set that here too"), "{said}");
+    let config = dir.path().join("config.toml");
+    std::fs::write(&config, "[limits]\nmessage_bytes = \"65 MiB\"\ninbox_bytes = \"130 MiB\"\n").unwrap();
+    run_well(&home, &[&arguments[..], &["--config", config.to_str().unwrap()]].concat());
+    assert!(home.join("groundmist.redb").exists());
 }

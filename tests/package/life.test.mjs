@@ -64,11 +64,12 @@ test(`the life of the package in Debian ${SUITE}`, async t => {
 
   // What makes the authority a test's, and hangs noticed in seconds. It is beside the package's own files, as an owner would do it.
   machine.write("/etc/lab-ca.pem", readFileSync(lab.caFile, "utf8"))
-  machine.write("/etc/systemd/system/groundmist-sync.service.d/lab.conf", [
-    "[Service]", "WatchdogSec=4s",
-    `Environment=GROUNDMIST_SYNC_ACME__DIRECTORY=${lab.directory}`, "Environment=GROUNDMIST_SYNC_ACME__CA_FILE=/etc/lab-ca.pem",
-    `Environment=GROUNDMIST_SYNC_IDENTITY__NAME_SERVERS=${lab.address}:8053`, "Environment=GROUNDMIST_SYNC_ACME__RETRY=1s", "",
-  ].join("\n"))
+  const environment = [
+    `GROUNDMIST_SYNC_ACME__DIRECTORY=${lab.directory}`, "GROUNDMIST_SYNC_ACME__CA_FILE=/etc/lab-ca.pem",
+    `GROUNDMIST_SYNC_IDENTITY__NAME_SERVERS=${lab.address}:8053`, "GROUNDMIST_SYNC_ACME__RETRY=1s",
+  ]
+  machine.write("/etc/systemd/system/groundmist-sync.service.d/lab.conf",
+    ["[Service]", "WatchdogSec=4s", ...environment.map(variable => `Environment=${variable}`), ""].join("\n"))
   machine.run("systemctl", "daemon-reload")
   machine.write("/etc/apt/sources.list.d/groundmist-sync.sources", repository.sources)
 
@@ -237,5 +238,42 @@ test(`the life of the package in Debian ${SUITE}`, async t => {
     await install()
     assert.deepEqual(await Promise.all([knock(http(443)), knock(http(80)), knock(http(3030))]), ["refused", "refused", "answered"])
     assert.equal(machine.run("debconf-show", "groundmist-sync").includes(domain), true)
+  })
+
+  await t.test("install.sh and setup, from nothing to a server that is there after a reboot", async () => {
+    answers([["purge_documents", "boolean", "true"]])
+    await machine.apt("purge", "groundmist-sync")
+    const [sources, pin] = ["/etc/apt/sources.list.d/groundmist-sync.sources", "/etc/apt/preferences.d/groundmist-sync"]
+    machine.run("rm", "-r", sources, "/var/lib/apt/lists")
+    repository.directory = join(REPOSITORIES, "repository")
+    machine.write("/root/repository/groundmist-sync.sources", repository.sources)
+    machine.write("/root/install.sh", readFileSync(join(REPOSITORIES, "install.sh"), "utf8"))
+    const said = await machine.runMeanwhile("env", "GROUNDMIST_REPOSITORY=file:/root/repository", ...environment,
+      "sh", "/root/install.sh", "--domain", domain, "--owner", OWNER, "--email", "alice@example.org", "--yes")
+    assert.match(said, new RegExp(`Your server is at https://${domain}`))
+    assert.equal(await isServed(), true, "setup ends when it is served")
+    assert.equal(machine.command("config", "get", "owner").trim(), OWNER)
+
+    // Whatever the repository has, only groundmist-sync comes from it; older versions too.
+    const candidate = name => /Candidate: (\S+)/.exec(machine.run("apt-cache", "policy", name))[1]
+    assert.notEqual(candidate("hostname"), "99")
+    const kept = machine.read(pin)
+    machine.run("rm", pin)
+    assert.equal(candidate("hostname"), "99", "it is the pin that does it")
+    machine.write(pin, kept)
+    const versions = machine.run("apt-cache", "madison", "groundmist-sync").trim().split("\n").map(line => line.split("|")[1].trim())
+    assert.deepEqual(versions, [installed().split(" ")[0], `${installed().split(" ")[0]}~rc1`])
+
+    const [author, other] = await Promise.all([lab.client("v2", machine, "before"), lab.client("v1", machine, "beside")])
+    const written = await author.create({ value: { said: "before the reboot" } })
+    await other.find({ documentId: written })
+    await other.waitFor({ documentId: written, has: { said: "before the reboot" } })
+    const before = [await serial(), lab.orders]
+    await machine.reboot()
+    await served()
+    assert.deepEqual([await serial(), lab.orders], before)
+    const fresh = await lab.client("v1", machine, "after")
+    assert.equal(await fresh.find({ documentId: written }), "ready")
+    await fresh.waitFor({ documentId: written, has: { said: "before the reboot" } })
   })
 })

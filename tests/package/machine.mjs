@@ -1,4 +1,5 @@
 // A booted Debian in the network of this process, and the repository that it installs from.
+import assert from "node:assert/strict"
 import { execFileSync, spawn, spawnSync } from "node:child_process"
 import { readFileSync } from "node:fs"
 import { createServer } from "node:http"
@@ -9,6 +10,8 @@ export const PATIENCE_MS = 120_000
 const STOP_MS = 30_000
 /** RTMIN+3: systemd as the first process powers off (systemd(1), SIGNALS). */
 const POWER_OFF = "SIGRTMIN+3"
+/** What systemd-nspawn exits with when the machine in it is rebooted (with --keep-unit). */
+const REBOOTS = 133
 const ENVIRONMENT = ["PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "TERM=dumb", "LC_ALL=C.UTF-8", "DEBIAN_FRONTEND=noninteractive"]
 
 export class Machine {
@@ -23,17 +26,31 @@ export class Machine {
     const machine = new Machine()
     machine.root = root
     test.after(() => machine.#end())
+    await machine.#begin()
+    return machine
+  }
+
+  async #begin() {
     // Machines side by side would take each other's processes for their own.
-    const own = 'mkdir "$0" && echo $$ >"$0/cgroup.procs" && exec systemd-nspawn "$@"'
-    machine.#child = spawn("sh", [
-      "-c", own, machine.#controlGroup, "--quiet", "--register=no", "--keep-unit", `--directory=${root}`, "--machine=groundmist-test", `--kill-signal=${POWER_OFF}`,
+    const own = 'mkdir -p "$0" && echo $$ >"$0/cgroup.procs" && exec systemd-nspawn "$@"'
+    this.#child = spawn("sh", [
+      "-c", own, this.#controlGroup, "--quiet", "--register=no", "--keep-unit", `--directory=${this.root}`, "--machine=groundmist-test", `--kill-signal=${POWER_OFF}`,
       "--resolv-conf=off", "--timezone=off", "--console=pipe", "--boot",
     ], { stdio: ["ignore", "pipe", "pipe"] })
-    for (const stream of [machine.#child.stdout, machine.#child.stderr]) stream.on("data", data => (machine.#console += data))
-    await eventually(() => machine.#isUp(), "the system to be up", PATIENCE_MS).catch(error => {
-      throw new Error(`${error.message}:\n${machine.#console}`)
+    for (const stream of [this.#child.stdout, this.#child.stderr]) stream.on("data", data => (this.#console += data))
+    await eventually(() => this.#isUp(), "the system to be up", PATIENCE_MS).catch(error => {
+      throw new Error(`${error.message}:\n${this.#console}`)
     })
-    return machine
+  }
+
+  /** Down and up again, as the owner would have it. */
+  async reboot() {
+    const gone = new Promise(done => this.#child.on("exit", done))
+    this.run("systemctl", "reboot")
+    // nspawn leaves it to whoever started it to start it anew.
+    assert.equal(await gone, REBOOTS, this.#console)
+    this.#leader = undefined
+    await this.#begin()
   }
 
   #isUp() {

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use automerge::sync::{Message, MessageVersion, State, SyncDoc};
 use automerge::{ActorId, AutoCommit, ROOT, transaction::Transactable};
 use bytes::Bytes;
-use groundmist_sync::store::Op;
+use groundmist_sync::store::{Disposal, Head, Op};
 use groundmist_sync::sync::conn::{Joining, Out};
 use groundmist_sync::sync::hub::{Hub, HubOptions, Incoming};
 use groundmist_sync::sync::job::Job;
@@ -123,6 +123,7 @@ impl World {
             93 => self.meet(who),
             94 if self.rng.chance(30) => self.crash(),
             95 if self.rng.chance(30) => self.fail_commit(),
+            96 if self.rng.chance(40) => self.dispose(),
             _ => {
                 self.now += self.rng.below(30) as u64;
                 self.hub.tick(self.now);
@@ -171,8 +172,8 @@ impl World {
             *state = if keep { State::decode(&state.encode()).unwrap() } else { State::new() };
         }
         let peer_id = format!("peer-{who}").parse().unwrap();
-        let joining =
-            Joining { namespace: key(self.documents[0]).namespace, read_only: false, peer: peer_id, storage };
+        let (namespace, client) = (key(self.documents[0]).namespace, "https://app.example/".into());
+        let joining = Joining { namespace, read_only: false, client, peer: peer_id, storage };
         self.hub.join(id, joining, self.now);
         for which in 0..self.documents.len() {
             self.peers[who].send(which);
@@ -241,6 +242,21 @@ impl World {
         }
     }
 
+    /// The owner deletes a document, brings it back, or has it gone for good.
+    fn dispose(&mut self) {
+        let which = self.rng.below(self.documents.len());
+        let what = match self.rng.below(10) {
+            0..=5 => Disposal::Delete,
+            6..=8 => Disposal::Restore,
+            _ => Disposal::Purge { deleted_by: self.now },
+        };
+        self.hub.dispose(&key(self.documents[which]), what, &self.storage).unwrap();
+    }
+
+    fn head(&self, document: DocumentId) -> Option<Head> {
+        self.storage.head(&key(document)).unwrap()
+    }
+
     fn fail_commit(&mut self) {
         if self.committing.take().is_some() {
             self.hub.commit_failed(&self.storage, self.now);
@@ -300,6 +316,9 @@ impl World {
 
     /// Let everything be delivered. Panics when it does not come to rest.
     pub fn settle(&mut self) {
+        for document in self.documents.clone() {
+            self.hub.dispose(&key(document), Disposal::Restore, &self.storage).unwrap();
+        }
         for who in 0..self.peers.len() {
             self.connect(who);
         }
@@ -335,12 +354,19 @@ impl World {
         if !ops.is_empty() {
             self.committing = Some(ops);
         }
-        queued || self.committing.is_some() || !self.jobs.is_empty()
+        // One that was sent away comes back.
+        let away = self.peers.iter().any(|peer| peer.conn.is_none());
+        queued || away || self.committing.is_some() || !self.jobs.is_empty()
     }
 
     /// All peers and the storage have the same.
     pub fn check_converged(&mut self) {
         for (which, document) in self.documents.clone().into_iter().enumerate() {
+            if self.head(document).is_some_and(|head| head.purged) {
+                let (_, snapshot, rows) = self.storage.whole(&key(document)).unwrap().unwrap();
+                assert!(snapshot.is_none() && rows.is_empty(), "document {which} is gone for good");
+                continue;
+            }
             let heads = self.peers[0].docs[which].get_heads();
             for (who, peer) in self.peers.iter_mut().enumerate() {
                 assert_eq!(peer.docs[which].get_heads(), heads, "peer {who} differs in document {which}");

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::ops::Range;
 
 use bytes::Bytes;
-use groundmist_sync::store::{Head, Op, Row, StoreError, Whole};
+use groundmist_sync::store::{Disposal, Head, Op, Row, StoreError, Whole};
 use groundmist_sync::sync::storage::Storage;
 use groundmist_sync::types::{ChangeHash, DocKey, DocumentId, Namespace, StorageId};
 
@@ -28,8 +28,9 @@ impl MemoryStorage {
     pub fn commit(&mut self, ops: &[Op]) {
         for op in ops {
             match op {
-                Op::Append { key, rows, heads, now } => self.append(key, rows, heads, *now),
-                Op::Snapshot { key, below_row, info, document, index, heads, modified } => {
+                Op::Append { key, rows, heads, now, .. } => self.append(key, rows, heads, *now),
+                Op::Snapshot { key, below_row, info, document, index, heads, modified, .. } => {
+                    self.check_kept(key);
                     if modified.is_some() {
                         let new = automerge::Automerge::load(document).unwrap();
                         self.durable.extend(new.get_changes_meta(&[]).iter().map(|change| change.hash));
@@ -49,6 +50,7 @@ impl MemoryStorage {
                 Op::Quarantine { key, reason } => {
                     panic!("document {key:?} was quarantined: {reason}");
                 }
+                Op::Dispose { key, what, now } => self.dispose(key, *what, *now),
                 Op::Record { .. } => {}
             }
         }
@@ -59,7 +61,31 @@ impl MemoryStorage {
         self.durable.contains(hash)
     }
 
+    /// As the store does it.
+    fn dispose(&mut self, key: &DocKey, what: Disposal, now: u64) {
+        let doc = self.docs.get_mut(key).unwrap();
+        let head = doc.head.as_mut().unwrap();
+        match (what, head.deleted) {
+            (_, Some(_)) if head.purged => {}
+            (Disposal::Delete, None) => head.deleted = Some(now),
+            (Disposal::Restore, Some(_)) => head.deleted = None,
+            (Disposal::Purge { deleted_by }, Some(deleted)) if deleted <= deleted_by => {
+                let head = Head { deleted: Some(deleted), purged: true, ..Head::new(deleted) };
+                *doc = Stored { head: Some(head), ..Stored::default() };
+                self.states.retain(|(of, _), _| of != key);
+            }
+            _ => {}
+        }
+    }
+
+    /// The store refuses a commit that brings something into a deleted document; none may ask for it.
+    fn check_kept(&self, key: &DocKey) {
+        let deleted = |doc: &Stored| doc.head.as_ref().is_some_and(|head| head.deleted.is_some());
+        assert!(!self.docs.get(key).is_some_and(deleted), "something was brought into a deleted document");
+    }
+
     fn append(&mut self, key: &DocKey, rows: &[Row], heads: &[ChangeHash], now: u64) {
+        self.check_kept(key);
         let doc = self.docs.entry(key.clone()).or_default();
         let head = doc.head.get_or_insert_with(|| Head::new(now));
         for row in rows {
@@ -120,6 +146,7 @@ impl Storage for MemoryStorage {
         limit: usize,
     ) -> Result<Vec<(DocumentId, Head)>, StoreError> {
         let keys = self.docs.iter().filter(|(key, _)| key.namespace == *namespace);
+        let keys = keys.filter(|(_, doc)| doc.head.as_ref().is_some_and(|head| head.deleted.is_none()));
         let later = keys.filter(|(key, _)| after.is_none_or(|after| key.document > after));
         Ok(later.filter_map(|(key, doc)| Some((key.document, doc.head.clone()?))).take(limit).collect())
     }

@@ -69,7 +69,7 @@ pub fn rows(rng: &mut Rng, first: u64, count: u64, largest: u64) -> Vec<Row> {
 
 pub fn append(key: &DocKey, rows: Vec<Row>, now: Millis) -> Op {
     let heads = rows.last().map(|row| row.hash).into_iter().collect();
-    Op::Append { key: key.clone(), rows, heads, now }
+    Op::Append { key: key.clone(), rows, heads, by: None, now }
 }
 
 /// A disk that outlives the stores opened on it.

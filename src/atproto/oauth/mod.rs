@@ -117,9 +117,9 @@ impl OauthClient {
         let server = self.auth_servers.of_pds(&pds, Freshness::Fresh).await?;
         let par = endpoint(&server, "pushed_authorization_request_endpoint")?.clone();
         let mut page = endpoint(&server, "authorization_endpoint")?.clone();
-        // That one the browser asks, so the rules have to be applied here. And what is needed later must be there.
+        // That one the browser asks, so the rules have to be applied here; and before she goes there, to what comes after.
         self.http.may_ask(&page)?;
-        endpoint(&server, "token_endpoint")?;
+        self.http.may_ask(endpoint(&server, "token_endpoint")?)?;
         let mut started = Started {
             owner: owner.clone(),
             pds,

@@ -52,7 +52,7 @@ fn all(server: &Server, dir: &Path, only: Option<&str>, json: bool) -> Result<Ex
     let (mut count, mut total, mut failed) = (0, 0, Vec::new());
     let mut progress = Progress::new();
     make(dir)?;
-    every(server, only.as_ref(), |document| {
+    every(server, only.as_ref(), false, |document| {
         // Parsed, so that no answer's name is anything but a name.
         let key = key(&document.namespace, &document.document)?;
         let folder = dir.join(key.namespace.as_str());

@@ -21,6 +21,9 @@ use crate::web::admin::{MAX_DOCUMENT_BYTES, Merged};
 /// Refusals that are about one document; others would meet the next one too.
 const OF_ONE: [&str; 4] = ["bad_document", "body_too_large", "quarantined", "store_failed"];
 
+/// Refusals that the owner asked for.
+const DELETED: [&str; 2] = ["deleted", "purged"];
+
 /// What there is of one document.
 pub(super) struct Offer {
     key: DocKey,
@@ -85,6 +88,11 @@ impl Offer {
                 Ok(merged) => merged,
                 Err(CliError::Failed { code, message }) if OF_ONE.contains(&code.as_str()) => {
                     imported.outcome = Outcome::Failed;
+                    imported.message = Some(message);
+                    return Ok(imported);
+                }
+                Err(CliError::Failed { code, message }) if DELETED.contains(&code.as_str()) => {
+                    imported.outcome = Outcome::Skipped;
                     imported.message = Some(message);
                     return Ok(imported);
                 }

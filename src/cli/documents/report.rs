@@ -24,6 +24,8 @@ pub(super) enum Outcome {
     Partly,
     /// Not all that is whole is in.
     Failed,
+    /// It is deleted here, and stays so.
+    Skipped,
 }
 
 /// A file that is damaged, or not what it should be.
@@ -61,6 +63,7 @@ pub(super) struct Report {
     unchanged: u64,
     partly: u64,
     failed: u64,
+    skipped: u64,
     /// What is no document and was passed over, and what could not be read.
     notes: Vec<Note>,
     unreadable: u64,
@@ -90,6 +93,7 @@ impl Report {
             unchanged: 0,
             partly: 0,
             failed: 0,
+            skipped: 0,
             notes: Vec::new(),
             unreadable: 0,
             dropped: 0,
@@ -118,6 +122,7 @@ impl Report {
             Outcome::Unchanged => self.unchanged += 1,
             Outcome::Partly => self.partly += 1,
             Outcome::Failed => self.failed += 1,
+            Outcome::Skipped => self.skipped += 1,
         }
         let named = imported.damaged.len();
         imported.damaged.truncate(MAX_NAMED);
@@ -130,17 +135,22 @@ impl Report {
             print(&words(&imported, named));
         }
         self.begun = true;
-        self.progress.documents(self.imported + self.unchanged + self.partly + self.failed);
+        self.progress.documents(self.all());
+    }
+
+    fn all(&self) -> u64 {
+        self.imported + self.unchanged + self.partly + self.failed + self.skipped
     }
 
     /// The end: the summary, and whether anything failed.
     pub(super) fn finish(self) -> Exit {
         self.progress.clear();
         let failed = self.failed > 0 || self.unreadable > 0;
-        let Self { imported, unchanged, partly, failed: not, unreadable, .. } = self;
+        let Self { imported, unchanged, partly, failed: not, skipped, unreadable, .. } = self;
         if self.json {
             let summary = serde_json::json!({
-                "imported": imported, "unchanged": unchanged, "partly": partly, "failed": not, "unreadable": unreadable,
+                "imported": imported, "unchanged": unchanged, "partly": partly, "failed": not, "skipped": skipped,
+                "unreadable": unreadable,
             });
             let notes = serde_json::to_string(&self.notes).unwrap_or_default();
             print(&format!("\n],\"notes\":{notes},\"summary\":{summary}}}\n"));
@@ -152,12 +162,14 @@ impl Report {
             if self.dropped > 0 {
                 let _ = writeln!(text, "and {} more like these", grouped(self.dropped));
             }
+            let all = grouped(self.all());
             let counts = [imported, unchanged, partly, not].map(grouped);
             let [imported, unchanged, partly, not] = counts;
-            let all = grouped(self.imported + self.unchanged + self.partly + self.failed);
+            let skipped =
+                if skipped > 0 { format!(", {} deleted here", grouped(skipped)) } else { String::new() };
             let _ = writeln!(
                 text,
-                "{all} documents: {imported} imported, {unchanged} already there, {partly} partly damaged, {not} failed"
+                "{all} documents: {imported} imported, {unchanged} already there, {partly} partly damaged, {not} failed{skipped}"
             );
             print(&text);
         }
@@ -172,6 +184,7 @@ fn words(imported: &Imported, damaged: usize) -> String {
         Outcome::Unchanged => "already there".to_owned(),
         Outcome::Partly => format!("partly damaged: kept {whole} of {files} chunks whole"),
         Outcome::Failed => "FAILED".to_owned(),
+        Outcome::Skipped => "skipped".to_owned(),
     };
     let mut text = format!("{namespace}  {document}  {what}");
     if let Some(message) = &imported.message {

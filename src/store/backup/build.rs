@@ -10,7 +10,7 @@ use super::check::Check;
 use super::read::RecordReader;
 use super::record::Kind;
 use super::{BackupError, Manifest, Totals};
-use crate::store::open::create_tables;
+use crate::store::open::{Before, create_tables};
 use crate::store::schema;
 use crate::store::{RecordKind, Store, StoreError, StoreOptions, migrate};
 
@@ -82,8 +82,8 @@ pub fn build(
     migrate::put_meta(&transaction, &rows)?;
     transaction.commit().map_err(|source| failed(source.into()))?;
     drop(database);
-    // As the server will: it must open, and be what was announced.
-    let store = Store::open(path, options)?;
+    // As the server will: it must open, and be what was announced. Of an older schema the backup is the copy.
+    let store = Store::open_keeping(path, options, Before::Nothing)?;
     if store.storage_id().as_str() != manifest.storage_id || store.stats()?.documents != totals.documents {
         return Err(BackupError::Unfit("what was built of it is not what it says".into()));
     }
@@ -183,6 +183,8 @@ impl Batch<'_> {
 fn insert(transaction: &WriteTransaction, rows: &[(Kind, Vec<u8>, Vec<u8>)]) -> Result<(), redb::Error> {
     let mut namespaces = transaction.open_table(schema::NAMESPACES)?;
     let mut heads = transaction.open_table(schema::HEADS)?;
+    let mut bin = transaction.open_table(schema::BIN)?;
+    let mut tombstones = transaction.open_table(schema::TOMBSTONES)?;
     let mut changes = transaction.open_table(schema::CHANGES)?;
     let mut snapshots = transaction.open_table(schema::SNAPSHOTS)?;
     let mut indexes = transaction.open_table(schema::INDEXES)?;
@@ -196,9 +198,14 @@ fn insert(transaction: &WriteTransaction, rows: &[(Kind, Vec<u8>, Vec<u8>)]) -> 
                 let number = value[..].try_into().map(u32::from_be_bytes).map_err(|_| misfit())?;
                 namespaces.insert(name, number)?;
             }
-            Kind::Head => {
+            Kind::Head | Kind::Binned | Kind::Tombstone => {
                 let key: &schema::DocPrefix = key[..].try_into().map_err(|_| misfit())?;
-                heads.insert(key, &value[..])?;
+                let table = match kind {
+                    Kind::Head => &mut heads,
+                    Kind::Binned => &mut bin,
+                    _ => &mut tombstones,
+                };
+                table.insert(key, &value[..])?;
             }
             Kind::Change => {
                 let key: &schema::RowKey = key[..].try_into().map_err(|_| misfit())?;

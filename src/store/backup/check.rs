@@ -144,7 +144,7 @@ impl Check {
         let Some(document) = self.document.take() else { return Ok(()) };
         document.end().map_err(|wrong| format!("document {}: {wrong}", document_of(&document.prefix)))?;
         if let Some(head) = document.head {
-            self.totals.documents += 1;
+            self.totals.documents += u64::from(head.deleted.is_none());
             let folded = head.snapshot.map_or(0, |snapshot| snapshot.changes);
             self.totals.changes =
                 self.totals.changes.saturating_add(folded).saturating_add(head.tail_changes);
@@ -163,7 +163,17 @@ impl Document {
         const KEY: &str = "a row's key has a wrong length";
         let unreadable = |error: codec::Malformed| error.0;
         match kind {
-            Kind::Head if rest.is_empty() => self.head = Some(codec::decode_head(value).map_err(unreadable)?),
+            Kind::Head | Kind::Binned | Kind::Tombstone if rest.is_empty() => {
+                let head = match kind {
+                    Kind::Tombstone => codec::decode_tombstone(value),
+                    _ => codec::decode_head(value),
+                };
+                let head = head.map_err(unreadable)?;
+                if head.deleted.is_none() != (kind == Kind::Head) || self.head.is_some() {
+                    return Err("its head row is not where it belongs, or there are two");
+                }
+                self.head = Some(head);
+            }
             Kind::Change => {
                 let row = rest.try_into().map(u64::from_be_bytes).map_err(|_| KEY)?;
                 if self.next_row.is_some_and(|expected| expected != row) {

@@ -17,12 +17,15 @@ pub(super) enum Kind {
     Snapshot,
     Index,
     SyncState,
+    /// The head row of a deleted document.
+    Binned,
+    Tombstone,
     Record(RecordKind),
 }
 
 /// Parts of a document, in the order in which they come.
-pub(super) const OF_DOCUMENT: [Kind; 5] =
-    [Kind::Head, Kind::Change, Kind::Snapshot, Kind::Index, Kind::SyncState];
+pub(super) const OF_DOCUMENT: [Kind; 7] =
+    [Kind::Head, Kind::Change, Kind::Snapshot, Kind::Index, Kind::SyncState, Kind::Binned, Kind::Tombstone];
 
 impl Kind {
     /// Its number in a backup; never given to another kind.
@@ -35,6 +38,8 @@ impl Kind {
             Self::Snapshot => 5,
             Self::Index => 6,
             Self::SyncState => 7,
+            Self::Binned => 8,
+            Self::Tombstone => 9,
             Self::Record(RecordKind::Session) => 16,
             Self::Record(RecordKind::Grant) => 17,
             Self::Record(RecordKind::Pending) => 18,
@@ -44,6 +49,8 @@ impl Kind {
             Self::Record(RecordKind::Pin) => 22,
             Self::Record(RecordKind::Certificate) => 23,
             Self::Record(RecordKind::RefreshToken) => 31,
+            Self::Record(RecordKind::Totals) => 24,
+            Self::Record(RecordKind::Growth) => 25,
         }
     }
 
@@ -62,6 +69,8 @@ impl Kind {
             Self::Snapshot => "part of a snapshot",
             Self::Index => "part of a snapshot's index",
             Self::SyncState => "sync state",
+            Self::Binned => "deleted document",
+            Self::Tombstone => "tombstone",
             Self::Record(_) => "record",
         }
     }

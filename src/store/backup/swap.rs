@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use super::{BackupError, stamp};
@@ -9,8 +10,8 @@ use crate::store::open::sync_directory;
 use crate::store::{RecordKind, Store, StoreError, StoreOptions, own_like_directory};
 use crate::types::Millis;
 
-/// Documents that are looked at at a time.
-const PAGE: usize = 1_000;
+/// What the names of stores that were replaced begin with, behind the store's own.
+const KEPT: &str = "before-restore-";
 
 /// A data directory's store, held so that no server starts on it meanwhile.
 pub struct Place {
@@ -24,11 +25,11 @@ pub struct Place {
 /// What is there that somebody could miss.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Contents {
-    /// Documents.
+    /// Documents, also deleted ones that can be restored.
     pub documents: u64,
     /// Apps that were decided on, and sessions.
     pub people: u64,
-    /// When a document last changed.
+    /// When a document last changed, or was deleted or restored.
     pub last_change: Option<Millis>,
 }
 
@@ -69,6 +70,7 @@ impl Place {
             }
             _ => {}
         }
+        forget_second_names(path).map_err(|source| file("looking at what is beside", path, source))?;
         Ok(Self { store: path.into(), new, old, _directory: directory })
     }
 
@@ -104,7 +106,7 @@ impl Place {
                 None
             }
             Some(_) => {
-                let kept = beside(&self.store, &format!("before-restore-{}", stamp(now)));
+                let kept = beside(&self.store, &format!("{KEPT}{}", stamp(now)));
                 // A second name first: the rename then takes away only the first.
                 fs::hard_link(&self.store, &kept)
                     .map_err(|source| file("keeping the old store as", &kept, source))?;
@@ -125,21 +127,34 @@ impl Place {
 }
 
 fn contents(store: &Store) -> Result<Contents, StoreError> {
-    let mut contents = Contents { documents: store.stats()?.documents, ..Contents::default() };
+    let mut contents = Contents::default();
     for kind in [RecordKind::Grant, RecordKind::Session] {
         contents.people += store.records(kind)?.len() as u64;
     }
-    for namespace in store.namespaces()? {
-        let mut after = None;
-        loop {
-            let page = store.documents(&namespace, after, PAGE)?;
-            let Some((last, _)) = page.last() else { break };
-            after = Some(*last);
-            let newest = page.iter().map(|(_, head)| head.modified).max();
-            contents.last_change = contents.last_change.max(newest);
-        }
+    // What is in the bin would be missed too.
+    for (_, totals) in store.totals()? {
+        contents.documents += totals.documents + totals.deleted;
+        contents.last_change = contents.last_change.max(Some(totals.modified).filter(|at| *at > 0));
     }
     Ok(contents)
+}
+
+/// A restore that was killed just before it replaced the store had given it a name as if it had been replaced: the owner would
+/// take the store that is in use for an old one.
+fn forget_second_names(store: &Path) -> io::Result<()> {
+    let (Ok(in_use), Some(directory)) = (fs::symlink_metadata(store), store.parent()) else { return Ok(()) };
+    let kept = beside(store, KEPT);
+    let begins = kept.file_name().unwrap_or_default().as_encoded_bytes();
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        // Of the entry itself: it follows no link.
+        let other = entry.metadata()?;
+        let same = (other.dev(), other.ino()) == (in_use.dev(), in_use.ino());
+        if same && entry.file_name().as_encoded_bytes().starts_with(begins) {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 fn beside(path: &Path, suffix: &str) -> PathBuf {

@@ -124,9 +124,18 @@ fn documents(transaction: &ReadTransaction, out: &mut Out<'_>) -> Result<(), Bac
     let snapshots = open(transaction, schema::SNAPSHOTS)?;
     let indexes = open(transaction, schema::INDEXES)?;
     let sync_states = open(transaction, schema::SYNC_STATES)?;
+    let bin = open(transaction, schema::BIN)?;
+    let tombstones = open(transaction, schema::TOMBSTONES)?;
     // As OF_DOCUMENT has them.
-    let mut tables =
-        [rows(&heads)?, rows(&changes)?, rows(&snapshots)?, rows(&indexes)?, rows(&sync_states)?];
+    let mut tables = [
+        rows(&heads)?,
+        rows(&changes)?,
+        rows(&snapshots)?,
+        rows(&indexes)?,
+        rows(&sync_states)?,
+        rows(&bin)?,
+        rows(&tombstones)?,
+    ];
     loop {
         let mut next: Option<DocPrefix> = None;
         for table in &mut tables {

@@ -5,7 +5,7 @@
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body_util::Either;
@@ -29,6 +29,9 @@ use crate::types::now;
 const WAITING_PIECES: usize = 4;
 /// How long a reader may take for one of them: meanwhile the store cannot use its free pages again.
 const STALL: Duration = Duration::from_secs(60);
+
+/// Times as long as it worked on a piece it rests: clients' changes come first, and whoever reads works as well.
+const REST: u32 = 2;
 
 /// Backups of the running server, one at a time.
 pub struct Backups {
@@ -88,12 +91,18 @@ impl Backups {
         let stopping = self.stopping.clone();
         let free_bytes = statvfs(&self.data_dir).ok().map(|disk| disk.f_bavail.saturating_mul(disk.f_frsize));
         let source = Source { store: &self.store, secret: &self.secret, free_bytes, now: now() };
+        let mut began = Instant::now();
         let written = source.write(&mut |piece| {
+            let worked = began.elapsed();
             if *stopping.borrow() {
                 return Err(BackupError::GivenUp("the server is stopping; try again when it runs".into()));
             }
             match runtime.block_on(async { timeout(STALL, pieces.send(Ok(piece))).await }) {
-                Ok(Ok(())) => Ok(()),
+                Ok(Ok(())) => {
+                    std::thread::sleep(worked * REST);
+                    began = Instant::now();
+                    Ok(())
+                }
                 Ok(Err(_)) => Err(BackupError::GivenUp("whoever asked for it has hung up".into())),
                 Err(_) => Err(BackupError::GivenUp(format!(
                     "nothing of it was taken for {} s; write it to a file on this machine, and copy that",

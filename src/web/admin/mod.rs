@@ -17,7 +17,7 @@
 //! | `GET /api/backup` | a backup (`store::backup`), or 409 while another is made |
 //! | `POST /api/backup/kept` with [`LastBackup`](crate::store::LastBackup) | the same; `status` tells of it from then on |
 //! | `POST /api/reload` | [`Reloaded`], or 422 and nothing was changed |
-//! | `/api/documents…` | see [`DocumentsApi`] |
+//! | `/api/documents…`, `/api/namespaces`, `/api/growth` | see [`DocumentsApi`] |
 //! | `GET /metrics` | Prometheus text |
 //! | `GET /healthz` | 200 `ok`, or 503 |
 //!
@@ -52,7 +52,10 @@ mod warnings;
 
 pub use apps::{Apps, AuditTrail, Decide, DecidedApp, DecidedNow};
 pub use backup::{BackupBody, BackupNow, Backups};
-pub use documents::{Document, Documents, DocumentsApi, MAX_DOCUMENT_BYTES, Merged, Pieces};
+pub use documents::{
+    Deleted, Document, Documents, DocumentsApi, Growth, MAX_DOCUMENT_BYTES, Merged, NamespaceNow, Namespaces,
+    Pieces, Point, Purged,
+};
 pub use owner::OwnerNow;
 pub use record::{RecordNow, RecordState, RecordWatch};
 pub use reload::{Changed, Reload, ReloadFuture, Reloaded};
@@ -139,9 +142,11 @@ where
         ("/api/reload" | "/api/backup/kept", _) => Err(Failure::method("POST")),
         ("/api/tokens", _) => Err(Failure::method("GET, POST")),
         ("/api/sessions", _) => Err(Failure::method("GET, DELETE")),
-        ("/api/status" | "/api/backup" | "/api/apps" | "/api/owner" | "/api/audit" | "/metrics", _) => {
-            Err(Failure::method("GET"))
-        }
+        (
+            "/api/status" | "/api/backup" | "/api/apps" | "/api/owner" | "/api/audit" | "/healthz"
+            | "/metrics",
+            _,
+        ) => Err(Failure::method("GET")),
         _ => match (path.rsplit_once('/'), &head.method) {
             (Some(("/api/tokens", target)), &Method::DELETE) => tokens::revoke(admin, target).await,
             (Some(("/api/sessions", target)), &Method::DELETE) => sessions::revoke(admin, target).await,

@@ -12,12 +12,13 @@ const open = new Map()
 
 export const refresh = section("documents", async () => {
   const [{ namespaces }] = await Promise.all([api("/api/namespaces"), growth.refresh()])
-  const kept = namespaces.filter(({ documents }) => documents)
+  const kept = namespaces.filter(({ documents, deleted }) => documents + deleted)
   keyed($("namespaces"), kept, ({ namespace }) => namespace, part)
   show($("documents-empty"), !kept.length)
   const deleted = namespaces.reduce((sum, { deleted }) => sum + deleted, 0)
   show($("bin"), deleted)
   fill($("bin-count"), `(${number(deleted)})`)
+  for (const namespace of open.keys()) if (namespace && !kept.some(known => known.namespace === namespace)) open.delete(namespace)
   await Promise.all([...open.values()].map(draw => draw()))
 })
 

@@ -1,6 +1,6 @@
 // How the server is, in one sentence, and the facts behind it.
 import { api, go, post, sentence } from "./api.js"
-import { $, button, fill, h, keyed, p, plain, rich, section } from "./dom.js"
+import { $, button, fill, h, keyed, p, plain, rich, section, show } from "./dom.js"
 import { bytes, count, day, number, relative, time } from "./words.js"
 
 /** Where devices reach the server. */
@@ -11,7 +11,7 @@ export const refresh = section("status", async () => {
   origin = status.origin ?? origin
   const { domain, owner, warnings } = status
   fill($("domain"), [domain ?? location.host, owner.handle && `@${plain(owner.handle)}`].filter(Boolean).join(" · "))
-  const grave = warnings[0]?.grave
+  const grave = warnings[0]?.grave ?? false
   $("state").classList.toggle("trouble", grave)
   fill($("state"), ...(grave ? [] : [h("p", { class: "sentence" }, "All is well.")]), ...warnings.map((found, n) => warning(found, grave && !n ? "sentence" : "what")))
   keyed($("facts"), facts(status), ([name]) => name, fact)
@@ -61,11 +61,13 @@ function facts(status) {
 
 function fact([name]) {
   const [value, detail] = [h("p", { class: "value" }), h("p", { class: "detail" })]
-  const publish = h("div", { class: "actions" }, button("Publish", "the address of this server", async () => go((await post("/oauth/publish")).redirect)))
-  return [h("div", {}, h("dt", {}, name), h("dd", {}, value, detail, publish)), ([, what, more, publishable]) => {
+  const node = h("dd", {}, value, detail)
+  let publish
+  return [h("div", {}, h("dt", {}, name), node), ([, what, more, publishable]) => {
     const nodes = parts => [parts].flat().flatMap(part => (part.nodeType ? part : rich(part)))
     fill(value, ...nodes(what))
     fill(detail, ...nodes(more))
-    publish.hidden = !publishable
+    if (publishable && !publish) node.append(publish = h("div", { class: "actions" }, button("Publish", "the address of this server", async () => go((await post("/oauth/publish")).redirect))))
+    if (publish) show(publish, publishable)
   }]
 }

@@ -223,6 +223,7 @@ async fn callback(head: &Parts, web: &Web, caller: &Caller) -> Answer {
         },
         (Ok(()), Then::Published) => {
             tracing::info!("the record that names this server was published");
+            page.admin.record.published();
             see_other("/?published=yes")
         }
         (Err(code), then) => {

@@ -44,19 +44,14 @@ export class Owner {
     await this.page.getByRole("heading", { name: "Status", exact: true }).waitFor()
   }
 
-  async signInAtPds(account) {
+  /** Sent to the PDS, say who she is, agree, and come back. */
+  async agreeAtPds(account) {
     const { page } = this
-    await page.getByRole("button", { name: "Sign in" }).click()
     await page.waitForURL(/\/oauth\/authorize/)
     await page.locator('input[type="password"]').fill(account.password)
     await page.keyboard.press("Enter")
-    await this.consent()
-  }
-
-  /** Agree at the PDS, and come back. */
-  async consent() {
-    await this.page.getByRole("button", { name: /authorize|allow|accept/i }).click()
-    await this.page.waitForURL(url => url.origin === SYNC)
+    await page.getByRole("button", { name: /authorize|allow|accept/i }).click()
+    await page.waitForURL(url => url.origin === SYNC)
   }
 
   /** A section by its heading. */

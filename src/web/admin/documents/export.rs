@@ -2,10 +2,13 @@
 //! opened, so that a document that cannot be opened comes out too.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
 
-use bytes::Bytes;
-use hyper::Response;
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use hyper::{Response, StatusCode};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
 
 use super::pieces::Pieces;
 use super::{Answer, DocumentsApi, MAX_DOCUMENT_BYTES, ROOM_UNIT, unknown};
@@ -13,8 +16,8 @@ use crate::store::{Head, Store, StoreError, Whole};
 use crate::types::DocKey;
 use crate::web::admin::answer::Failure;
 
-/// Changes are put together to pieces of so many bytes, about.
-const PIECE_BYTES: usize = 64 * 1024;
+/// How long a document waits for room: those before it take minutes, if they are large and the machine is small.
+const ROOM_WAIT: Duration = Duration::from_secs(300);
 
 impl DocumentsApi {
     pub(super) async fn export(&self, key: Result<DocKey, Failure>) -> Answer {
@@ -30,27 +33,29 @@ impl DocumentsApi {
             whole => whole,
         });
         let (_, snapshot, rows) = whole.await?.ok_or_else(|| unknown(&key))?;
-        let mut pieces = VecDeque::from_iter(snapshot);
-        let mut piece = Vec::new();
-        for row in rows {
-            piece.extend_from_slice(&row.bytes);
-            if piece.len() >= PIECE_BYTES {
-                pieces.push_back(Bytes::from(std::mem::take(&mut piece)));
-            }
-        }
-        pieces.extend((!piece.is_empty()).then(|| Bytes::from(piece)));
-        let mut response = Response::new(Pieces::new(pieces, room));
+        let mut parts = VecDeque::from_iter(snapshot);
+        parts.extend(rows.into_iter().map(|row| row.bytes));
+        let mut response = Response::new(Pieces::send(parts, room));
         let kind = HeaderValue::from_static("application/octet-stream");
         response.headers_mut().insert(CONTENT_TYPE, kind);
         response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         Ok(response)
     }
 
-    /// Room for so many bytes in hand; of a document larger than all the room, all of it.
-    pub(super) async fn room(&self, bytes: usize) -> Result<tokio::sync::OwnedSemaphorePermit, Failure> {
-        let units = bytes.min(MAX_DOCUMENT_BYTES).div_ceil(ROOM_UNIT).max(1) as u32;
-        let room = self.room.clone().acquire_many_owned(units).await;
-        room.map_err(|_| Failure::store("the server is stopping"))
+    pub(super) async fn room(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Failure> {
+        have(&self.room, bytes).await
+    }
+}
+
+/// Room for so many bytes in hand; of a document larger than all the room, all of it.
+async fn have(room: &Arc<Semaphore>, bytes: usize) -> Result<OwnedSemaphorePermit, Failure> {
+    let units = bytes.min(MAX_DOCUMENT_BYTES).div_ceil(ROOM_UNIT).max(1) as u32;
+    match timeout(ROOM_WAIT, room.clone().acquire_many_owned(units)).await {
+        Ok(room) => room.map_err(|_| Failure::store("the server is stopping")),
+        Err(_) => {
+            let message = "other documents on their way in and out take all the memory that is for them; try again when they are done";
+            Err(Failure::new(StatusCode::SERVICE_UNAVAILABLE, "busy", message))
+        }
     }
 }
 
@@ -64,4 +69,19 @@ fn readable(store: &Store, key: &DocKey, head: Head) -> Whole {
         true
     });
     (head, snapshot, rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_for_room_is_told_when_there_is_none() {
+        let room = Arc::new(Semaphore::new(MAX_DOCUMENT_BYTES / ROOM_UNIT));
+        let all = have(&room, usize::MAX).await.ok().unwrap();
+        let refused = have(&room, 1).await.err().unwrap().into_response();
+        assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
+        drop(all);
+        drop(have(&room, 1).await.ok().unwrap());
+    }
 }

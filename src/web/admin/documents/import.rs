@@ -38,6 +38,8 @@ impl DocumentsApi {
         })?;
         let brought = self.engine.bring(&self.store, &key, parcel).await.map_err(|error| match error {
             BringError::Quarantined => Failure::new(StatusCode::CONFLICT, "quarantined", error),
+            BringError::Deleted => Failure::new(StatusCode::CONFLICT, "deleted", error),
+            BringError::Purged => Failure::new(StatusCode::GONE, "purged", error),
             error => Failure::store(error),
         })?;
         if brought.heads != brought.before {

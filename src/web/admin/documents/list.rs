@@ -4,13 +4,15 @@ use hyper::{Response, StatusCode};
 use serde::{Deserialize, Serialize};
 
 use super::{Answer, Document, DocumentsApi, key};
-use crate::store::{Store, StoreError};
+use crate::store::{Head, Store, StoreError};
 use crate::types::{DocKey, Namespace};
 use crate::web::admin::answer::{Failure, json, namespace};
 use crate::web::percent::percent_decode;
 
 /// Documents on a page, unless fewer are asked for. A row has some 300 bytes.
 const PAGE: usize = 1000;
+/// Most documents in an order other than by id.
+const RANKED: usize = 100;
 
 /// Answer to `GET /api/documents`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,7 +27,9 @@ pub struct Documents {
 struct Wanted {
     namespace: Option<Namespace>,
     after: Option<DocKey>,
-    limit: usize,
+    limit: Option<usize>,
+    deleted: bool,
+    rank: Option<fn(&Head) -> u64>,
 }
 
 impl DocumentsApi {
@@ -37,6 +41,13 @@ impl DocumentsApi {
 }
 
 fn page(store: &Store, wanted: &Wanted) -> Result<Documents, StoreError> {
+    if let Some(rank) = wanted.rank {
+        let limit = wanted.limit.unwrap_or(RANKED);
+        let ranked = store.ranked(wanted.namespace.as_ref(), wanted.deleted, rank, limit)?;
+        let documents = ranked.iter().map(|(key, head)| Document::of(key, head)).collect();
+        return Ok(Documents { documents, next: None });
+    }
+    let limit = wanted.limit.unwrap_or(PAGE);
     let mut documents = Vec::new();
     let mut last = None;
     for namespace in store.namespaces()? {
@@ -46,13 +57,18 @@ fn page(store: &Store, wanted: &Wanted) -> Result<Documents, StoreError> {
             continue;
         }
         let after = wanted.after.as_ref().filter(|after| after.namespace == namespace);
-        let left = wanted.limit - documents.len();
-        for (document, head) in store.documents(&namespace, after.map(|after| after.document), left)? {
+        let left = limit - documents.len();
+        let after = after.map(|after| after.document);
+        let found = match wanted.deleted {
+            true => store.deleted(&namespace, after, left)?,
+            false => store.documents(&namespace, after, left)?,
+        };
+        for (document, head) in found {
             let key = DocKey { namespace: namespace.clone(), document };
             documents.push(Document::of(&key, &head));
             last = Some(key);
         }
-        if documents.len() == wanted.limit {
+        if documents.len() == limit {
             let next = last.map(|key| format!("{}/{}", key.namespace, key.document));
             return Ok(Documents { documents, next });
         }
@@ -62,7 +78,7 @@ fn page(store: &Store, wanted: &Wanted) -> Result<Documents, StoreError> {
 
 fn wanted(query: &str) -> Result<Wanted, Failure> {
     let bad = |message: &str| Failure::new(StatusCode::BAD_REQUEST, "bad_query", message);
-    let mut wanted = Wanted { namespace: None, after: None, limit: PAGE };
+    let mut wanted = Wanted { namespace: None, after: None, limit: None, deleted: false, rank: None };
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         let value = percent_decode(value).ok_or_else(|| bad("the query is not percent-encoded UTF-8"))?;
@@ -76,10 +92,28 @@ fn wanted(query: &str) -> Result<Wanted, Failure> {
             }
             "limit" => {
                 let limit = value.parse().ok().filter(|limit| (1..=PAGE).contains(limit));
-                wanted.limit = limit.ok_or_else(|| bad("limit is a number from 1 to 1000"))?;
+                wanted.limit = Some(limit.ok_or_else(|| bad("limit is a number from 1 to 1000"))?);
             }
-            _ => return Err(bad("the query takes namespace, after and limit")),
+            "state" => {
+                wanted.deleted = match &value[..] {
+                    "kept" => false,
+                    "deleted" => true,
+                    _ => return Err(bad("state is kept or deleted")),
+                };
+            }
+            "order" => {
+                wanted.rank = match &value[..] {
+                    "id" => None,
+                    "recent" => Some(|head: &Head| head.deleted.unwrap_or(head.modified)),
+                    "largest" => Some(Head::bytes),
+                    _ => return Err(bad("order is id, recent or largest")),
+                };
+            }
+            _ => return Err(bad("the query takes namespace, after, limit, state and order")),
         }
+    }
+    if wanted.rank.is_some() && (wanted.after.is_some() || wanted.limit > Some(RANKED)) {
+        return Err(bad("with order recent or largest, limit is at most 100 and there is no after"));
     }
     Ok(wanted)
 }

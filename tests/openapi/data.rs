@@ -1,0 +1,68 @@
+//! What a test of the API needs besides the server: `openapi_data DATA_DIR FILE` makes a data directory in which apps wait,
+//! were let in, denied and taken back, and a file with an automerge document.
+#![allow(missing_docs, clippy::unwrap_used)]
+
+use std::path::Path;
+use std::sync::Arc;
+
+use automerge::transaction::Transactable as _;
+use automerge::{AutoCommit, ROOT};
+use groundmist_sync::access::{Access, App, Decision, Entering, Proof, secret};
+use groundmist_sync::appliance::STORE_FILE;
+use groundmist_sync::config::{Config, Flags, Sources};
+use groundmist_sync::store::Store;
+
+fn main() {
+    let mut arguments = std::env::args_os().skip(1);
+    let (data, file) = (arguments.next().unwrap(), arguments.next().unwrap());
+    let mut document = AutoCommit::new();
+    document.put(ROOT, "key", "value").unwrap();
+    std::fs::write(file, document.save()).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(fill(Path::new(&data)));
+}
+
+async fn fill(data: &Path) {
+    std::fs::create_dir(data).unwrap();
+    let flags = Flags { data_dir: Some(data.into()), ..Flags::default() };
+    let sources =
+        Sources { config: None, default_file: data.join("none.toml"), env: Vec::new(), flags, dev: false };
+    let config = Config::load(&sources).unwrap().config;
+    let store = Arc::new(Store::open(&data.join(STORE_FILE), &config.store_options()).unwrap());
+    let secret = secret::load_or_create(&config).unwrap();
+    let access =
+        Access::open(store.clone(), Arc::new(store.clone()), &secret, config.access.clone()).unwrap();
+    for (app, decision) in [
+        ("https://notes.example/client.json", Some(Decision::ReadWrite)),
+        ("https://reader.example/client.json", Some(Decision::ReadOnly)),
+        ("https://denied.example/client.json", Some(Decision::Denied)),
+        ("https://app.example/client-metadata.json", None),
+        ("http://localhost?redirect_uri=http%3A%2F%2F127.0.0.1%2F", None),
+    ] {
+        for namespace in ["dev.local", "xyz.example"] {
+            if let Some(decision) = decision {
+                let app = App { client_id: app.into(), namespace: namespace.parse().unwrap() };
+                access.decide(&app, decision).await.unwrap();
+            }
+            // Most are refused: that is how they come to wait.
+            let _ = access.enter(asks(app, namespace)).await;
+        }
+    }
+    access.flush().await.unwrap();
+}
+
+fn asks(client_id: &str, namespace: &str) -> Entering {
+    Entering {
+        did: "did:web:owner.example".into(),
+        client_id: client_id.into(),
+        namespace: namespace.parse().unwrap(),
+        read_only_wanted: false,
+        jkt: Some("0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I".into()),
+        name: None,
+        root_doc_url: None,
+        address: Some("203.0.113.7".parse().unwrap()),
+        user_agent: Some("Mozilla/5.0".into()),
+        used: Vec::new(),
+        how: Proof::Relay,
+    }
+}
