@@ -225,6 +225,26 @@ describe("/connect", () => {
     await sync(scene, first.body.access_token, second.body.access_token)
   })
 
+  test("the code in docs/CONNECT.md does it", async t => {
+    const [app, scene] = [await App.create(lab, "reader"), await beginWithLink(t, lab)]
+    const blocks = readFileSync(path("../../docs/CONNECT.md"), "utf8").matchAll(/```js\n(.*?)```/gs)
+    const [code] = [...blocks].map(([, text]) => text).filter(text => text.includes("code_challenge"))
+    const { begin: sendHer, finish, token } = await import(`data:text/javascript,${encodeURIComponent(code)}`)
+    // What a browser has, as far as it is used.
+    let sent
+    globalThis.sessionStorage = {}
+    globalThis.location = { assign: url => (sent = new URL(url)) }
+    t.after(() => [delete globalThis.sessionStorage, delete globalThis.location])
+    await sendHer(new URL(SYNC).host, app.clientId, app.metadata.redirect_uris[0], NAMESPACE)
+    assert.equal(sent.origin + sent.pathname, `${SYNC}/connect`)
+    const { body } = await (await Owner.signIn(scene)).decide(sent.searchParams, "approve")
+    const first = await finish(new URL(body.redirect).searchParams)
+    const second = await token(SYNC, { grant_type: "refresh_token", refresh_token: first.refresh_token, client_id: app.clientId })
+    for (const { access_token, refresh_token } of [first, second]) [access_token, refresh_token].map(secret => scene.server.keepSecret(secret))
+    await sync(scene, first.access_token, second.access_token)
+    await assert.rejects(token(SYNC, { grant_type: "refresh_token", refresh_token: first.refresh_token, client_id: app.clientId }), /invalid_grant/)
+  })
+
   test("an app's server is asked about it for nobody but the owner", async t => {
     const app = await App.create(lab, "quiet")
     const scene = await beginWithLink(t, lab)

@@ -209,7 +209,7 @@ test(`the life of the package in Debian ${SUITE}`, async t => {
     const said = await machine.apt("install", "--allow-downgrades", `groundmist-sync=${version}`)
     assert.match(said, /it does not run[^]*written by a newer version/)
     await givesUp()
-    schema(1)
+    schema(2)
     machine.run("systemctl", "start", "groundmist-sync")
     await served()
   })
