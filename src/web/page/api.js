@@ -14,7 +14,7 @@ class Refused extends Error {
   }
 }
 
-/** Its JSON. Whoever listens for `signed-out` at the document hears when the sign-in has ended. */
+/** Its JSON. `signed-out` at the document says that the sign-in has ended. */
 export async function api(path, method = "GET", body = undefined) {
   const answer = await fetch(path, {
     method,

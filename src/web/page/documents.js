@@ -5,7 +5,7 @@ import * as growth from "./growth.js"
 import { bytes, count, day, host, number, time } from "./words.js"
 
 const STEP = 20
-/** The server gives no more at once, and no more at all in other orders than by id. */
+/** At once; and at all in other orders than by id. */
 const [MOST, MOST_SORTED] = [1000, 100]
 /** What draws each namespace that is open. */
 const open = new Map()
