@@ -5,7 +5,7 @@ import json
 import socket
 
 import routes
-from hooks import NAMESPACES, document_id
+from hooks import NAMESPACES, STORED, document_id
 
 
 def body(answer, status):
@@ -17,18 +17,25 @@ def body(answer, status):
 
 
 def store(server, file):
-    """Documents in two namespaces, half of them deleted, and tokens."""
+    """Documents in two namespaces, and tokens."""
     with open(file, "rb") as source:
         document = source.read()
     for namespace in NAMESPACES:
-        for seed in range(1, 50):
-            path = f"/api/documents/{namespace}/{document_id(seed)}"
-            assert body(server.ask("POST", f"{path}/automerge", server.headers(), document), 200)["new"]
-            if seed % 2:
-                assert "purge_at" in body(server.ask("DELETE", path, server.headers()), 200)
+        for seed in STORED:
+            path = f"/api/documents/{namespace}/{document_id(seed)}/automerge"
+            assert body(server.ask("POST", path, server.headers(), document), 200)["new"]
     for name in "laptop", "phone", "phone":
         token = json.dumps({"name": name, "namespace": "dev.local"})
         body(server.ask("POST", "/api/tokens", server.headers(), token), 201)
+
+
+def delete(server):
+    """Puts half of the documents into the bin, but for those that are gone for good."""
+    for namespace in NAMESPACES:
+        for seed in STORED[::2]:
+            path = f"/api/documents/{namespace}/{document_id(seed)}"
+            answer = server.ask("DELETE", path, server.headers())
+            assert answer.status == 410 or "purge_at" in body(answer, 200)
 
 
 def methods(server):

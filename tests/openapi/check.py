@@ -29,10 +29,12 @@ def main():
             by_hand.odd(server)
             by_hand.bodies(server)
             by_hand.places(server)
+            by_hand.delete(server)
             fuzz(server.origin, file, operations("public-port"), server.headers())
             # Not from a browser; /metrics is not even there.
             socket_only = operations("admin-socket") - operations("public-port") - {"metrics"}
             fuzz(server.origin, file, socket_only, server.headers(), ["403"])
+            by_hand.delete(server)
             fuzz(forward(os.path.join(data, "admin.sock")), file, operations("admin-socket"))
             fuzz(server.origin, file, {"revokeAllSessions"}, server.headers())
             fuzz(server.origin, file, {"signOutEverywhere"}, server.headers())

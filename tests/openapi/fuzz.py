@@ -23,7 +23,7 @@ CHECKS = ",".join((
     "use_after_free",
     "ignored_auth",
 ))
-EXAMPLES, SEED = 50, 1
+EXAMPLES, SEED = 25, 1
 # They end the fuzzer's own sign-in, or are answered for ever.
 LAST = {"revokeAllSessions", "signOut", "signOutEverywhere"}
 ENDLESS = {"live"}
