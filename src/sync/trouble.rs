@@ -38,6 +38,9 @@ impl Hub {
     /// The opener has finished a job.
     pub fn job_done(&mut self, done: Done, storage: &dyn Storage, now: Millis) {
         let key = done.key().clone();
+        if let (Done::Intake { .. }, Some(doc)) = (&done, self.docs.get_mut(&key)) {
+            doc.at_opener = doc.at_opener.saturating_sub(1);
+        }
         let work = AssertUnwindSafe(|| self.take_done(done, storage, now));
         if catch_unwind(work).is_err() {
             self.start_over(&key);
@@ -74,7 +77,8 @@ impl Hub {
             let mut fresh = Doc::new(key.clone(), doc.head.take());
             fresh.taken = doc.taken.max(fresh.taken);
             fresh.broken = fresh.broken.or(doc.broken.take());
-            fresh.stale_intakes = doc.stale_intakes + doc.intakes;
+            // Others are over: what they gave is thrown away, or in the commit under way.
+            (fresh.at_opener, fresh.stale_intakes) = (doc.at_opener, doc.at_opener);
             *doc = fresh;
         }
         self.memory = self.docs.values().map(|doc| doc.counted).sum();
