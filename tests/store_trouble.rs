@@ -8,8 +8,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use groundmist_sync::store::{Op, RecordKind, SnapshotInfo, Store, StoreError, Whole};
-use groundmist_sync::types::DocKey;
+use groundmist_sync::store::{
+    Disposal, Head, Op, RecordKind, SnapshotInfo, Store, StoreError, Totals, Whole,
+};
+use groundmist_sync::types::{DocKey, DocumentId};
 use redb::{ReadableDatabase, ReadableTable, TableDefinition, TableHandle};
 use store_support::{MemoryDisk, OPTIONS, Rng, append, key, rows};
 
@@ -220,18 +222,7 @@ fn an_older_schema_is_migrated_and_a_copy_kept() {
     let (live_before, totals) = (live(&store), store.totals().unwrap());
     assert_eq!(totals.iter().map(|(_, totals)| totals.documents).sum::<u64>(), 3);
     drop(store);
-    // Schema 0 had no count of live bytes, and neither had what schema 2 brought.
-    let transaction = redb::Database::open(&path).unwrap().begin_write().unwrap();
-    for newer in ["totals", "growth"] {
-        let table: TableDefinition<&[u8], &[u8]> = TableDefinition::new(newer);
-        assert!(transaction.delete_table(table).unwrap());
-    }
-    for newer in ["bin", "tombstones"] {
-        let table: TableDefinition<&[u8; 20], &[u8]> = TableDefinition::new(newer);
-        assert!(transaction.delete_table(table).unwrap());
-    }
-    transaction.commit().unwrap();
-    set_meta(&path, &[("schema", Some(&[0; 4])), ("needs_schema", Some(&[0; 4])), ("live_bytes", None)]);
+    make_schema_0(&path);
 
     let store = Store::open(&path, &OPTIONS).unwrap();
     assert_holds(&store, &known);
@@ -248,6 +239,99 @@ fn an_older_schema_is_migrated_and_a_copy_kept() {
     assert_eq!(names.len(), 2, "{names:?}");
     assert_eq!(schema(&copy), 0);
     assert_holds(&Store::open(&copy, &OPTIONS).unwrap(), &known);
+}
+
+/// Schema 0 had no count of live bytes, and neither had what schema 2 brought.
+fn make_schema_0(path: &Path) {
+    let transaction = redb::Database::open(path).unwrap().begin_write().unwrap();
+    for newer in ["totals", "growth"] {
+        let table: TableDefinition<&[u8], &[u8]> = TableDefinition::new(newer);
+        assert!(transaction.delete_table(table).unwrap());
+    }
+    for newer in ["bin", "tombstones"] {
+        let table: TableDefinition<&[u8; 20], &[u8]> = TableDefinition::new(newer);
+        assert!(transaction.delete_table(table).unwrap());
+    }
+    transaction.commit().unwrap();
+    set_meta(path, &[("schema", Some(&[0; 4])), ("needs_schema", Some(&[0; 4])), ("live_bytes", None)]);
+}
+
+/// The first document of [`fill`], in the tables that have a row for each document.
+fn first_document() -> Vec<u8> {
+    [&[0; 4][..], &[1; 16]].concat()
+}
+
+#[test]
+fn a_damaged_head_row_keeps_no_store_from_its_migration() {
+    let (_directory, path) = new_file();
+    let store = Store::open(&path, &OPTIONS).unwrap();
+    let known = fill(&store);
+    let totals = store.totals().unwrap();
+    let damaged = store.head(&known[0].0).unwrap().unwrap();
+    drop(store);
+    make_schema_0(&path);
+    overwrite(&path, "heads", &first_document());
+    let store = Store::open(&path, &OPTIONS).unwrap();
+    assert!(store.head(&known[0].0).is_err());
+    assert_holds(&store, &known[1..]);
+    // All else is counted.
+    let mut expected = totals;
+    expected[0].1.documents -= 1;
+    expected[0].1.changes -= damaged.changes();
+    expected[0].1.bytes -= damaged.bytes();
+    assert_eq!(store.totals().unwrap(), expected);
+}
+
+#[test]
+fn a_damaged_head_row_hides_its_own_document_only() {
+    let (_directory, path) = new_file();
+    let store = Store::open(&path, &OPTIONS).unwrap();
+    let known = fill(&store);
+    let namespace = &known[0].0.namespace;
+    drop(store);
+    let ids = |list: Vec<(DocumentId, Head)>| list.into_iter().map(|(id, _)| id).collect::<Vec<_>>();
+    let good = vec![known[1].0.document];
+    overwrite(&path, "heads", &first_document());
+    let store = Store::open(&path, &OPTIONS).unwrap();
+    // Also at the start of a page, and as all that is left for one.
+    assert_eq!(ids(store.documents(namespace, None, 1).unwrap()), good);
+    assert_eq!(ids(store.documents(namespace, None, 10).unwrap()), good);
+    assert_eq!(store.ranked(None, false, Head::bytes, 10).unwrap().len(), 2);
+    store.commit(&[Op::Dispose { key: known[1].0.clone(), what: Disposal::Delete, now: 5 }]).unwrap();
+    assert_eq!(store.documents(namespace, None, 10).unwrap(), []);
+    assert_eq!(ids(store.deleted(namespace, None, 10).unwrap()), good);
+    drop(store);
+    let place: Vec<u8> = [&[0; 4][..], &known[1].0.document.0].concat();
+    overwrite(&path, "bin", &place);
+    let store = Store::open(&path, &OPTIONS).unwrap();
+    assert_eq!(store.deleted(namespace, None, 10).unwrap(), []);
+    assert_eq!(store.ranked(None, true, Head::bytes, 10).unwrap(), []);
+}
+
+#[test]
+fn a_damaged_count_keeps_no_commit_from_its_document() {
+    let (_directory, path) = new_file();
+    let store = Store::open(&path, &OPTIONS).unwrap();
+    let known = fill(&store);
+    store.commit(&[Op::Dispose { key: known[1].0.clone(), what: Disposal::Delete, now: 5 }]).unwrap();
+    let (totals, growth) = (store.totals().unwrap(), store.growth(400, 5).unwrap());
+    assert_eq!((totals[0].1.documents, totals[0].1.deleted), (1, 1));
+    drop(store);
+    overwrite(&path, "totals", &[0; 4]);
+    let store = Store::open(&path, &OPTIONS).unwrap();
+    // Counted for who asks, and by the next commit for good.
+    let counted = |store: &Store| store.totals().unwrap()[0].1;
+    assert_eq!(Totals { modified: 5, ..counted(&store) }, totals[0].1);
+    assert_eq!(store.growth(400, 5).unwrap().len(), growth.len());
+    store.commit(&[append(&known[0].0, rows(&mut Rng(9), 40, 1, 50), 6)]).unwrap();
+    let kept = store.head(&known[0].0).unwrap().unwrap();
+    let old = totals[0].1;
+    assert_eq!(counted(&store), Totals { changes: 41, bytes: kept.bytes(), modified: 6, ..old });
+    drop(store);
+    let store = Store::open(&path, &OPTIONS).unwrap();
+    store.commit(&[Op::Dispose { key: known[1].0.clone(), what: Disposal::Restore, now: 7 }]).unwrap();
+    assert_eq!((counted(&store).documents, counted(&store).deleted), (2, 0));
+    assert_eq!(store.totals().unwrap()[1], totals[1]);
 }
 
 #[test]
@@ -316,6 +400,11 @@ fn overwrite(path: &Path, table: &str, place: &[u8]) {
         }};
     }
     match place.len() {
+        4 => {
+            let table: TableDefinition<&[u8], &[u8]> = TableDefinition::new(table);
+            let mut rows = transaction.open_table(table).unwrap();
+            assert!(rows.insert(place, JUNK).unwrap().is_some());
+        }
         20 => replace!(20),
         22 => replace!(22),
         _ => replace!(28),

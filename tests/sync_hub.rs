@@ -17,6 +17,7 @@ use groundmist_sync::store::{Head, Row, StoreError, Whole};
 use groundmist_sync::sync::conn::{Joining, MAX_EPHEMERAL, Out};
 use groundmist_sync::sync::hub::{Hub, HubOptions, Incoming};
 use groundmist_sync::sync::message::{Draft, SyncMessage, flags};
+use groundmist_sync::sync::opener::Opener;
 use groundmist_sync::sync::storage::Storage;
 use groundmist_sync::sync::wire::{Body, RemoteHeads};
 use groundmist_sync::types::{ConnId, DocKey, DocumentId, Namespace, StorageId};
@@ -299,6 +300,43 @@ fn a_fault_at_one_document_ends_the_work_on_that_document_only() {
         server.request(later, 1);
         assert_eq!(server.told(later), Some(doc.clone().get_heads()), "it is read anew");
     }
+}
+
+/// What the opener has told of is not waited for again, so that a document at which it led to a fault is read anew as well.
+#[test]
+fn a_fault_at_what_the_opener_found_ends_with_who_had_it_open() {
+    let mut before = server();
+    let author = before.join(1);
+    let (mut doc, data) = written();
+    before.sync(author, 1, data);
+    before.commit();
+    let stored = doc.get_heads();
+    doc.put(ROOT, "k", 2).unwrap();
+    let saved = Bytes::from(doc.save());
+    let mut server = Server { storage: before.storage, ..server() };
+    let one = server.join(1);
+    let chunks = Draft { heads: &[], chunks: &[saved], have: Some(&[]), v2: true, ..Draft::default() };
+    // Twice: of the second the opener is yet to tell.
+    let chunks = Bytes::from(chunks.encode());
+    (0..2).for_each(|_| server.sync(one, 1, chunks.clone()));
+    let mut done =
+        server.hub.take_jobs().into_iter().map(|job| Opener::new(|| [0; 16]).run(job, &server.storage));
+    let (first, second) = (done.next().unwrap(), done.next().unwrap());
+    drop(done);
+    let fatal = Fatal(&server.storage, key("xyz.one", 1));
+    server.hub.job_done(first, &fatal, server.now);
+    assert_eq!(server.hub.counters().quarantines, 1);
+    assert_eq!(server.bodies(one), unavailable(1));
+    server.hub.leave(one, server.now);
+    let waiting = server.join(2);
+    server.request(waiting, 1);
+    assert_eq!(server.bodies(waiting), unavailable(1), "the opener is not done with it");
+    server.hub.leave(waiting, server.now);
+    server.hub.job_done(second, &server.storage, server.now);
+    assert!(server.hub.take_ops(server.now).is_empty(), "nothing of it is taken");
+    let later = server.join(3);
+    server.request(later, 1);
+    assert_eq!(server.told(later), Some(stored), "it is read anew");
 }
 
 #[test]

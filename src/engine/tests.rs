@@ -6,7 +6,9 @@ use tempfile::TempDir;
 
 use super::heart::STUCK_MS;
 use super::*;
-use crate::store::{RecordKind, StoreOptions};
+use crate::store::{BIN_LIFE_MS, Disposal, RecordKind, Row, StoreOptions};
+use crate::sync::hub::hub_of;
+use crate::types::{ChangeHash, DocKey, DocumentId};
 
 fn engine() -> (TempDir, Arc<Store>, Engine) {
     let dir = tempfile::tempdir().unwrap();
@@ -109,4 +111,82 @@ async fn a_connections_task_that_panics_ends_that_connection_only() {
     assert_eq!(here.status().connections, 1);
     engine.shutdown().await;
     assert!(matches!(other.next().await, Some(Outgoing::Close(1001, _))));
+}
+
+/// So many documents, deleted at this time; the first of them by id is number `first`.
+fn deleted(store: &Store, namespace: &str, first: u128, count: u128, now: Millis) {
+    let mut ops = Vec::new();
+    for n in first..first + count {
+        let document = DocumentId(n.to_be_bytes());
+        let key = DocKey { namespace: namespace.parse().unwrap(), document };
+        let hash = ChangeHash([7; 32]);
+        let rows = vec![Row { row: 0, hash, max_op: 1, bytes: vec![1; 10].into() }];
+        ops.push(Op::Append { key: key.clone(), rows, heads: vec![hash], by: None, now: 1 });
+        ops.push(Op::Dispose { key, what: Disposal::Delete, now });
+    }
+    store.commit(&ops).unwrap();
+}
+
+#[tokio::test]
+async fn the_bin_is_emptied_after_30_days_and_not_before() {
+    const DELETED: Millis = 1_000_000;
+    let (_dir, store, engine) = engine();
+    let old = PURGE_PAGE as u128 + 10;
+    // Those whose time has come are behind a page of others.
+    deleted(&store, "xyz.one", 0, old, DELETED + 1);
+    deleted(&store, "xyz.one", old, 2, DELETED);
+    deleted(&store, "xyz.two", 0, 1, DELETED);
+    deleted(&store, "xyz.two", 1, 1, DELETED + 1);
+    let left = |name: &str| store.deleted(&name.parse().unwrap(), None, usize::MAX).unwrap().len() as u128;
+    assert_eq!(engine.empty_bin(&store, DELETED + BIN_LIFE_MS - 1).await, Ok(0));
+    assert_eq!((left("xyz.one"), left("xyz.two")), (old + 2, 2));
+    assert_eq!(engine.empty_bin(&store, DELETED + BIN_LIFE_MS).await, Ok(3));
+    assert_eq!((left("xyz.one"), left("xyz.two")), (old, 1));
+    for (namespace, n) in [("xyz.one", old), ("xyz.one", old + 1), ("xyz.two", 0)] {
+        let key = DocKey { namespace: namespace.parse().unwrap(), document: DocumentId(n.to_be_bytes()) };
+        assert!(store.head(&key).unwrap().unwrap().purged, "{namespace} {n}");
+        assert_eq!(store.whole(&key).unwrap().unwrap().2, []);
+    }
+    // A page and more of them.
+    assert_eq!(engine.empty_bin(&store, DELETED + 1 + BIN_LIFE_MS).await, Ok(old as u64 + 1));
+    assert_eq!((left("xyz.one"), left("xyz.two")), (0, 0));
+    engine.shutdown().await;
+}
+
+/// The document is restored, or restored and deleted anew, after it was found in the bin.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_restored_while_the_bin_is_emptied_stays() {
+    for again in [false, true] {
+        let (_dir, store, engine) = engine();
+        deleted(&store, "xyz.one", 1, 1, 1);
+        let document = DocumentId(1u128.to_be_bytes());
+        let key = DocKey { namespace: "xyz.one".parse().unwrap(), document };
+        let shard = &engine.core.shards[hub_of(&document, engine.core.shards.len())];
+        let (until, hang) = mpsc::channel();
+        shard.send(Input::Hang(hang)).map_err(drop).unwrap();
+        let waiting = async |wanted| {
+            while engine.figures().waiting[0].1 != wanted {
+                tokio::task::yield_now().await;
+            }
+        };
+        waiting(0).await;
+        let mut told = Vec::new();
+        let owner = [Disposal::Restore, Disposal::Delete];
+        for what in owner.into_iter().take(1 + usize::from(again)) {
+            let (sender, receiver) = oneshot::channel();
+            shard.send(Input::Dispose(key.clone(), what, sender)).map_err(drop).unwrap();
+            told.push(receiver);
+        }
+        let (emptying, bin) = (engine.clone(), store.clone());
+        let emptied = tokio::spawn(async move { emptying.empty_bin(&bin, 1 + BIN_LIFE_MS).await });
+        waiting(told.len() + 1).await;
+        drop(until);
+        emptied.await.unwrap().unwrap();
+        for receiver in told {
+            receiver.await.unwrap().unwrap();
+        }
+        let (head, _, rows) = store.whole(&key).unwrap().unwrap();
+        assert_eq!((head.deleted.is_some(), head.purged, rows.len()), (again, false, 1));
+        engine.shutdown().await;
+    }
 }

@@ -1,12 +1,10 @@
 //! Migrations: one step per schema version, all in the transaction that sets the new version.
 
-use std::collections::BTreeMap;
-
 use redb::{ReadableTable, WriteTransaction};
 
 use super::schema::{self, SCHEMA};
 use super::tally::{self, Delta};
-use super::{RecordKind, StoreError, Totals, codec, write};
+use super::{RecordKind, StoreError, Totals, write};
 
 /// Takes a store from schema `from` to `from + 1`.
 #[derive(Clone, Copy)]
@@ -88,24 +86,22 @@ fn count(transaction: &WriteTransaction) -> Result<u64, redb::Error> {
 /// pass over.
 fn total_up(transaction: &WriteTransaction) -> Result<(), StoreError> {
     let failed = |source: redb::Error| StoreError::from_redb(MIGRATE, "table heads", source);
-    let mut deltas: BTreeMap<u32, Delta> = BTreeMap::new();
     let heads = transaction.open_table(schema::HEADS).map_err(|source| failed(source.into()))?;
-    for row in heads.iter().map_err(|source| failed(source.into()))? {
-        let (key, value) = row.map_err(|source| failed(source.into()))?;
-        let head = codec::decode_head(value.value()).map_err(|bad| StoreError::Corrupt {
-            object: format!("document {} (table heads)", schema::document_of(key.value())),
-            detail: bad.0.into(),
-        })?;
-        let namespace = schema::namespace_of(key.value()).unwrap_or_default();
-        deltas.entry(namespace).or_default().count(&head, 1);
-    }
+    let namespaces = transaction.open_table(schema::NAMESPACES).map_err(|source| failed(source.into()))?;
+    let mut table = transaction
+        .open_table(schema::records(RecordKind::Totals))
+        .map_err(|source| failed(source.into()))?;
     let mut grown = 0;
-    for (namespace, delta) in deltas {
+    for row in namespaces.iter().map_err(|source| failed(source.into()))? {
+        let namespace = row.map_err(|source| failed(source.into()))?.1.value();
+        let mut delta = Delta::default();
+        delta.add_up(namespace, &heads).map_err(|source| failed(source.into()))?;
         let totals = delta.apply(&Totals::default());
+        if totals == Totals::default() {
+            continue;
+        }
         let row = tally::encode(&totals, tally::day_of(totals.modified));
         let key = namespace.to_be_bytes();
-        let table = transaction.open_table(schema::records(RecordKind::Totals));
-        let mut table = table.map_err(|source| failed(source.into()))?;
         let old = table.insert(&key[..], &row[..]).map_err(|source| failed(source.into()))?;
         grown += row.len() as i64 - old.map_or(-(key.len() as i64), |old| old.value().len() as i64);
     }

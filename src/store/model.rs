@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::types::{ChangeHash, DocKey, Millis, Namespace, StorageId};
+use crate::types::{ChangeHash, DAY_MS, DocKey, Millis, Namespace, StorageId};
 
 /// How the store is opened.
 #[derive(Debug, Clone)]
@@ -42,8 +42,6 @@ pub struct Head {
 
 /// How long a deleted document can be restored, in milliseconds: 30 days.
 pub const BIN_LIFE_MS: Millis = 30 * DAY_MS;
-/// A day in milliseconds.
-pub const DAY_MS: Millis = 86_400_000;
 
 impl Head {
     /// Of a document first stored now, without changes so far.

@@ -10,7 +10,7 @@ use redb::{
 };
 
 use super::schema::{self, DocPrefix, PartKey, doc_prefix, row_key, row_of};
-use super::tally;
+use super::tally::{self, Delta};
 use super::write::decode_head;
 use super::{GrowthPoint, Head, Record, RecordKind, Row, StoreError, Totals, blob, codec};
 use crate::types::{ChangeHash, DocKey, DocumentId, Namespace, StorageId};
@@ -186,7 +186,7 @@ impl Reader<'_> {
         Ok(ranked)
     }
 
-    /// Until `each` says no.
+    /// Until `each` says no. A row that cannot be read is left out, so that it hides none but its own document.
     fn each_document(
         &self,
         table: Heads,
@@ -211,10 +211,15 @@ impl Reader<'_> {
                 StoreError::from_redb(READ, format!("documents of {namespace} (table heads)"), source)
             })?;
             let document = schema::document_of(place.value());
-            let key = DocKey { namespace: namespace.clone(), document };
-            let head = codec::decode_head(value.value()).map_err(|error| corrupt(&key, "heads", error.0))?;
-            if !each(document, head) {
-                break;
+            match codec::decode_head(value.value()) {
+                Ok(head) => {
+                    if !each(document, head) {
+                        break;
+                    }
+                }
+                Err(bad) => {
+                    tracing::warn!(%document, %namespace, reason = bad.0, "a document whose head row is damaged is left out")
+                }
             }
         }
         Ok(())
@@ -223,7 +228,20 @@ impl Reader<'_> {
     /// What a namespace holds, and the day of the last commit that changed it.
     pub(super) fn namespace_totals(&self, number: u32) -> Result<(Totals, u32), StoreError> {
         let row = self.record(RecordKind::Totals, &number.to_be_bytes())?;
-        Ok(row.map(|row| tally::decode(&row)).transpose()?.unwrap_or_default())
+        match row.map(|row| tally::decode(&row)) {
+            None => Ok(Default::default()),
+            Some(Ok(totals)) => Ok(totals),
+            // The next commit writes it anew.
+            Some(Err(_)) => {
+                let mut all = Delta::default();
+                for table in [schema::HEADS, schema::BIN] {
+                    let counted = all.add_up(number, &self.open(table)?);
+                    counted.map_err(|source| StoreError::from_redb(READ, table.name(), source))?;
+                }
+                let totals = all.apply(&Totals::default());
+                Ok((totals, tally::day_of(totals.modified)))
+            }
+        }
     }
 
     pub(super) fn growth(

@@ -4,17 +4,17 @@
 
 use redb::ReadableTable;
 
-use super::schema;
+use super::schema::{self, DocPrefix};
 use super::write::{Batch, COMMIT, open};
 use super::{GrowthPoint, Head, RecordKind, StoreError, Totals, codec};
-use crate::types::{Millis, Namespace};
+use crate::types::{DAY_MS, DocumentId, Millis, Namespace};
 
 /// For so many days it is remembered what a namespace held.
 pub const GROWTH_DAYS: u32 = 400;
 
 /// Days since the Unix epoch, in UTC.
 pub(super) fn day_of(at: Millis) -> u32 {
-    u32::try_from(at / super::model::DAY_MS).unwrap_or(u32::MAX)
+    u32::try_from(at / DAY_MS).unwrap_or(u32::MAX)
 }
 
 /// By how much a commit changes what a namespace holds.
@@ -38,6 +38,28 @@ impl Delta {
         } else if !head.purged {
             self.deleted += sign;
         }
+    }
+
+    /// What a table (of kept documents, or the bin) has of a namespace. A row that cannot be read is left out:
+    /// what is counted must not stand in the way of what is stored.
+    pub(super) fn add_up<T: ReadableTable<&'static DocPrefix, &'static [u8]>>(
+        &mut self,
+        namespace: u32,
+        table: &T,
+    ) -> Result<(), redb::StorageError> {
+        let [first, last] =
+            [[0; 16], [0xff; 16]].map(|document| schema::doc_prefix(namespace, DocumentId(document)));
+        for row in table.range::<&DocPrefix>(&first..=&last)? {
+            let (key, value) = row?;
+            match codec::decode_head(value.value()) {
+                Ok(head) => self.count(&head, 1),
+                Err(bad) => {
+                    let document = schema::document_of(key.value());
+                    tracing::warn!(%document, namespace, reason = bad.0, "a document whose head row is damaged is not counted");
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Something happened at this time.
@@ -99,7 +121,10 @@ pub(super) fn points(
     for row in table.range::<&[u8]>(&start[..]..&end[..]).map_err(failed)? {
         let (key, value) = row.map_err(failed)?;
         let Some(day) = key.value().last_chunk().copied().map(u32::from_be_bytes) else { continue };
-        put(point(day, decode(value.value())?.0));
+        match decode(value.value()) {
+            Ok((totals, _)) => put(point(day, totals)),
+            Err(error) => tracing::debug!(%namespace, day, %error, "a day of growth is left out"),
+        }
     }
     if day <= to {
         put(point(day, last));
@@ -114,9 +139,17 @@ impl Batch<'_> {
         let old = open(self.transaction, schema::records(RecordKind::Totals))?
             .get(&key[..])
             .map_err(|source| StoreError::from_redb(COMMIT, "table totals", source))?
-            .map(|row| decode(row.value()))
-            .transpose()?;
-        let totals = delta.apply(&old.unwrap_or_default().0);
+            .map(|row| decode(row.value()));
+        let (old, totals) = match old {
+            Some(Err(error)) => {
+                tracing::warn!(namespace, %error, "what a namespace holds is counted anew");
+                (None, self.counted(namespace, delta)?)
+            }
+            old => {
+                let old = old.and_then(Result::ok);
+                (old, delta.apply(&old.unwrap_or_default().0))
+            }
+        };
         let day = day_of(totals.modified);
         if let Some((old, before)) = old.filter(|(_, before)| *before < day) {
             let place = growth_key(namespace, before);
@@ -139,5 +172,15 @@ impl Batch<'_> {
             self.grown -= freed;
         }
         self.record(RecordKind::Totals, &key, Some(&encode(&totals, day)))
+    }
+
+    /// What the namespace holds with all that is written so far.
+    fn counted(&self, namespace: u32, delta: &Delta) -> Result<Totals, StoreError> {
+        let mut all = Delta { modified: delta.modified, ..Delta::default() };
+        all.add_up(namespace, &self.heads)
+            .map_err(|source| StoreError::from_redb(COMMIT, "table heads", source))?;
+        all.add_up(namespace, &open(self.transaction, schema::BIN)?)
+            .map_err(|source| StoreError::from_redb(COMMIT, "table bin", source))?;
+        Ok(all.apply(&Totals::default()))
     }
 }

@@ -53,7 +53,7 @@ pub(super) fn open<'txn, K: redb::Key + 'static, V: redb::Value + 'static>(
 
 pub(super) struct Batch<'txn> {
     pub(super) transaction: &'txn WriteTransaction,
-    heads: Table<'txn, &'static DocPrefix, &'static [u8]>,
+    pub(super) heads: Table<'txn, &'static DocPrefix, &'static [u8]>,
     pub(super) changes: Table<'txn, &'static RowKey, &'static [u8]>,
     known: &'txn BTreeMap<Namespace, u32>,
     added: NewNamespaces,

@@ -64,9 +64,11 @@ pub struct Doc {
     pub used: u64,
     /// Rows below this are durable or in the commit under way.
     pub taken: u64,
-    /// Document chunks with the opener.
+    /// Document chunks that are neither taken in and durable nor refused.
     pub intakes: u32,
-    /// Chunks that the opener got before the document started over; it does them first, and nothing of them is taken.
+    /// Intakes that the opener is yet to tell of.
+    pub at_opener: u32,
+    /// So many of them it got before the document started over; it does them first, and nothing of them is taken.
     pub stale_intakes: u32,
     /// Who wrote the last change that is not durable yet.
     pub writer: Option<Arc<str>>,
@@ -98,6 +100,7 @@ impl Doc {
             used: 0,
             taken,
             intakes: 0,
+            at_opener: 0,
             stale_intakes: 0,
             writer: None,
             compacting: false,
@@ -134,7 +137,7 @@ impl Doc {
         self.peers.is_empty()
             && !self.compacting
             && self.intakes == 0
-            && self.stale_intakes == 0
+            && self.at_opener == 0
             && (self.graph.is_none() || self.is_evictable())
     }
 

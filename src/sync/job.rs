@@ -122,6 +122,7 @@ impl Hub {
     pub(super) fn intake(&mut self, conn: ConnId, key: &DocKey, chunks: Vec<Bytes>) {
         let Some(doc) = self.docs.get_mut(key) else { return };
         doc.intakes += 1;
+        doc.at_opener += 1;
         let existing = doc.head.is_some() || doc.graph.is_some();
         self.jobs.push(Job::Intake { key: key.clone(), conn, chunks, existing });
     }
@@ -206,6 +207,7 @@ impl Hub {
                 return;
             }
             Ok(Intake::Snapshot(_)) => {
+                doc.at_opener += 1;
                 self.jobs.push(Job::Intake { key: key.clone(), conn, chunks, existing: true });
                 return;
             }

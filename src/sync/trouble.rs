@@ -38,6 +38,9 @@ impl Hub {
     /// The opener has finished a job.
     pub fn job_done(&mut self, done: Done, storage: &dyn Storage, now: Millis) {
         let key = done.key().clone();
+        if let (Done::Intake { .. }, Some(doc)) = (&done, self.docs.get_mut(&key)) {
+            doc.at_opener = doc.at_opener.saturating_sub(1);
+        }
         let work = AssertUnwindSafe(|| self.take_done(done, storage, now));
         if catch_unwind(work).is_err() {
             self.start_over(&key);
@@ -74,7 +77,8 @@ impl Hub {
             let mut fresh = Doc::new(key.clone(), doc.head.take());
             fresh.taken = doc.taken.max(fresh.taken);
             fresh.broken = fresh.broken.or(doc.broken.take());
-            fresh.stale_intakes = doc.stale_intakes + doc.intakes;
+            // Others are over: what they gave is thrown away, or in the commit under way.
+            (fresh.at_opener, fresh.stale_intakes) = (doc.at_opener, doc.at_opener);
             *doc = fresh;
         }
         self.memory = self.docs.values().map(|doc| doc.counted).sum();
@@ -141,5 +145,81 @@ impl Hub {
             self.ops.push(Op::Quarantine { key: key.clone(), reason });
         }
         self.queue(key);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use automerge::transaction::Transactable as _;
+    use automerge::{AutoCommit, ROOT};
+
+    use super::*;
+    use crate::store::{Store, StoreOptions};
+    use crate::sync::conn::Joining;
+    use crate::sync::hub::HubOptions;
+    use crate::sync::job::Intake;
+    use crate::sync::message::{Draft, SyncMessage};
+    use crate::sync::opener::Opener;
+    use crate::sync::wire::Body;
+    use crate::types::DocumentId;
+
+    fn options() -> HubOptions {
+        HubOptions {
+            storage: "server".parse().unwrap(),
+            hub: 0,
+            hubs: 1,
+            memory_budget: 1 << 20,
+            max_documents: 10,
+            max_requests: 10,
+            request_timeout_ms: 50,
+            announce: false,
+            compact_grace_ms: 0,
+            compact_floor: 1 << 40,
+        }
+    }
+
+    /// The opener has told of a new document, whose snapshot waits for a commit or is in one: nothing more is to be told.
+    #[test]
+    fn a_new_document_that_starts_over_before_it_is_durable_is_let_go_of() {
+        for in_commit in [false, true] {
+            let dir = tempfile::tempdir().unwrap();
+            let store =
+                Store::open(&dir.path().join("store"), &StoreOptions { cache_bytes: 1 << 20 }).unwrap();
+            let (mut hub, one) = (Hub::new(options()), ConnId(1));
+            let key = DocKey { namespace: "xyz.one".parse().unwrap(), document: DocumentId([1; 16]) };
+            let joining = Joining {
+                namespace: key.namespace.clone(),
+                client: "https://app.example/".into(),
+                peer: "one".parse().unwrap(),
+                read_only: false,
+                storage: None,
+            };
+            hub.join(one, joining, 0);
+            let mut doc = AutoCommit::new();
+            for n in 0..400 {
+                doc.put(ROOT, "n", n).unwrap();
+                doc.commit();
+            }
+            let (heads, saved) = (doc.get_heads(), doc.save().into());
+            let whole =
+                Draft { heads: &heads, chunks: &[saved], have: Some(&heads), v2: true, ..Draft::default() };
+            let data: bytes::Bytes = whole.encode().into();
+            let sync = Some(SyncMessage::decode(&data, 1 << 20).unwrap());
+            let body = Body::Sync { document: key.document, data };
+            hub.receive(one, Incoming { sender: "one".into(), body, sync }, &store, 0);
+            for job in hub.take_jobs() {
+                let done = Opener::new(|| [0; 16]).run(job, &store);
+                assert!(matches!(&done, Done::Intake { result: Ok(Intake::Snapshot(_)), .. }), "{done:?}");
+                hub.job_done(done, &store, 0);
+            }
+            if in_commit {
+                store.commit(&hub.take_ops(0)).unwrap();
+            }
+            hub.start_over(&key);
+            hub.committed(&store, 0);
+            hub.leave(one, 0);
+            assert!(!hub.docs.contains_key(&key), "in a commit: {in_commit}");
+            assert_eq!(store.head(&key).unwrap().is_some(), in_commit);
+        }
     }
 }

@@ -2,6 +2,9 @@
 
 use super::Millis;
 
+/// A day in milliseconds.
+pub const DAY_MS: Millis = 86_400_000;
+
 /// Milliseconds since the Unix epoch, by the machine's clock; 0 before it.
 pub fn now() -> Millis {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
@@ -13,7 +16,7 @@ pub type Civil = (u64, u64, u64, u64, u64, u64);
 
 /// A time as the calendar has it (Hinnant's `civil_from_days`).
 pub fn civil(at: Millis) -> Civil {
-    let (days, seconds) = (at / 86_400_000, at / 1000 % 86_400);
+    let (days, seconds) = (at / DAY_MS, at / 1000 % 86_400);
     let z = days + 719_468;
     let (era, day_of_era) = (z / 146_097, z % 146_097);
     let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;

@@ -63,15 +63,28 @@ impl DocumentsApi {
         }
     }
 
-    /// What the store says when it is done.
+    /// What the store says when it is done. It is noted if it was this that was done, not what somebody else did meanwhile.
     async fn dispose(&self, key: &DocKey, what: Disposal, noted: What) -> Result<Head, Failure> {
         self.engine.dispose(key, what).await.map_err(Failure::store)?;
-        tracing::info!(document = %key.document, namespace = %key.namespace, ?what, "the owner has disposed of a document");
-        if let Some(trail) = &self.trail {
-            trail.note_document(noted, key);
-        }
         let wanted = key.clone();
-        self.read(move |store| store.head(&wanted)).await?.ok_or_else(|| super::unknown(key))
+        let head = self.read(move |store| store.head(&wanted)).await;
+        // If the store cannot say now, it was done as far as is known.
+        let done = head.as_ref().map_or(true, |head| head.as_ref().is_some_and(|head| is_done(what, head)));
+        if done {
+            tracing::info!(document = %key.document, namespace = %key.namespace, ?what, "the owner has disposed of a document");
+            if let Some(trail) = &self.trail {
+                trail.note_document(noted, key);
+            }
+        }
+        head?.ok_or_else(|| super::unknown(key))
+    }
+}
+
+fn is_done(what: Disposal, head: &Head) -> bool {
+    match what {
+        Disposal::Delete => head.deleted.is_some() && !head.purged,
+        Disposal::Restore => head.deleted.is_none(),
+        Disposal::Purge { .. } => head.purged,
     }
 }
 
@@ -90,4 +103,52 @@ fn in_bin(key: &DocKey, head: &Head) -> Result<(), Failure> {
         key.document, key.namespace
     );
     Err(Failure::new(StatusCode::CONFLICT, "not_deleted", message))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::access::{Access, secret};
+    use crate::config::{Config, Flags, Sources};
+    use crate::engine::Engine;
+    use crate::store::{Op, Row, Store};
+    use crate::types::{ChangeHash, DocumentId};
+
+    #[tokio::test]
+    async fn what_somebody_else_was_faster_with_is_not_noted() {
+        let dir = tempfile::tempdir().unwrap();
+        let flags = Flags { data_dir: Some(dir.path().into()), ..Flags::default() };
+        let sources = Sources { config: None, default_file: "".into(), env: vec![], flags, dev: false };
+        let config = Config::load(&sources).unwrap().config;
+        let store = Arc::new(Store::open(&dir.path().join("store"), &config.store_options()).unwrap());
+        let engine = Engine::start(store.clone(), config.engine_options()).unwrap();
+        let secret = secret::load_or_create(&config).unwrap();
+        let access =
+            Access::open(store.clone(), Arc::new(engine.clone()), &secret, config.access.clone()).unwrap();
+        let api = DocumentsApi::new(engine.clone(), store.clone()).noted_in(access.clone());
+        let key = DocKey { namespace: "xyz.one".parse().unwrap(), document: DocumentId([1; 16]) };
+        let hash = ChangeHash([7; 32]);
+        let rows = vec![Row { row: 0, hash, max_op: 1, bytes: vec![1; 10].into() }];
+        store.commit(&[Op::Append { key: key.clone(), rows, heads: vec![hash], by: None, now: 1 }]).unwrap();
+        let noted = || access.audit().iter().map(|event| event.what).collect::<Vec<_>>();
+
+        // Both found it in the bin; the one restores it, the other purges it: before it, or after it.
+        api.delete(Ok(key.clone())).await.ok().unwrap();
+        api.restore(Ok(key.clone())).await.ok().unwrap();
+        let all = Disposal::Purge { deleted_by: Millis::MAX };
+        assert!(api.dispose(&key, all, What::DocumentPurged).await.is_ok_and(|head| !head.purged));
+        assert_eq!(noted(), [What::DocumentDeleted, What::DocumentRestored]);
+        api.delete(Ok(key.clone())).await.ok().unwrap();
+        api.purge(Ok(key.clone())).await.ok().unwrap();
+        let late = [(Disposal::Restore, What::DocumentRestored), (Disposal::Delete, What::DocumentDeleted)];
+        for (what, note) in late {
+            assert!(api.dispose(&key, what, note).await.is_ok_and(|head| head.purged));
+        }
+        let done =
+            [What::DocumentDeleted, What::DocumentRestored, What::DocumentDeleted, What::DocumentPurged];
+        assert_eq!(noted(), done);
+        engine.shutdown().await;
+    }
 }

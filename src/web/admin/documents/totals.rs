@@ -5,12 +5,11 @@ use serde::{Deserialize, Serialize};
 
 use super::{Answer, DocumentsApi};
 use crate::store::GROWTH_DAYS;
-use crate::types::{Millis, civil, now};
+use crate::types::{DAY_MS, Millis, civil, now};
 use crate::web::admin::answer::{Failure, json};
 
 /// Days of growth, unless others are asked for.
 const DAYS: u32 = 90;
-const DAY_MS: Millis = 86_400_000;
 
 /// Answer to `GET /api/namespaces`, by name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
