@@ -47,6 +47,7 @@ mod live;
 mod liveness;
 pub mod metrics;
 mod page;
+mod parameters;
 mod percent;
 mod reader;
 mod routes;

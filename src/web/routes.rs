@@ -91,7 +91,7 @@ fn sign_in_by_link(code: &str, request: &Request<Incoming>, web: &Web, caller: &
     web.shared.access.note(What::SignedIn, caller.address);
     tracing::info!("the owner signed in by a link");
     let answer = with(empty(StatusCode::SEE_OTHER), LOCATION, "/");
-    match gate::sign_in(request.headers(), web, caller) {
+    match gate::sign_in(request.headers(), web) {
         Ok(cookie) => {
             let mut answer = answer;
             answer.headers_mut().insert(SET_COOKIE, cookie);
