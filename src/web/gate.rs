@@ -32,7 +32,8 @@ pub struct OwnersPage {
 }
 
 impl OwnersPage {
-    fn is_secure(&self) -> bool {
+    /// Whether browsers come by HTTPS.
+    pub fn is_secure(&self) -> bool {
         self.origin.starts_with("https:")
     }
 
