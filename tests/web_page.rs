@@ -101,6 +101,16 @@ fn whatever_a_browser_may_show_can_do_nothing() {
 }
 
 #[test]
+fn a_callback_of_nobody_leaves_no_line_in_the_log() {
+    let server = Server::start();
+    for path in ["/oauth/callback", "/oauth/callback?state=a&code=b"] {
+        let answer = server.http("GET", path, &[("Cookie", "groundmist-sign-in=chosen")]);
+        assert!(parts(&answer).1.contains("\r\nlocation: /?sign_in="), "{answer}");
+    }
+    assert!(!server.log().contains("callback"), "{}", server.log());
+}
+
+#[test]
 fn over_https_browsers_are_told_to_stay_there() {
     let server = common::Start::default().set("DOMAIN", "sync.example.com").run();
     for accept in ["text/html", "*/*"] {
