@@ -8,10 +8,12 @@ pub use automerge::ChangeHash;
 
 mod identity;
 mod place;
+mod secret;
 mod time;
 
 pub use identity::{Did, DidMethod, Handle, IdentityError, MAX_DID_BYTES, MAX_HOST_BYTES};
 pub use place::place_of;
+pub use secret::{fingerprint, secret};
 pub use time::{DAY_MS, civil, day, now, rfc3339};
 
 /// Longest namespace in bytes (an NSID's limit, atproto NSID spec).

@@ -200,10 +200,17 @@ fn the_owner_says_yes_and_the_app_syncs_and_stays() {
     let (token, refresh_token) = (said.text("access_token"), said.text("refresh_token"));
     assert_eq!([said.text("token_type"), said.text("sub")], ["Bearer", OWNER]);
     assert_eq!([said.text("scope"), said.text("rootDocUrl")], ["sync:xyz.example", root]);
-    assert!((2_591_990..=2_592_000).contains(&said.body["expires_in"].as_u64().unwrap()), "{}", said.body);
     assert!(scene.opens(&token));
     let (_, sessions) = scene.server.admin_get("/api/sessions");
     assert!(sessions.contains("Anna's phone") && sessions.contains(CLIENT), "{sessions}");
+    let sessions: Value = serde_json::from_str(&sessions).unwrap();
+    let sessions = sessions["sessions"].as_array().unwrap();
+    let session = sessions.iter().find(|session| session["client_id"] == CLIENT).unwrap();
+    let life = session["expires"].as_u64().unwrap() - session["created"].as_u64().unwrap();
+    assert_eq!(life, 30 * 86_400_000);
+    // What is left of it when it is told: never more, and never none.
+    let left = said.body["expires_in"].as_u64().unwrap();
+    assert!(left > 0 && left <= life / 1000, "{left}");
     assert_eq!(scene.ask(&with(ASKED, &[])).body["decision"], "read_write");
 
     let next = scene.refresh(&refresh_token);

@@ -6,6 +6,7 @@ mod common;
 use std::io::{Read as _, Write as _};
 
 use common::{PATIENCE, Peer, Server};
+use groundmist_sync::web::MAX_LIVE_PER_SIGN_IN;
 use serde_json::Value;
 
 /// Status, head in small letters, body.
@@ -67,6 +68,77 @@ fn a_browser_gets_the_page_and_curl_a_line() {
     assert_eq!(parts(&server.http("GET", "/page/page.js", &[("If-None-Match", tag)])).0, 304);
     for path in ["/page/", "/page/nothing.js", "/page/index.html", "/page/../mod.rs", "/page/page.js/"] {
         assert_eq!(code(&server.http("GET", path, &[])), (404, "not_found".into()), "{path}");
+    }
+}
+
+#[test]
+fn whatever_a_browser_may_show_can_do_nothing() {
+    let server = Server::start();
+    let cookie = sign_in(&server);
+    for path in [
+        "/",
+        "/nothing",
+        "/healthz",
+        "/sync",
+        "/sign-in/nonsense",
+        "/oauth/callback",
+        "/oauth/token",
+        "/authenticate",
+        "/api/me",
+        "/api/nothing",
+        "/api/backup",
+    ] {
+        let (status, head, _) = parts(&server.http("GET", path, &[("Cookie", &cookie)]));
+        for line in [
+            "content-security-policy: default-src 'none'; frame-ancestors 'none'",
+            "x-content-type-options: nosniff",
+            "x-frame-options: deny",
+        ] {
+            assert!(head.lines().any(|found| found == line), "{path} {status} {line}: {head}");
+        }
+        assert!(!head.contains("strict-transport-security"), "{path}: {head}");
+    }
+}
+
+#[test]
+fn a_callback_of_nobody_leaves_no_line_in_the_log() {
+    let server = Server::start();
+    for path in ["/oauth/callback", "/oauth/callback?state=a&code=b"] {
+        let answer = server.http("GET", path, &[("Cookie", "groundmist-sign-in=chosen")]);
+        assert!(parts(&answer).1.contains("\r\nlocation: /?sign_in="), "{answer}");
+    }
+    assert!(!server.log().contains("callback"), "{}", server.log());
+}
+
+#[test]
+fn over_https_browsers_are_told_to_stay_there() {
+    let server = common::Start::default().set("DOMAIN", "sync.example.com").run();
+    for accept in ["text/html", "*/*"] {
+        let (_, head, _) = parts(&server.http("GET", "/", &[("Accept", accept)]));
+        let line = "strict-transport-security: max-age=31536000";
+        assert!(head.lines().any(|found| found == line), "{head}");
+        assert_eq!(head.matches("content-security-policy:").count(), 1, "{head}");
+    }
+}
+
+#[test]
+fn a_further_page_of_a_sign_in_takes_the_place_of_its_oldest() {
+    let server = Server::start();
+    let cookie = sign_in(&server);
+    let request = format!("GET /api/live HTTP/1.1\r\nHost: {}\r\nCookie: {cookie}\r\n\r\n", server.address);
+    let open = || {
+        let mut stream = server.line().unwrap();
+        stream.write_all(request.as_bytes()).unwrap();
+        read_until(&mut stream, &mut String::new(), "topics");
+        stream
+    };
+    let mut streams: Vec<_> = (0..=MAX_LIVE_PER_SIGN_IN).map(|_| open()).collect();
+    let mut rest = String::new();
+    streams.remove(0).read_to_string(&mut rest).unwrap();
+    assert!(rest.ends_with("0\r\n\r\n"), "the oldest ends: {rest}");
+    server.new_token("phone", "xyz.example", &[]);
+    for stream in &mut streams {
+        read_until(stream, &mut String::new(), r#""sessions""#);
     }
 }
 

@@ -81,6 +81,11 @@ impl AccessError {
         Self::Crypto { what: "writing a row as JSON", reason: error.to_string() }
     }
 
+    /// No random bytes for it.
+    pub(super) fn random(what: &'static str) -> impl FnOnce(getrandom::Error) -> Self {
+        move |error| Self::Crypto { what, reason: error.to_string() }
+    }
+
     pub(super) fn stopping(what: &'static str) -> Self {
         Self::Commit { what, reason: "the server is stopping".into() }
     }

@@ -59,7 +59,7 @@ pub use root_document::MAX_ROOT_DOCUMENTS;
 pub use session::{LOCAL_CLIENT, LOCAL_DID, MAX_NAME_BYTES, MAX_USER_AGENT_BYTES, NewSession, Session};
 pub use sessions::MAX_SESSIONS_PER_APP;
 pub use sign_ins::{
-    LINK_LIFE_MS, MAX_LINKS, MAX_SIGN_INS, SIGN_IN_IDLE_MS, SIGN_IN_LIFE_MS, SignIn, SignIns, Visitor,
+    LINK_LIFE_MS, MAX_LINKS, MAX_SIGN_INS, SIGN_IN_IDLE_MS, SIGN_IN_LIFE_MS, SignIn, SignIns,
 };
 pub use text::is_misleading;
 pub use token::MAX_TOKEN_BYTES;

@@ -4,17 +4,10 @@
 //! decided elsewhere: a sign-in is always the owner's.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use sha2::{Digest as _, Sha256};
-
 use super::AccessError;
-use super::session::MAX_USER_AGENT_BYTES;
-use super::text::clean;
-use crate::types::Millis;
+use crate::types::{Millis, fingerprint, secret};
 
 /// A sign-in ends after so many milliseconds without a request.
 pub const SIGN_IN_IDLE_MS: Millis = 30 * 60_000;
@@ -27,16 +20,8 @@ pub const LINK_LIFE_MS: Millis = 10 * 60_000;
 /// Most links that wait; a further one takes the place of the oldest.
 pub const MAX_LINKS: usize = 8;
 
-type Hash = [u8; 32];
-
-/// The browser that signs in, by its own word.
-#[derive(Debug, Clone, Default)]
-pub struct Visitor {
-    /// From where.
-    pub address: Option<IpAddr>,
-    /// What it calls itself.
-    pub user_agent: Option<String>,
-}
+/// What is kept of a cookie or a code.
+type Hash = String;
 
 /// A browser in which the owner is signed in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,10 +30,6 @@ pub struct SignIn {
     pub since: Millis,
     /// When it ends if nothing more is asked; never after its life.
     pub until: Millis,
-    /// From where it began.
-    pub address: Option<IpAddr>,
-    /// What the browser called itself.
-    pub user_agent: Option<String>,
 }
 
 #[derive(Default)]
@@ -85,26 +66,25 @@ impl SignIns {
     ///
     /// # Errors
     /// No random bytes.
-    pub fn begin(&self, visitor: Visitor, now: Millis) -> Result<String, AccessError> {
-        let (cookie, hash) = secret()?;
+    pub fn begin(&self, now: Millis) -> Result<String, AccessError> {
+        let (cookie, hash) = draw()?;
         let mut state = self.state();
         state.clear_ended(now);
         if state.by_cookie.len() >= MAX_SIGN_INS
             && let Some(idle) =
-                state.by_cookie.iter().min_by_key(|(_, known)| known.until).map(|(hash, _)| *hash)
+                state.by_cookie.iter().min_by_key(|(_, known)| known.until).map(|(hash, _)| hash.clone())
         {
             state.by_cookie.remove(&idle);
         }
-        let user_agent = visitor.user_agent.and_then(|agent| clean(&agent, MAX_USER_AGENT_BYTES));
         let until = now.saturating_add(SIGN_IN_IDLE_MS);
-        state.by_cookie.insert(hash, SignIn { since: now, until, address: visitor.address, user_agent });
+        state.by_cookie.insert(hash, SignIn { since: now, until });
         Ok(cookie)
     }
 
     /// The sign-in of a cookie, which is in use now.
     pub fn check(&self, cookie: &str, now: Millis) -> Option<SignIn> {
         let mut state = self.state();
-        let sign_in = state.by_cookie.get_mut(&hash(cookie)).filter(|known| now < known.until)?;
+        let sign_in = state.by_cookie.get_mut(&fingerprint(cookie)).filter(|known| now < known.until)?;
         let end = sign_in.since.saturating_add(SIGN_IN_LIFE_MS);
         sign_in.until = now.saturating_add(SIGN_IN_IDLE_MS).min(end).max(sign_in.until);
         Some(sign_in.clone())
@@ -112,12 +92,12 @@ impl SignIns {
 
     /// Whether a cookie still counts; that this is asked is no use of it.
     pub fn is_live(&self, cookie: &str, now: Millis) -> bool {
-        self.state().by_cookie.get(&hash(cookie)).is_some_and(|known| now < known.until)
+        self.state().by_cookie.get(&fingerprint(cookie)).is_some_and(|known| now < known.until)
     }
 
     /// Signs one browser out.
     pub fn end(&self, cookie: &str) {
-        self.state().by_cookie.remove(&hash(cookie));
+        self.state().by_cookie.remove(&fingerprint(cookie));
     }
 
     /// Signs every browser out, and forgets the links: how many browsers.
@@ -131,7 +111,7 @@ impl SignIns {
     /// # Errors
     /// No random bytes.
     pub fn link(&self, now: Millis) -> Result<String, AccessError> {
-        let (code, hash) = secret()?;
+        let (code, hash) = draw()?;
         let mut state = self.state();
         state.clear_ended(now);
         if state.links.len() >= MAX_LINKS {
@@ -143,7 +123,7 @@ impl SignIns {
 
     /// Uses a link up: whether it was one.
     pub fn redeem(&self, code: &str, now: Millis) -> bool {
-        let hash = hash(code);
+        let hash = fingerprint(code);
         let mut state = self.state();
         state.clear_ended(now);
         let before = state.links.len();
@@ -153,19 +133,10 @@ impl SignIns {
 }
 
 /// A new secret and its hash.
-fn secret() -> Result<(String, Hash), AccessError> {
-    let mut bytes = [0u8; 32];
-    getrandom::fill(&mut bytes).map_err(|error| AccessError::Crypto {
-        what: "drawing a cookie from the system's random source",
-        reason: error.to_string(),
-    })?;
-    let text = URL_SAFE_NO_PAD.encode(bytes);
-    let hash = hash(&text);
+fn draw() -> Result<(String, Hash), AccessError> {
+    let text = secret().map_err(AccessError::random("drawing a cookie"))?;
+    let hash = fingerprint(&text);
     Ok((text, hash))
-}
-
-fn hash(text: &str) -> Hash {
-    Sha256::digest(text).into()
 }
 
 #[cfg(test)]
@@ -173,7 +144,7 @@ mod tests {
     use super::*;
 
     fn begin(all: &SignIns, now: Millis) -> String {
-        all.begin(Visitor::default(), now).unwrap()
+        all.begin(now).unwrap()
     }
 
     #[test]

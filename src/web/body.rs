@@ -8,6 +8,8 @@ use hyper::StatusCode;
 use hyper::body::Body;
 use serde::de::DeserializeOwned;
 
+use super::parameters::Parameters;
+
 /// Largest body in bytes.
 pub const MAX_BODY_BYTES: usize = 64 * 1024;
 /// Bytes of a body too large that are taken from the line all the same: closing with some unread resets the connection,
@@ -17,9 +19,6 @@ const MAX_DRAINED_BYTES: usize = 1024 * 1024;
 const BODY_TIME: Duration = Duration::from_secs(10);
 /// Longest that a large body may pause.
 const PAUSE_TIME: Duration = Duration::from_secs(60);
-
-/// Names and values of a form.
-pub type Form = Vec<(String, String)>;
 
 /// Why a body is not taken.
 #[derive(Debug, thiserror::Error)]
@@ -67,13 +66,11 @@ fn object<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, serde_json::Error> {
 /// The body as a form (`application/x-www-form-urlencoded`): names and values as they come, any bytes make some.
 /// # Errors
 /// It is too large, or did not come in time.
-pub async fn read_form<B>(body: B) -> Result<Form, BodyError>
+pub async fn read_form<B>(body: B) -> Result<Parameters, BodyError>
 where
     B: Body<Data = Bytes>,
 {
-    let bytes = in_time(body).await?;
-    let pairs = url::form_urlencoded::parse(&bytes);
-    Ok(pairs.map(|(name, value)| (name.into_owned(), value.into_owned())).collect())
+    Ok(Parameters::parse(&in_time(body).await?))
 }
 
 async fn in_time<B: Body<Data = Bytes>>(body: B) -> Result<Vec<u8>, BodyError> {

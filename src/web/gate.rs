@@ -6,13 +6,12 @@
 
 use std::sync::Arc;
 
-use hyper::header::{COOKIE, HeaderMap, HeaderName, HeaderValue, ORIGIN, USER_AGENT};
+use hyper::header::{COOKIE, HeaderMap, HeaderName, HeaderValue, ORIGIN};
 use hyper::{Method, StatusCode};
 
 use super::Web;
 use super::answer::{Answer, error};
-use super::caller::Caller;
-use crate::access::{SIGN_IN_LIFE_MS, SignIn, SignIns, Visitor};
+use crate::access::{SIGN_IN_LIFE_MS, SignIn, SignIns};
 use crate::types::now;
 use crate::web::admin::Admin;
 
@@ -33,7 +32,8 @@ pub struct OwnersPage {
 }
 
 impl OwnersPage {
-    fn is_secure(&self) -> bool {
+    /// Whether browsers come by HTTPS.
+    pub fn is_secure(&self) -> bool {
         self.origin.starts_with("https:")
     }
 
@@ -79,13 +79,12 @@ pub fn sign_in_cookie<'a>(headers: &'a HeaderMap, web: &Web) -> Option<&'a str> 
 /// Signs the owner in with this browser, which gets a cookie that nobody had before; what it had ends.
 /// # Errors
 /// The answer that says why not.
-pub fn sign_in(headers: &HeaderMap, web: &Web, caller: &Caller) -> Result<HeaderValue, Answer> {
+pub fn sign_in(headers: &HeaderMap, web: &Web) -> Result<HeaderValue, Answer> {
     let page = &web.shared.page;
     if let Some(old) = sign_in_cookie(headers, web) {
         page.sign_ins.end(old);
     }
-    let user_agent = headers.get(USER_AGENT).and_then(|agent| agent.to_str().ok()).map(str::to_owned);
-    let begun = page.sign_ins.begin(Visitor { address: caller.address, user_agent }, now());
+    let begun = page.sign_ins.begin(now());
     let cookie = begun.ok().and_then(|value| page.set_cookie(SIGN_IN, &value, SIGN_IN_LIFE_MS / 1000));
     cookie.ok_or_else(|| {
         error(

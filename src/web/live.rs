@@ -7,7 +7,7 @@ use std::convert::Infallible;
 use std::hash::{DefaultHasher, Hasher as _};
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use hyper::body::{Body, Frame};
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
 use hyper::{Response, StatusCode};
 use serde::Serialize;
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::admin::Admin;
@@ -28,6 +28,10 @@ use crate::types::now;
 
 /// Pages that may be told at a time.
 pub const MAX_LIVE: usize = 16;
+/// Of them, pages of one sign-in; a further one takes the place of its oldest, which may be a phone that is long gone.
+pub const MAX_LIVE_PER_SIGN_IN: usize = 4;
+/// Looks for which a page may leave an event where it is; then it is gone.
+const MAX_UNTAKEN_LOOKS: u64 = 30;
 /// How often it is looked.
 const LOOK: Duration = Duration::from_secs(1);
 /// Looks after which the figures of `status` count as changed, and a page that is gone is noticed.
@@ -41,11 +45,38 @@ const TOPICS: [&str; 5] = ["status", "apps", "sessions", "documents", "activity"
 /// Fingerprints of what would be answered, in the order of [`TOPICS`].
 type Seen = [u64; 5];
 
+/// The pages that are told.
+#[derive(Default)]
+pub struct Live(Mutex<Vec<Place>>);
+
+/// A sign-in's cookie, and what ends its page's stream when it is dropped; closed when that has ended.
+struct Place(String, oneshot::Sender<Infallible>);
+
+impl Live {
+    /// A place for one more page, while what it gets lives; `None` if there are too many.
+    fn enter(&self, cookie: &str) -> Option<oneshot::Receiver<Infallible>> {
+        let mut places = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        places.retain(|Place(_, end)| !end.is_closed());
+        let of_same = || places.iter().enumerate().filter(|(_, place)| place.0 == cookie);
+        if of_same().count() >= MAX_LIVE_PER_SIGN_IN
+            && let Some((oldest, _)) = of_same().next()
+        {
+            places.remove(oldest);
+        }
+        if places.len() >= MAX_LIVE {
+            return None;
+        }
+        let (end, ended) = oneshot::channel();
+        places.push(Place(cookie.to_owned(), end));
+        Some(ended)
+    }
+}
+
 /// Events until the sign-in ends, the server stops, or nobody listens.
 pub fn stream(headers: &HeaderMap, web: &Web) -> Response<AnyBody> {
-    let (Some(cookie), Ok(place)) =
-        (gate::sign_in_cookie(headers, web), web.shared.live.clone().try_acquire_owned())
-    else {
+    let entered =
+        gate::sign_in_cookie(headers, web).and_then(|cookie| Some((cookie, web.shared.live.enter(cookie)?)));
+    let Some((cookie, place)) = entered else {
         let message = "too many pages are open: close some";
         return any(with(
             error(StatusCode::SERVICE_UNAVAILABLE, "too_many_pages", message),
@@ -63,21 +94,36 @@ pub fn stream(headers: &HeaderMap, web: &Web) -> Response<AnyBody> {
     any(response)
 }
 
-async fn tell(events: &mpsc::Sender<Bytes>, cookie: &str, web: &Web, _place: OwnedSemaphorePermit) {
+async fn tell(
+    events: &mpsc::Sender<Bytes>,
+    cookie: &str,
+    web: &Web,
+    mut place: oneshot::Receiver<Infallible>,
+) {
     let page = &web.shared.page;
     let mut stopping = web.stopping.clone();
     let mut ticks = interval(LOOK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut seen = None;
+    let (mut seen, mut untaken) = (None, 0);
     for look in 0u64.. {
         tokio::select! {
             _ = ticks.tick() => {}
             () = events.closed() => return,
+            _ = &mut place => return,
             () = stopped(&mut stopping) => return,
         }
         if !page.sign_ins.is_live(cookie, now()) {
             return;
         }
+        // Not waited for: the sign-in may end meanwhile.
+        if events.capacity() == 0 {
+            untaken += 1;
+            if untaken > MAX_UNTAKEN_LOOKS {
+                return;
+            }
+            continue;
+        }
+        untaken = 0;
         let now = look_at(&page.admin, look, seen.unwrap_or_default());
         let changed = topics(&now, seen.as_ref());
         seen = Some(now);
@@ -89,9 +135,8 @@ async fn tell(events: &mpsc::Sender<Bytes>, cookie: &str, web: &Web, _place: Own
         } else {
             continue;
         };
-        tokio::select! {
-            sent = events.send(event.into()) => if sent.is_err() { return },
-            () = stopped(&mut stopping) => return,
+        if events.try_send(event.into()).is_err() {
+            return;
         }
     }
 }
@@ -154,6 +199,27 @@ impl Body for Events {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn places_are_few_and_one_sign_in_has_some_of_them() {
+        let live = Live::default();
+        let ended = |place: &mut oneshot::Receiver<Infallible>| {
+            place.try_recv() == Err(oneshot::error::TryRecvError::Closed)
+        };
+        let names: Vec<_> = (0..MAX_LIVE / MAX_LIVE_PER_SIGN_IN).map(|name| name.to_string()).collect();
+        let mut places = Vec::new();
+        for _ in 0..MAX_LIVE_PER_SIGN_IN {
+            places.extend(names.iter().map(|name| live.enter(name).unwrap()));
+        }
+        assert!(live.enter("another").is_none());
+        let further = live.enter("0").unwrap();
+        let gone: Vec<_> = (0..places.len()).filter(|&index| ended(&mut places[index])).collect();
+        assert_eq!(gone, [0], "the oldest of the same");
+        assert!(live.enter("another").is_none());
+        drop(further);
+        let mut other = live.enter("another").unwrap();
+        assert!(!ended(&mut other) && live.enter("one more").is_none());
+    }
 
     #[test]
     fn only_what_changed_is_told() {

@@ -25,7 +25,7 @@ pub use admin_http::AdminHttp;
 pub use authenticate::Door;
 pub use caller::Proxies;
 pub use gate::OwnersPage;
-pub use live::MAX_LIVE;
+pub use live::{MAX_LIVE, MAX_LIVE_PER_SIGN_IN};
 
 pub mod admin;
 mod admin_http;
@@ -47,7 +47,9 @@ mod live;
 mod liveness;
 pub mod metrics;
 mod page;
+mod parameters;
 mod percent;
+mod protect;
 mod reader;
 mod routes;
 mod send;
@@ -90,8 +92,8 @@ struct Shared {
     doors: Arc<Doors>,
     sign_in: SignInDesk,
     page: OwnersPage,
-    /// Places for pages that are told what changes.
-    live: Arc<Semaphore>,
+    /// Pages that are told what changes.
+    live: live::Live,
     /// Bytes of large messages that may be half received, over all connections.
     receive_budget: Arc<Semaphore>,
 }
@@ -122,7 +124,7 @@ impl Web {
             doors,
             sign_in,
             page,
-            live: Arc::new(Semaphore::new(MAX_LIVE)),
+            live: live::Live::default(),
             // Two of the largest: one slow upload does not keep another from its turn.
             receive_budget: Arc::new(Semaphore::new(2 * limits.message_bytes)),
             limits,

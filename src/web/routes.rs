@@ -12,6 +12,7 @@ use super::answer::{Answer, empty, error, text, with};
 use super::authenticate::{AUTHENTICATE, LXM, authenticate};
 use super::caller::{Caller, Connection};
 use super::held::{AnyBody, any};
+use super::protect::protect;
 use super::token::{self, SUBPROTOCOL, TokenError};
 use super::{Web, api, connect, cors, gate, page, sign_in, socket, well_known};
 use crate::access::{Lease, Refused, What};
@@ -21,6 +22,10 @@ const HOME: &str = "A groundmist-sync server runs here. Apps connect by WebSocke
 
 /// Answers one request; an accepted upgrade goes on in a task of its own.
 pub async fn route(request: Request<Incoming>, web: &Web, connection: &Connection) -> Response<AnyBody> {
+    protect(answer(request, web, connection).await, web.shared.page.is_secure())
+}
+
+async fn answer(request: Request<Incoming>, web: &Web, connection: &Connection) -> Response<AnyBody> {
     let Some(caller) = web.shared.proxies.caller(request.headers(), connection) else {
         return any(too_many_of_one_address());
     };
@@ -91,7 +96,7 @@ fn sign_in_by_link(code: &str, request: &Request<Incoming>, web: &Web, caller: &
     web.shared.access.note(What::SignedIn, caller.address);
     tracing::info!("the owner signed in by a link");
     let answer = with(empty(StatusCode::SEE_OTHER), LOCATION, "/");
-    match gate::sign_in(request.headers(), web, caller) {
+    match gate::sign_in(request.headers(), web) {
         Ok(cookie) => {
             let mut answer = answer;
             answer.headers_mut().insert(SET_COOKIE, cookie);

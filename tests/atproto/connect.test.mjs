@@ -116,7 +116,8 @@ describe("/connect", () => {
     await page.getByRole("button", { name: "Connect" }).click()
     await page.waitForURL(url => url.origin === SYNC && url.pathname === "/connect")
     // Whose server it is, is asked first; then what she is asked is still there.
-    await browser.signInAtPds(lab.owner)
+    await browser.press(page, "Sign in")
+    await browser.agreeAtPds(lab.owner)
     await page.getByRole("heading", { name: "Let this app in?" }).waitFor()
     await page.getByText(`${address}client-metadata.json`).waitFor()
     await browser.press(page, "Approve")
@@ -192,7 +193,7 @@ describe("/connect", () => {
     await page.waitForURL(`${SYNC}/api/connect`)
     assert.match(await page.textContent("body"), /cross_origin/)
     assert.doesNotMatch(await scene.server.command("apps", "list", "--json"), /lure/)
-    assert.equal(await page.evaluate(async () => (await fetch("/api/me")).status), 200, "she is still signed in")
+    assert.equal((await page.goto(`${SYNC}/api/me`)).status(), 200, "she is still signed in")
   })
 
   test("an app with opaque tokens from its owner's PDS gets in by /connect, and syncs", async t => {

@@ -5,9 +5,9 @@ use std::collections::HashMap;
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 
 use super::families::FamilyKey;
-use super::{Consent, ExchangeError, hash};
+use super::{Consent, ExchangeError};
 use crate::access::App;
-use crate::types::Millis;
+use crate::types::{Millis, fingerprint};
 
 /// How long a code is good.
 pub const CODE_LIFE_MS: Millis = 60_000;
@@ -47,16 +47,16 @@ impl Codes {
         {
             self.0.remove(&oldest);
         }
-        self.0.insert(hash(code), Code { app, consent, made: now, used: false, family: None });
+        self.0.insert(fingerprint(code), Code { app, consent, made: now, used: false, family: None });
     }
 
     pub(super) fn knows(&self, code: &str) -> bool {
-        self.0.contains_key(&hash(code))
+        self.0.contains_key(&fingerprint(code))
     }
 
     /// A code is sent in: whatever comes of it, it is used.
     pub(super) fn take(&mut self, code: &str, now: Millis) -> Taken {
-        let Some(code) = self.0.get_mut(&hash(code)) else { return Taken::Unknown };
+        let Some(code) = self.0.get_mut(&fingerprint(code)) else { return Taken::Unknown };
         if std::mem::replace(&mut code.used, true) {
             return Taken::Again(code.family.clone());
         }
@@ -69,7 +69,7 @@ impl Codes {
 
     /// What a code gives; `None` if the owner took back her yes since it was sent in.
     pub(super) fn gives(&mut self, code: &str, family: &FamilyKey) -> Option<()> {
-        self.0.get_mut(&hash(code))?.family = Some(family.clone());
+        self.0.get_mut(&fingerprint(code))?.family = Some(family.clone());
         Some(())
     }
 
@@ -98,7 +98,7 @@ impl Consent {
         }
         let is_verifier = (43..=128).contains(&verifier.len())
             && verifier.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~".contains(&b));
-        let same = verify_slices_are_equal(hash(verifier).as_bytes(), self.code_challenge.as_bytes());
+        let same = verify_slices_are_equal(fingerprint(verifier).as_bytes(), self.code_challenge.as_bytes());
         if is_verifier && same.is_ok() { Ok(()) } else { Err(ExchangeError::Verifier) }
     }
 }
@@ -182,7 +182,7 @@ mod tests {
             assert!(matches!(check(CLIENT, BACK, verifier), Err(Verifier)), "{verifier}");
         }
         // Its hash fits, but it is none: too short to be hard to guess.
-        let short = Consent { code_challenge: hash("guess"), ..consent() };
+        let short = Consent { code_challenge: fingerprint("guess"), ..consent() };
         assert!(matches!(short.check(CLIENT, BACK, "guess"), Err(Verifier)));
     }
 }

@@ -6,13 +6,13 @@ use aws_lc_rs::constant_time::verify_slices_are_equal;
 
 use super::codes::Taken;
 use super::families::{Family, FamilyKey, REFRESH_GRACE_MS, is_over, parse};
-use super::{Access, Consent, Exchange, ExchangeError, Exchanged, hash, now, random};
+use super::{Access, Consent, Exchange, ExchangeError, Exchanged, now};
 use crate::access::audit::{Event, What};
 use crate::access::entering::{Entering, Proof};
 use crate::access::state::{State, Underway};
 use crate::access::{AccessError, EnterError, Session};
 use crate::store::Op;
-use crate::types::Millis;
+use crate::types::{Millis, fingerprint, secret};
 
 /// The family that a new session is of, as its row is to be. Only what the owner takes back can come between making
 /// this and writing it.
@@ -132,7 +132,7 @@ impl Access {
         if consent.did != exchange.owner {
             return Err(ExchangeError::Code);
         }
-        let (name, secret) = (random("drawing a refresh token")?, random("drawing a refresh token")?);
+        let (name, secret) = (new_secret()?, new_secret()?);
         let family = Family {
             client_id: consent.client_id,
             namespace: consent.namespace,
@@ -140,12 +140,12 @@ impl Access {
             read_only: !consent.writes,
             jkt: exchange.jkt.clone(),
             name: exchange.name.clone(),
-            secret: hash(&secret),
+            secret: fingerprint(&secret),
             before: None,
             rotated: now(),
             sessions: Vec::new(),
         };
-        let joining = Joining { key: hash(&name), family, code: Some(code.into()), ends: Vec::new() };
+        let joining = Joining { key: fingerprint(&name), family, code: Some(code.into()), ends: Vec::new() };
         self.join(joining, exchange, format!("{name}.{secret}")).await
     }
 
@@ -183,10 +183,16 @@ impl Access {
             self.end_family(Some(&key), What::EndedByReplay).await?;
             return Err(ExchangeError::Reused);
         };
-        let secret = random("drawing a refresh token")?;
+        let secret = new_secret()?;
         let name_of_device = exchange.name.clone().or(old.name.clone());
-        let family =
-            Family { secret: hash(&secret), before, rotated: now, sessions, name: name_of_device, ..old };
+        let family = Family {
+            secret: fingerprint(&secret),
+            before,
+            rotated: now,
+            sessions,
+            name: name_of_device,
+            ..old
+        };
         self.join(Joining { key, family, code: None, ends }, exchange, format!("{name}.{secret}")).await
     }
 
@@ -247,4 +253,8 @@ impl Access {
         };
         sent.await
     }
+}
+
+fn new_secret() -> Result<String, AccessError> {
+    secret().map_err(AccessError::random("drawing a refresh token"))
 }

@@ -8,10 +8,9 @@ use std::collections::{HashMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::hash;
 use crate::access::{AccessError, App};
 use crate::store::{Op, Record, RecordKind, Store};
-use crate::types::Millis;
+use crate::types::{Millis, fingerprint};
 
 /// How long a refresh token is good, since the last one of its family was used.
 pub const REFRESH_LIFE_MS: Millis = 180 * 86_400_000;
@@ -73,7 +72,7 @@ pub(super) fn deletion(key: &str) -> Op {
 /// What somebody sent as a refresh token: its family, and the hash of its secret.
 pub(super) fn parse(token: &str) -> Option<(FamilyKey, String)> {
     let (family, secret) = token.split_once('.').filter(|_| token.len() <= MAX_TOKEN_BYTES)?;
-    Some((hash(family), hash(secret)))
+    Some((fingerprint(family), fingerprint(secret)))
 }
 
 struct Slot {
@@ -194,7 +193,7 @@ mod tests {
             read_only: false,
             jkt: None,
             name: None,
-            secret: hash("secret"),
+            secret: fingerprint("secret"),
             before: None,
             rotated,
             sessions: vec!["one".into()],
@@ -236,7 +235,7 @@ mod tests {
 
     #[test]
     fn only_texts_of_its_form_are_looked_at() {
-        assert_eq!(parse("a.b"), Some((hash("a"), hash("b"))));
+        assert_eq!(parse("a.b"), Some((fingerprint("a"), fingerprint("b"))));
         assert!(parse("a").is_none() && parse(&format!("a.{}", "b".repeat(MAX_TOKEN_BYTES))).is_none());
     }
 }

@@ -7,12 +7,8 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use sha2::{Digest as _, Sha256};
-
 use super::{Access, AccessError, App, Decision, EnterError, Entered, now};
-use crate::types::Namespace;
+use crate::types::{Namespace, secret};
 
 mod codes;
 mod exchange;
@@ -138,21 +134,8 @@ impl Access {
         if before != Some(wanted) {
             self.decide(&app, wanted).await?;
         }
-        let code = random("drawing an authorization code")?;
+        let code = secret().map_err(AccessError::random("drawing an authorization code"))?;
         self.state().codes.issue(&code, app, consent, now());
         Ok(code)
     }
-}
-
-/// 192 random bits in 32 characters: nobody guesses them.
-fn random(what: &'static str) -> Result<String, AccessError> {
-    let mut bytes = [0u8; 24];
-    getrandom::fill(&mut bytes).map_err(|error| AccessError::Crypto { what, reason: error.to_string() })?;
-    Ok(URL_SAFE_NO_PAD.encode(bytes))
-}
-
-/// What is kept of a secret: its SHA-256 in base64url. Secrets are looked up and compared by it, so that the time it
-/// takes says nothing of them.
-fn hash(secret: &str) -> String {
-    URL_SAFE_NO_PAD.encode(Sha256::digest(secret.as_bytes()))
 }

@@ -52,6 +52,12 @@ pub enum OauthError {
     NotAsWritten,
 }
 
+impl From<getrandom::Error> for OauthError {
+    fn from(_: getrandom::Error) -> Self {
+        Self::Crypto
+    }
+}
+
 impl From<HttpError> for OauthError {
     fn from(error: HttpError) -> Self {
         Self::Request(error.into())

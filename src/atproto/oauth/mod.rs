@@ -19,19 +19,17 @@ use super::declaration;
 use super::http::Http;
 use super::repo::{Hidden, get_record};
 use super::resolve::Resolver;
-use crate::types::Did;
+use crate::types::{Did, fingerprint, secret};
 use prover::Prover;
 
 mod callback;
 mod error;
 mod grant;
-mod pkce;
 mod prover;
 mod registration;
 
 pub use callback::Callback;
 pub use error::OauthError;
-pub use pkce::secret;
 pub use registration::{CALLBACK, METADATA, Registration};
 
 /// Time to find the owner's authorization server and to push a request there.
@@ -124,8 +122,8 @@ impl OauthClient {
             owner: owner.clone(),
             pds,
             purpose,
-            state: pkce::secret()?,
-            code_verifier: pkce::secret()?,
+            state: secret()?,
+            code_verifier: secret()?,
             prover: Prover::new()?,
             server,
         };
@@ -137,7 +135,7 @@ impl OauthClient {
                 ("redirect_uri", &self.registration.redirect_uri),
                 ("scope", started.purpose.scope()),
                 ("state", &started.state),
-                ("code_challenge", &pkce::challenge(&started.code_verifier)),
+                ("code_challenge", &fingerprint(&started.code_verifier)),
                 ("code_challenge_method", "S256"),
                 ("login_hint", owner.as_str()),
             ],

@@ -10,7 +10,6 @@ use serde_json::{Value, json};
 use url::{Origin, Url};
 
 use super::OauthError;
-use super::pkce::secret;
 use crate::atproto::dpop::token_hash;
 use crate::atproto::http::Http;
 use crate::atproto::jwt::Seconds;
@@ -19,7 +18,7 @@ use crate::atproto::pds::{DPOP, MAX_NONCE_BYTES};
 use crate::atproto::repo::Hidden;
 use crate::atproto::xrpc::{self, Said};
 use crate::atproto::{HttpError, PdsError};
-use crate::types::now;
+use crate::types::{now, secret};
 
 /// A key, and the newest nonce that the server asked last has given. Secrets: no `Debug`.
 pub(super) struct Prover {

@@ -1,18 +1,19 @@
 //! What an app asks for when it sends the owner here (RFC 6749, 4.1.1; RFC 7636; OAuth 2.1): checked as a whole before she
 //! sees any of it, and once more when she has decided.
 
+use std::fmt::Display;
 use std::sync::Arc;
 
 use hyper::StatusCode;
 use url::form_urlencoded;
 
+use super::MAX_QUERY_BYTES;
 use crate::access::{App, EnterError};
 use crate::atproto::{ClientId, ClientMetadata};
 use crate::types::{Did, Namespace};
 use crate::web::Web;
+use crate::web::parameters::Parameters;
 
-/// Longest query in bytes: all its parts at their longest, encoded.
-const MAX_QUERY_BYTES: usize = 8 * 1024;
 /// Longest `state` in bytes.
 const MAX_STATE_BYTES: usize = 1024;
 /// Characters of a SHA-256 in base64url.
@@ -72,20 +73,12 @@ impl Wrong {
     }
 }
 
-/// The parameters, decoded.
-struct Parameters(Vec<(String, String)>);
+fn bad_client(wrong: impl Display) -> Wrong {
+    Wrong::bad("bad_client_id", wrong.to_string())
+}
 
-impl Parameters {
-    /// A parameter that may be missing; a second one of the same name is an error (RFC 6749, 3.1), an empty one is none.
-    fn get(&self, name: &str) -> Result<Option<&str>, String> {
-        let mut values = self.0.iter().filter(|(found, _)| found == name).map(|(_, value)| value.as_str());
-        let value = values.next().filter(|value| !value.is_empty());
-        if values.next().is_some() { Err(format!("{name} is there more than once")) } else { Ok(value) }
-    }
-
-    fn need(&self, name: &str) -> Result<&str, String> {
-        self.get(name)?.ok_or_else(|| format!("{name} is missing"))
-    }
+fn bad_redirect(wrong: impl Display) -> Wrong {
+    Wrong::bad("bad_redirect_uri", wrong.to_string())
 }
 
 /// Reads what stands after `/connect?`. Asks the app's server about the app, so only for the owner.
@@ -96,11 +89,9 @@ pub(super) async fn read(query: &str, web: &Web) -> Result<Asked, Wrong> {
     if query.len() > MAX_QUERY_BYTES {
         return Err(Wrong::bad("bad_request", format!("the query has more than {MAX_QUERY_BYTES} bytes")));
     }
-    let pairs = form_urlencoded::parse(query.as_bytes());
-    let parameters = Parameters(pairs.map(|(name, value)| (name.into_owned(), value.into_owned())).collect());
-    let bad_client = |message: String| Wrong::bad("bad_client_id", message);
+    let parameters = Parameters::parse(query.as_bytes());
     let client_id = parameters.need("client_id").map_err(bad_client)?;
-    let client_id: ClientId = client_id.parse().map_err(|error| bad_client(format!("{error}")))?;
+    let client_id: ClientId = client_id.parse().map_err(bad_client)?;
     if client_id.is_loopback() && !web.shared.access.allows_loopback_clients() {
         let refused = EnterError::Loopback;
         let (status, message) = (StatusCode::FORBIDDEN, refused.to_string());
@@ -119,7 +110,6 @@ pub(super) async fn read(query: &str, web: &Web) -> Result<Asked, Wrong> {
         message: refusal.for_app(),
         back: None,
     })?;
-    let bad_redirect = |message: String| Wrong::bad("bad_redirect_uri", message);
     let redirect_uri = parameters.need("redirect_uri").map_err(bad_redirect)?;
     client
         .redirects_to(redirect_uri)
@@ -136,12 +126,15 @@ pub(super) async fn read(query: &str, web: &Web) -> Result<Asked, Wrong> {
 
 type Told = (&'static str, String);
 
+fn invalid(wrong: impl Display) -> Told {
+    ("invalid_request", wrong.to_string())
+}
+
 /// Namespace, whether to write, PKCE challenge.
 fn rest(parameters: &Parameters, back: &mut Back) -> Result<(Namespace, bool, String), Told> {
-    let invalid = |message: String| ("invalid_request", message);
     let state = parameters.get("state").map_err(invalid)?;
     if !state.unwrap_or_default().bytes().all(|b| matches!(b, b' '..=b'~')) {
-        return Err(invalid("state has characters outside ASCII".into()));
+        return Err(invalid("state has characters outside ASCII"));
     }
     if state.is_some_and(|state| state.len() > MAX_STATE_BYTES) {
         return Err(invalid(format!("state has more than {MAX_STATE_BYTES} bytes")));
@@ -151,11 +144,11 @@ fn rest(parameters: &Parameters, back: &mut Back) -> Result<(Namespace, bool, St
         return Err(("unsupported_response_type", "response_type must be \"code\"".into()));
     }
     if parameters.get("response_mode").map_err(invalid)?.is_some_and(|mode| mode != "query") {
-        return Err(invalid("response_mode must be \"query\"".into()));
+        return Err(invalid("response_mode must be \"query\""));
     }
     // Never `plain`, and never without: whoever sees the code on its way could use it.
     if parameters.get("code_challenge_method").map_err(invalid)? != Some("S256") {
-        return Err(invalid("PKCE is needed: code_challenge_method must be \"S256\" (RFC 7636)".into()));
+        return Err(invalid("PKCE is needed: code_challenge_method must be \"S256\" (RFC 7636)"));
     }
     let challenge = parameters.need("code_challenge").map_err(invalid)?;
     let is_hash = challenge.len() == CHALLENGE_CHARS
@@ -165,7 +158,7 @@ fn rest(parameters: &Parameters, back: &mut Back) -> Result<(Namespace, bool, St
             "code_challenge must be a SHA-256 in base64url, {CHALLENGE_CHARS} characters"
         )));
     }
-    let scope = parameters.need("scope").map_err(|message| ("invalid_scope", message))?;
+    let scope = parameters.need("scope").map_err(|wrong| ("invalid_scope", wrong.to_string()))?;
     let (namespace, writes) = parse_scope(scope).ok_or_else(|| {
         let message = "scope must be one: \"sync:\" and your namespace, such as sync:xyz.example, and after it \"?access=read\" if you only read";
         ("invalid_scope", message.to_owned())
@@ -208,7 +201,8 @@ mod tests {
             GOOD.iter().filter(|(name, _)| changes.iter().all(|(changed, _)| changed != name)).copied();
         let changed = changes.iter().filter_map(|(name, value)| Some((*name, (*value)?)));
         let all = kept.chain(changed).chain(more.iter().copied());
-        let parameters = Parameters(all.map(|(name, value)| (name.into(), value.into())).collect());
+        let query = form_urlencoded::Serializer::new(String::new()).extend_pairs(all).finish();
+        let parameters = Parameters::parse(query.as_bytes());
         let mut back = Back { redirect_uri: "https://app.example/back?x=1".into(), state: None };
         let checked = rest(&parameters, &mut back);
         let told = checked.as_ref().map_or_else(

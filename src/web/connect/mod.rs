@@ -27,6 +27,8 @@ const TOKEN: &str = "/oauth/token";
 const REVOKE: &str = "/oauth/revoke";
 /// What they can read of that.
 const METADATA: &str = "/.well-known/oauth-authorization-server";
+/// Longest query of `/connect` in bytes, also on its way through a sign-in: all its parts at their longest, encoded.
+pub const MAX_QUERY_BYTES: usize = 8 * 1024;
 /// Where they send the owner.
 const CONNECT: &str = "/connect";
 

@@ -13,8 +13,9 @@ use crate::atproto::Refusal;
 use crate::atproto::dpop::Proof;
 use crate::types::now;
 use crate::web::answer::{Answer, empty, json as answer};
-use crate::web::body::{BodyError, Form, read_form};
+use crate::web::body::{BodyError, read_form};
 use crate::web::caller::Caller;
+use crate::web::parameters::{ParameterError, Parameters};
 use crate::web::{Web, cors};
 
 const DPOP: HeaderName = HeaderName::from_static("dpop");
@@ -56,6 +57,16 @@ impl Failure {
 impl From<BodyError> for Failure {
     fn from(error: BodyError) -> Self {
         Self { status: error.code().0, ..Self::bad("invalid_request", error.to_string()) }
+    }
+}
+
+impl From<ParameterError> for Failure {
+    fn from(error: ParameterError) -> Self {
+        let hint = match error {
+            ParameterError::Missing(_) => ": send a form (application/x-www-form-urlencoded)",
+            ParameterError::Twice(_) => "",
+        };
+        Self::bad("invalid_request", format!("{error}{hint}"))
     }
 }
 
@@ -125,8 +136,8 @@ async fn answered(request: Request<Incoming>, web: &Web, caller: &Caller) -> Res
     let form = read_form(body).await?;
     let _spared = caller.half_open.spare();
     if head.uri.path() == REVOKE {
-        let token = need(&form, "token")?;
-        web.shared.access.give_back(token, get(&form, "client_id")?).await?;
+        let token = form.need("token")?;
+        web.shared.access.give_back(token, form.get("client_id")?).await?;
         return Ok(empty(StatusCode::OK));
     }
     let given = given(&head.headers, &form, web, caller).await?;
@@ -147,12 +158,17 @@ async fn answered(request: Request<Incoming>, web: &Web, caller: &Caller) -> Res
     ))
 }
 
-async fn given(headers: &HeaderMap, form: &Form, web: &Web, caller: &Caller) -> Result<Exchanged, Failure> {
+async fn given(
+    headers: &HeaderMap,
+    form: &Parameters,
+    web: &Web,
+    caller: &Caller,
+) -> Result<Exchanged, Failure> {
     let access = &web.shared.access;
-    let grant = need(form, "grant_type")?;
+    let grant = form.need("grant_type")?;
     let (code, refresh_token) = match grant {
-        "authorization_code" => (Some(need(form, "code")?), None),
-        "refresh_token" => (None, Some(need(form, "refresh_token")?)),
+        "authorization_code" => (Some(form.need("code")?), None),
+        "refresh_token" => (None, Some(form.need("refresh_token")?)),
         _ => {
             let message = "grant_type must be authorization_code or refresh_token";
             return Err(Failure::bad("unsupported_grant_type", message));
@@ -169,10 +185,10 @@ async fn given(headers: &HeaderMap, form: &Form, web: &Web, caller: &Caller) -> 
         }
         None => None,
     };
-    let owned = |name| Ok::<_, Failure>(get(form, name)?.map(str::to_owned));
+    let owned = |name| Ok::<_, Failure>(form.get(name)?.map(str::to_owned));
     let exchange = Exchange {
         owner: owner.to_string(),
-        client_id: need(form, "client_id")?.to_owned(),
+        client_id: form.need("client_id")?.to_owned(),
         jkt,
         name: owned("name")?,
         root_doc_url: owned("root_doc_url")?,
@@ -181,7 +197,7 @@ async fn given(headers: &HeaderMap, form: &Form, web: &Web, caller: &Caller) -> 
     };
     Ok(match (code, refresh_token) {
         (Some(code), _) => {
-            let (redirect_uri, verifier) = (need(form, "redirect_uri")?, need(form, "code_verifier")?);
+            let (redirect_uri, verifier) = (form.need("redirect_uri")?, form.need("code_verifier")?);
             access.exchange_code(code, redirect_uri, verifier, exchange).await?
         }
         (_, token) => access.refresh(token.unwrap_or_default(), exchange).await?,
@@ -195,21 +211,4 @@ fn proof(headers: &HeaderMap, web: &Web) -> Result<Option<Proof>, Failure> {
         (Some(Ok(proof)), None) => Ok(Some(web.shared.door.verifier.key(TOKEN, proof, now() / 1000)?)),
         _ => Err(Failure::bad("invalid_dpop_proof", "send one DPoP proof, in the header DPoP")),
     }
-}
-
-/// A parameter that may be missing; an empty one is (RFC 6749, 3.2), and twice is wrong.
-fn get<'a>(form: &'a Form, name: &str) -> Result<Option<&'a str>, Failure> {
-    let mut values = form.iter().filter(|(found, _)| found == name).map(|(_, value)| value.as_str());
-    let value = values.next().filter(|value| !value.is_empty());
-    match values.next() {
-        Some(_) => Err(Failure::bad("invalid_request", format!("{name} is there more than once"))),
-        None => Ok(value),
-    }
-}
-
-fn need<'a>(form: &'a Form, name: &str) -> Result<&'a str, Failure> {
-    get(form, name)?.ok_or_else(|| {
-        let message = format!("{name} is missing: send a form (application/x-www-form-urlencoded)");
-        Failure::bad("invalid_request", message)
-    })
 }

@@ -42,20 +42,23 @@ export function follow(parts) {
       await wait(Math.min(PAUSE_MS * 2 ** failures++, RETRY_MS))
       // If the sign-in has ended, this says so.
       await api("/api/me").catch(() => {})
-      if (!ended) open()
+      reopen()
     }
   }
 
-  open()
+  // Not while nobody looks.
+  const reopen = () => ended || document.hidden || source?.readyState < EventSource.CLOSED || open()
+
+  reopen()
   // In the background it asks for nothing, so that a forgotten page is signed out.
   document.onvisibilitychange = () => {
     clearTimeout(asleep)
-    if (document.hidden) asleep = setTimeout(() => source.close(), ASLEEP_MS)
-    else if (!ended && source.readyState === EventSource.CLOSED) open()
+    if (document.hidden) asleep = setTimeout(() => source?.close(), ASLEEP_MS)
+    else reopen()
   }
   return () => {
     ended = true
-    source.close()
+    source?.close()
     clearTimeout(late)
     show($("offline"), false)
   }

@@ -28,9 +28,9 @@ use crate::access::What;
 use crate::atproto::Verifier;
 use crate::atproto::declaration;
 use crate::atproto::oauth::{
-    CALLBACK, Callback, METADATA, OauthClient, OauthError, Purpose, Registration, Started, secret,
+    CALLBACK, Callback, METADATA, OauthClient, OauthError, Purpose, Registration, Started,
 };
-use crate::types::now;
+use crate::types::{now, secret};
 use return_to::ReturnTo;
 use waiting::{WAIT_LIFE_MS, Waiting};
 
@@ -201,7 +201,8 @@ async fn callback(head: &Parts, web: &Web, caller: &Caller) -> Answer {
     let (callback, started, then, cookie) = match found {
         Ok(found) => found,
         Err(code) => {
-            tracing::info!(reason = code, address = ?caller.address, "a callback belongs to no sign-in of this browser");
+            // Anybody can ask for this, as often as they like.
+            tracing::debug!(reason = code, address = ?caller.address, "a callback belongs to no sign-in of this browser");
             return see_other(&format!("/?sign_in={code}"));
         }
     };
@@ -211,7 +212,7 @@ async fn callback(head: &Parts, web: &Web, caller: &Caller) -> Answer {
     let still_hers = || web.shared.door.owner.did().is_ok_and(|now| now == owner);
     let done = done.and_then(|()| if still_hers() { Ok(()) } else { Err("not_owner") });
     let mut answer = match (done, then) {
-        (Ok(()), Then::Return(return_to)) => match gate::sign_in(headers, web, caller) {
+        (Ok(()), Then::Return(return_to)) => match gate::sign_in(headers, web) {
             Ok(cookie) => {
                 note(web, What::SignedIn, caller.address);
                 tracing::info!(address = ?caller.address, "the owner signed in at her PDS");

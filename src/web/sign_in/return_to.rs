@@ -2,8 +2,12 @@
 
 use serde::Deserialize;
 
-/// Longest such place in bytes: what an app asked `/connect` for.
-pub const MAX_RETURN_TO_BYTES: usize = 4096;
+use crate::web::connect::MAX_QUERY_BYTES;
+
+/// What stands before what an app asks for.
+const CONNECT: &str = "/connect?";
+/// Longest such place in bytes.
+const MAX_RETURN_TO_BYTES: usize = CONNECT.len() + MAX_QUERY_BYTES;
 
 /// `/`, or `/connect?…`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -22,7 +26,7 @@ impl TryFrom<String> for ReturnTo {
     fn try_from(text: String) -> Result<Self, Self::Error> {
         // Browsers read a backslash as a slash, and leave out tabs and line breaks.
         let plain = text.bytes().all(|b| b.is_ascii_graphic() && !b"\\#".contains(&b));
-        let ours = text == "/" || text.starts_with("/connect?");
+        let ours = text == "/" || text.starts_with(CONNECT);
         match plain && ours && text.len() <= MAX_RETURN_TO_BYTES {
             true => Ok(Self(text)),
             false => Err("return_to is neither / nor /connect?…, percent-encoded"),
@@ -36,8 +40,10 @@ mod tests {
 
     #[test]
     fn she_comes_back_to_our_own_page_only() {
-        let long = format!("/connect?{}", "a".repeat(MAX_RETURN_TO_BYTES));
-        for good in ["/", "/connect?client_id=https%3A%2F%2Fapp.example%2F&scope=sync:a.b", &long[..4096]] {
+        let long = format!("{CONNECT}{}", "a".repeat(MAX_QUERY_BYTES + 1));
+        for good in
+            ["/", "/connect?client_id=https%3A%2F%2Fapp.example%2F&scope=sync:a.b", &long[..long.len() - 1]]
+        {
             assert_eq!(ReturnTo::try_from(good.to_owned()).unwrap().as_str(), good);
         }
         for bad in [

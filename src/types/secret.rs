@@ -1,27 +1,26 @@
-//! Secrets drawn for one sign-in, and what is shown of them beforehand (PKCE, RFC 7636).
+//! Texts that nobody guesses, and what is kept or shown of them.
 
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-use super::OauthError;
-
 /// Random bytes of a secret; as base64url it is a code verifier of 43 characters (RFC 7636, 4.1).
 const SECRET_BYTES: usize = 32;
 
-/// A text that nobody guesses: for `state`, code verifiers, the ids of proofs and cookies.
+/// A new secret: 256 random bits in base64url.
 ///
 /// # Errors
 /// The system has no randomness.
-pub fn secret() -> Result<String, OauthError> {
+pub fn secret() -> Result<String, getrandom::Error> {
     let mut bytes = [0; SECRET_BYTES];
-    getrandom::fill(&mut bytes).map_err(|_| OauthError::Crypto)?;
+    getrandom::fill(&mut bytes)?;
     Ok(URL_SAFE_NO_PAD.encode(bytes))
 }
 
-/// The `S256` challenge of a verifier (RFC 7636, 4.2).
-pub(super) fn challenge(verifier: &str) -> String {
-    URL_SAFE_NO_PAD.encode(digest(&SHA256, verifier.as_bytes()))
+/// A text's SHA-256 in base64url: what is kept of a secret, which is looked up and compared by it, so that the time it takes
+/// says nothing of it; also the `S256` challenge of a code verifier (RFC 7636, 4.2) and the `ath` of a token (RFC 9449, 4.2).
+pub fn fingerprint(text: &str) -> String {
+    URL_SAFE_NO_PAD.encode(digest(&SHA256, text.as_bytes()))
 }
 
 #[cfg(test)]
@@ -32,7 +31,7 @@ mod tests {
     #[test]
     fn the_challenge_of_the_rfc() {
         let verifier = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
-        assert_eq!(challenge(verifier), "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM");
+        assert_eq!(fingerprint(verifier), "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM");
     }
 
     #[test]
@@ -40,5 +39,6 @@ mod tests {
         let (one, other) = (secret().unwrap(), secret().unwrap());
         assert_ne!(one, other);
         assert_eq!(one.len(), 43);
+        assert!(one.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b)));
     }
 }
