@@ -125,7 +125,10 @@ fn over_https_browsers_are_told_to_stay_there() {
 fn a_further_page_of_a_sign_in_takes_the_place_of_its_oldest() {
     let server = Server::start();
     let cookie = sign_in(&server);
-    let request = format!("GET /api/live HTTP/1.1\r\nHost: {}\r\nCookie: {cookie}\r\n\r\n", server.address);
+    let request = format!(
+        "GET /api/live HTTP/1.1\r\nConnection: close\r\nHost: {}\r\nCookie: {cookie}\r\n\r\n",
+        server.address
+    );
     let open = || {
         let mut stream = server.line().unwrap();
         stream.write_all(request.as_bytes()).unwrap();
@@ -266,7 +269,10 @@ fn the_page_is_told_what_changes_until_it_is_signed_out() {
     let server = Server::start();
     let (cookie, ours) = (sign_in(&server), origin(&server));
     let mut stream = server.line().unwrap();
-    let request = format!("GET /api/live HTTP/1.1\r\nHost: {}\r\nCookie: {cookie}\r\n\r\n", server.address);
+    let request = format!(
+        "GET /api/live HTTP/1.1\r\nConnection: close\r\nHost: {}\r\nCookie: {cookie}\r\n\r\n",
+        server.address
+    );
     stream.write_all(request.as_bytes()).unwrap();
     let mut came = String::new();
     read_until(&mut stream, &mut came, r#"{"topics":["status","apps","sessions","documents","activity"]}"#);
@@ -287,7 +293,10 @@ fn a_stop_does_not_wait_for_open_pages() {
     let mut server = Server::start();
     let cookie = sign_in(&server);
     let mut stream = server.line().unwrap();
-    let request = format!("GET /api/live HTTP/1.1\r\nHost: {}\r\nCookie: {cookie}\r\n\r\n", server.address);
+    let request = format!(
+        "GET /api/live HTTP/1.1\r\nConnection: close\r\nHost: {}\r\nCookie: {cookie}\r\n\r\n",
+        server.address
+    );
     stream.write_all(request.as_bytes()).unwrap();
     read_until(&mut stream, &mut String::new(), "topics");
     assert!(server.terminate().success());
