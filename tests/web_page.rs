@@ -302,3 +302,18 @@ fn a_stop_does_not_wait_for_open_pages() {
     assert!(server.terminate().success());
     assert!(!server.log().contains("did not hang up"), "{}", server.log());
 }
+
+#[test]
+fn what_a_page_asks_by_itself_keeps_nobody_signed_in() {
+    let server = Server::start();
+    let cookie = sign_in(&server);
+    let until = |more: &[(&str, &str)]| {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+        let headers = [&[("Cookie", cookie.as_str())], more].concat();
+        let (_, _, body) = parts(&server.http("GET", "/api/me", &headers));
+        serde_json::from_str::<Value>(&body).unwrap()["idle_until"].as_u64().unwrap()
+    };
+    let used = until(&[]);
+    assert_eq!(until(&[("Groundmist-Idle", "1")]), used);
+    assert!(until(&[]) > used);
+}

@@ -90,9 +90,14 @@ impl SignIns {
         Some(sign_in.clone())
     }
 
+    /// The sign-in of a cookie, if it still counts; that this is asked is no use of it.
+    pub fn look(&self, cookie: &str, now: Millis) -> Option<SignIn> {
+        self.state().by_cookie.get(&fingerprint(cookie)).filter(|known| now < known.until).cloned()
+    }
+
     /// Whether a cookie still counts; that this is asked is no use of it.
     pub fn is_live(&self, cookie: &str, now: Millis) -> bool {
-        self.state().by_cookie.get(&fingerprint(cookie)).is_some_and(|known| now < known.until)
+        self.look(cookie, now).is_some()
     }
 
     /// Signs one browser out.

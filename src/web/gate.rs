@@ -65,10 +65,18 @@ impl OwnersPage {
 /// Name of the sign-in's cookie.
 const SIGN_IN: &str = "groundmist";
 
+/// With it a page says that it asks by itself, and that nobody has touched it lately: that keeps nobody signed in.
+const IDLE: HeaderName = HeaderName::from_static("groundmist-idle");
+
 /// The sign-in that a request comes with, which is in use now.
 pub fn signed_in(headers: &HeaderMap, web: &Web) -> Option<SignIn> {
     let page = &web.shared.page;
-    page.cookie(headers, SIGN_IN).and_then(|cookie| page.sign_ins.check(cookie, now()))
+    let cookie = page.cookie(headers, SIGN_IN)?;
+    if headers.contains_key(IDLE) {
+        page.sign_ins.look(cookie, now())
+    } else {
+        page.sign_ins.check(cookie, now())
+    }
 }
 
 /// The cookie of a sign-in, if it came with one: it may have ended.

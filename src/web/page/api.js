@@ -1,6 +1,11 @@
 // Requests to this server's API, and what it says when it refuses.
 
 const LIMIT_MS = 30_000
+/** After so long without a touch or key, what the page asks by itself does not keep the owner signed in. */
+const IDLE_MS = 60_000
+
+let touched = Date.now()
+for (const kind of ["pointerdown", "keydown", "scroll"]) addEventListener(kind, () => (touched = Date.now()), { capture: true, passive: true })
 
 /** "like this" to "Like this." */
 export const sentence = text => text.charAt(0).toUpperCase() + text.slice(1).replace(/\.$/, "") + (/[!?]$/.test(text) ? "" : ".")
@@ -19,7 +24,7 @@ export async function api(path, method = "GET", body = undefined) {
   const answer = await fetch(path, {
     method,
     body: body && JSON.stringify(body),
-    headers: body && { "content-type": "application/json" },
+    headers: { ...(body && { "content-type": "application/json" }), ...(Date.now() - touched > IDLE_MS && { "groundmist-idle": "1" }) },
     cache: "no-store",
     redirect: "error",
     signal: AbortSignal.timeout(LIMIT_MS),
