@@ -7,22 +7,13 @@ use std::path::Path;
 use automerge::transaction::Transactable as _;
 use automerge::{AutoCommit, ROOT};
 use common::peer::new_document;
-use common::{Peer, Server, Start, run};
+use common::{Peer, Server, Start, answer, run};
 use groundmist_sync::types::DocumentId;
 use serde_json::{Value, json};
 
 mod common;
 
 const NAMESPACE: &str = "dev.local";
-
-/// The answer in JSON of a command that ends so.
-fn answer(data_dir: &Path, code: i32, arguments: &[&str]) -> Value {
-    let output = run(data_dir, &[arguments, &["--json"]].concat());
-    let text = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(code), "{arguments:?}: {text}");
-    let json = if output.stdout.is_empty() { &output.stderr } else { &output.stdout };
-    serde_json::from_slice(json).unwrap()
-}
 
 fn get(server: &Server, path: &str) -> Value {
     serde_json::from_str(&server.admin_get(path).1).unwrap()

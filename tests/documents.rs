@@ -9,23 +9,13 @@ use std::process::Command;
 use automerge::transaction::Transactable as _;
 use automerge::{AutoCommit, Automerge, ROOT};
 use common::peer::new_document;
-use common::{Peer, Server, run};
+use common::{Peer, Server, answer, run};
 use groundmist_sync::store::{Op, Row, Store, StoreOptions};
 use groundmist_sync::types::{DocKey, DocumentId, now};
-use serde_json::Value;
 
 mod common;
 
 const NAMESPACE: &str = "dev.local";
-
-/// The answer in JSON of a command that ends so.
-fn answer(data_dir: &Path, code: i32, arguments: &[&str]) -> Value {
-    let output = run(data_dir, &[arguments, &["--json"]].concat());
-    let text = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(code), "{arguments:?}: {text}");
-    let json = if output.stdout.is_empty() { &output.stderr } else { &output.stdout };
-    serde_json::from_slice(json).unwrap()
-}
 
 fn text(path: &Path) -> &str {
     path.to_str().unwrap()

@@ -3,28 +3,14 @@
 python3 tests/metrics_format.py BINARY
 """
 
-import http.client
 import os
 import re
-import socket
 import subprocess
 import sys
 import tempfile
 
+from admin_socket import AdminSocket
 from prometheus_client.parser import text_string_to_metric_families
-
-
-class Admin(http.client.HTTPConnection):
-    """HTTP on the admin socket."""
-
-    def __init__(self, path):
-        super().__init__("localhost", timeout=60)
-        self.path = path
-
-    def connect(self):
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(self.path)
 
 
 def scrape(binary):
@@ -34,7 +20,7 @@ def scrape(binary):
         with subprocess.Popen(command, stdout=subprocess.PIPE, env={}) as server:
             try:
                 server.stdout.readline()
-                admin = Admin(os.path.join(data, "admin.sock"))
+                admin = AdminSocket(os.path.join(data, "admin.sock"))
                 admin.request("GET", "/metrics")
                 answer = admin.getresponse()
                 assert answer.status == 200, answer.status

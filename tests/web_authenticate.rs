@@ -3,32 +3,14 @@
 
 mod common;
 
-use common::{Server, Start, wait_for};
-use serde_json::Value;
+use common::{Said, Server, Start, wait_for};
 
 const AUTHENTICATE: &str = "/authenticate";
 const XRPC: &str = "/xrpc/xyz.groundmist.sync.authenticate";
 const OWNER: &str = "did:plc:ewvi7nxzyoun6zhxrhs64oiz";
 const BODY: &str = r#"{"lexiconAuthorityDomain":"xyz.example"}"#;
 
-struct Said {
-    status: u16,
-    /// In lower case.
-    head: String,
-    body: Value,
-}
-
 impl Said {
-    fn read(answer: &str) -> Self {
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-        Self { status, head: head.to_lowercase(), body: serde_json::from_str(body).unwrap_or_default() }
-    }
-
-    fn header(&self, name: &str) -> Option<&str> {
-        self.head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
-    }
-
     /// Status and code of a refusal that a page of any origin can read, and that no client takes for the end of its session.
     fn refusal(&self) -> (u16, &str) {
         assert!(self.is_open() && !self.head.contains("invalid_token"), "{}", self.head);

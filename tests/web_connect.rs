@@ -8,7 +8,7 @@ use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use common::{Server, Start, wait_for};
+use common::{Said, Server, Start, wait_for};
 use serde_json::{Value, json};
 use url::form_urlencoded;
 
@@ -36,28 +36,7 @@ fn with<'a>(pairs: &[(&'a str, &'a str)], changes: &[(&'a str, &'a str)]) -> Str
     form_urlencoded::Serializer::new(String::new()).extend_pairs(kept.chain(changed)).finish()
 }
 
-struct Said {
-    status: u16,
-    /// In lower case.
-    head: String,
-    body: Value,
-}
-
 impl Said {
-    fn read(answer: &str) -> Self {
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-        Self { status, head: head.to_lowercase(), body: serde_json::from_str(body).unwrap_or_default() }
-    }
-
-    fn error(&self) -> (u16, &str) {
-        (self.status, self.body["error"].as_str().unwrap_or_default())
-    }
-
-    fn header(&self, name: &str) -> Option<&str> {
-        self.head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
-    }
-
     fn text(&self, name: &str) -> String {
         self.body[name]
             .as_str()

@@ -1,13 +1,11 @@
 //! DPoP proofs (RFC 9449): that whoever sends a token holds the key which it is bound to.
 
-use aws_lc_rs::digest::{SHA256, digest};
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::Value;
 use url::Url;
 
 use super::jwt::{Jwt, JwtError, MAX_JTI_BYTES, Seconds};
 use super::key::{KeyError, PublicKey};
+use crate::types::fingerprint;
 
 /// How far in seconds a proof's `iat` may lie from our clock, before or after.
 pub const PROOF_WINDOW: Seconds = 120;
@@ -107,7 +105,7 @@ pub fn verify(proof: &str, expected: &Expected<'_>) -> Result<Proof, DpopError> 
 
 /// `ath`: the token's SHA-256 in base64url (RFC 9449, 4.2).
 pub fn token_hash(token: &str) -> String {
-    URL_SAFE_NO_PAD.encode(digest(&SHA256, token.as_bytes()))
+    fingerprint(token)
 }
 
 /// Query and fragment do not count (RFC 9449, 4.3); [`Url`] has normalised the rest.
@@ -119,6 +117,8 @@ fn without_query(mut url: Url) -> Url {
 
 #[cfg(test)]
 mod tests {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
     use serde_json::json;
 
     use super::super::key::Curve;

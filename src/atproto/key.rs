@@ -3,7 +3,6 @@
 use std::fmt;
 use std::sync::Arc;
 
-use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::encoding::AsDer as _;
 use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_FIXED, ECDSA_P256K1_SHA256_FIXED, EcdsaVerificationAlgorithm, ParsedPublicKey,
@@ -11,6 +10,8 @@ use aws_lc_rs::signature::{
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value, json};
+
+use crate::types::fingerprint;
 
 /// Bytes of a coordinate, and of a signature's halves.
 const FIELD_BYTES: usize = 32;
@@ -173,7 +174,7 @@ impl PublicKey {
     pub fn thumbprint(&self) -> String {
         let [x, y] = self.coordinates();
         let canonical = format!(r#"{{"crv":"{}","kty":"EC","x":"{x}","y":"{y}"}}"#, self.curve.crv());
-        URL_SAFE_NO_PAD.encode(digest(&SHA256, canonical.as_bytes()))
+        fingerprint(&canonical)
     }
 
     /// Verifies a JWS signature (`r s`, 64 bytes) over SHA-256 of `message`. High-S signatures pass: half of all

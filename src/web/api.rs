@@ -80,12 +80,7 @@ pub async fn api(request: Request<Incoming>, web: &Web, caller: Caller) -> Respo
         _ => any(admin::handle(&page.admin, request).await),
     };
     // It counts among its address's, and is not dropped for others, until all of it is sent.
-    answer.map(|body| any_body(Held::new(body, (spared, caller.seat))))
-}
-
-fn any_body<H: Unpin + Send + 'static>(held: Held<H>) -> AnyBody {
-    use http_body_util::BodyExt as _;
-    held.boxed_unsync()
+    any(answer.map(|body| Held::new(body, (spared, caller.seat))))
 }
 
 fn me(web: &Web, sign_in: &SignIn) -> Answer {

@@ -56,6 +56,8 @@ mod send;
 mod sign_in;
 mod small_http;
 mod socket;
+#[cfg(test)]
+mod testing;
 mod throttle;
 mod token;
 mod well_known;

@@ -4,6 +4,7 @@
 pub mod authority;
 pub mod line;
 pub mod peer;
+pub mod said;
 pub mod scene;
 pub mod server;
 pub mod websocket;
@@ -15,6 +16,7 @@ use std::time::{Duration, Instant};
 pub use authority::Authority;
 pub use line::Line;
 pub use peer::Peer;
+pub use said::Said;
 pub use server::{Server, Start};
 pub use websocket::{Frame, Refused, WebSocket};
 
@@ -31,6 +33,15 @@ pub fn run(data_dir: &Path, arguments: &[&str]) -> Output {
         .stdin(Stdio::null())
         .output()
         .unwrap()
+}
+
+/// The answer in JSON of a command that ends so.
+pub fn answer(data_dir: &Path, code: i32, arguments: &[&str]) -> serde_json::Value {
+    let output = run(data_dir, &[arguments, &["--json"]].concat());
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{arguments:?}: {text}");
+    let json = if output.stdout.is_empty() { &output.stderr } else { &output.stdout };
+    serde_json::from_slice(json).unwrap()
 }
 
 /// Asks until the answer is there.

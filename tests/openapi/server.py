@@ -8,19 +8,7 @@ import socket
 import subprocess
 import threading
 
-
-class Socket(http.client.HTTPConnection):
-    """HTTP on a Unix socket."""
-
-    def __init__(self, path):
-        super().__init__("localhost", timeout=60)
-        self.path = path
-
-    def connect(self):
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(self.path)
-
+from admin_socket import AdminSocket
 
 # An app on this machine needs no server of its own to say what it is.
 SETTINGS = {
@@ -59,7 +47,7 @@ class Server:
 
     def admin(self, method, path, body=None):
         """On the admin socket."""
-        line = Socket(os.path.join(self.data, "admin.sock"))
+        line = AdminSocket(os.path.join(self.data, "admin.sock"))
         line.request(method, path, body)
         return line.getresponse()
 

@@ -12,14 +12,13 @@ use http_body_util::Either;
 use hyper::body::{Body, Frame};
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use hyper::{Response, StatusCode};
-use rustix::fs::statvfs;
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
 use super::answer::{Answer, Failure, json, read};
-use super::{Admin, AdminBody, Pieces};
+use super::{Admin, AdminBody, Disk, Pieces};
 use crate::config::Secret;
 use crate::store::backup::Source;
 use crate::store::{BackupError, LastBackup, Store};
@@ -89,7 +88,7 @@ impl Backups {
     /// Writes a backup, piece by piece, for whoever reads.
     fn run(&self, pieces: &mpsc::Sender<Piece>, runtime: &Handle) {
         let stopping = self.stopping.clone();
-        let free_bytes = statvfs(&self.data_dir).ok().map(|disk| disk.f_bavail.saturating_mul(disk.f_frsize));
+        let free_bytes = Disk::of(&self.data_dir).map(|disk| disk.free_bytes);
         let source = Source { store: &self.store, secret: &self.secret, free_bytes, now: now() };
         let mut began = Instant::now();
         let written = source.write(&mut |piece| {

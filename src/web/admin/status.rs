@@ -70,14 +70,13 @@ pub struct Disk {
 }
 
 impl Disk {
-    fn of(path: &Path) -> Self {
-        statvfs(path).map_or_else(
-            |_| Self::default(),
-            |disk| Self {
-                free_bytes: disk.f_bavail.saturating_mul(disk.f_frsize),
-                total_bytes: disk.f_blocks.saturating_mul(disk.f_frsize),
-            },
-        )
+    /// Where a path is; none if the system does not say.
+    pub(super) fn of(path: &Path) -> Option<Self> {
+        let disk = statvfs(path).ok()?;
+        Some(Self {
+            free_bytes: disk.f_bavail.saturating_mul(disk.f_frsize),
+            total_bytes: disk.f_blocks.saturating_mul(disk.f_frsize),
+        })
     }
 }
 
@@ -108,7 +107,7 @@ pub(super) async fn status(admin: &Admin) -> Answer {
         origin: admin.origin.clone(),
         owner: owner_now(&admin.ownership),
         record: admin.record.now(),
-        disk,
+        disk: disk.unwrap_or_default(),
         warnings: Vec::new(),
     };
     status.warnings = warnings(&status, now());
@@ -154,8 +153,8 @@ pub(crate) mod tests {
 
     #[test]
     fn a_disk_that_is_there_has_room() {
-        let disk = Disk::of(Path::new("/"));
+        let disk = Disk::of(Path::new("/")).unwrap();
         assert!(disk.total_bytes > 0 && disk.free_bytes <= disk.total_bytes, "{disk:?}");
-        assert_eq!(Disk::of(Path::new("/nonexistent/place")), Disk::default());
+        assert_eq!(Disk::of(Path::new("/nonexistent/place")), None);
     }
 }

@@ -49,25 +49,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Serve<S> for MetricsHtt
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::access::Access;
-    use crate::config::{Config, Flags, Sources};
-    use crate::engine::Engine;
     use crate::listen::{PerAddress, Plain, accept};
-    use crate::store::Store;
+    use crate::web::testing::Parts;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::TcpStream;
 
     #[tokio::test]
     async fn figures_are_served_on_any_listener_and_nothing_else() {
-        let dir = tempfile::tempdir().unwrap();
-        let flags = Flags { data_dir: Some(dir.path().into()), ..Flags::default() };
-        let sources = Sources { config: None, default_file: "".into(), env: vec![], flags, dev: false };
-        let config = Config::load(&sources).unwrap().config;
-        let store = Arc::new(Store::open(&dir.path().join("store"), &config.store_options()).unwrap());
-        let engine = Engine::start(store.clone(), config.engine_options()).unwrap();
-        let secret = crate::access::secret::load_or_create(&config).unwrap();
-        let access =
-            Access::open(store.clone(), Arc::new(engine.clone()), &secret, config.access.clone()).unwrap();
+        let parts = Parts::start();
+        let (store, engine, access) = (parts.store.clone(), parts.engine.clone(), parts.access.clone());
         let metrics = Metrics {
             engine,
             access,

@@ -14,9 +14,9 @@ use hyper::header::{
     HeaderName, HeaderValue, IF_NONE_MATCH, REFERRER_POLICY, VARY,
 };
 use hyper::{Response, StatusCode};
-use sha2::{Digest as _, Sha256};
 
 use super::answer::Answer;
+use crate::types::fingerprint;
 
 /// A file of the pages.
 struct File {
@@ -116,9 +116,8 @@ fn protect(headers: &mut HeaderMap) {
 }
 
 fn serve(file: &File, asked: &HeaderMap) -> Answer {
-    let digest = Sha256::digest(file.text);
     // Weak: it stands for both encodings.
-    let tag = format!("W/\"{}\"", bs58::encode(&digest[..12]).into_string());
+    let tag = format!("W/\"{}\"", fingerprint(file.text));
     let known =
         asked.get(IF_NONE_MATCH).and_then(|tags| tags.to_str().ok()).is_some_and(|tags| tags.contains(&tag));
     let packs = asked.get(ACCEPT_ENCODING).and_then(|takes| takes.to_str().ok()).is_some_and(takes_gzip);

@@ -7,8 +7,6 @@
 //! | `POST /oauth/publish` | the same, to write the record; for who is signed in |
 //! | `GET /oauth/callback?…` | 303, signed in or with a code that says why not |
 
-use std::net::IpAddr;
-
 use hyper::body::Incoming;
 use hyper::header::{
     CACHE_CONTROL, HeaderMap, HeaderValue, LOCATION, REFERRER_POLICY, RETRY_AFTER, SET_COOKIE,
@@ -214,7 +212,7 @@ async fn callback(head: &Parts, web: &Web, caller: &Caller) -> Answer {
     let mut answer = match (done, then) {
         (Ok(()), Then::Return(return_to)) => match gate::sign_in(headers, web) {
             Ok(cookie) => {
-                note(web, What::SignedIn, caller.address);
+                web.shared.access.note(What::SignedIn, caller.address);
                 tracing::info!(address = ?caller.address, "the owner signed in at her PDS");
                 let mut answer = see_other(return_to.as_str());
                 answer.headers_mut().insert(SET_COOKIE, cookie);
@@ -229,7 +227,7 @@ async fn callback(head: &Parts, web: &Web, caller: &Caller) -> Answer {
         }
         (Err(code), then) => {
             if code == "not_owner" {
-                note(web, What::SignInRefused, caller.address);
+                web.shared.access.note(What::SignInRefused, caller.address);
             }
             let what = if matches!(then, Then::Published) { "publish" } else { "sign_in" };
             see_other(&format!("/?{what}={code}"))
@@ -257,10 +255,6 @@ async fn finish(web: &Web, started: Started, callback: Callback) -> Result<(), &
         }
         reason.code()
     })
-}
-
-fn note(web: &Web, what: What, address: Option<IpAddr>) {
-    web.shared.access.note(what, address);
 }
 
 /// Sends the browser to a place of our own. The address that it leaves holds a code.

@@ -107,26 +107,15 @@ fn in_bin(key: &DocKey, head: &Head) -> Result<(), Failure> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
-    use crate::access::{Access, secret};
-    use crate::config::{Config, Flags, Sources};
-    use crate::engine::Engine;
-    use crate::store::{Op, Row, Store};
+    use crate::store::{Op, Row};
     use crate::types::{ChangeHash, DocumentId};
+    use crate::web::testing::Parts;
 
     #[tokio::test]
     async fn what_somebody_else_was_faster_with_is_not_noted() {
-        let dir = tempfile::tempdir().unwrap();
-        let flags = Flags { data_dir: Some(dir.path().into()), ..Flags::default() };
-        let sources = Sources { config: None, default_file: "".into(), env: vec![], flags, dev: false };
-        let config = Config::load(&sources).unwrap().config;
-        let store = Arc::new(Store::open(&dir.path().join("store"), &config.store_options()).unwrap());
-        let engine = Engine::start(store.clone(), config.engine_options()).unwrap();
-        let secret = secret::load_or_create(&config).unwrap();
-        let access =
-            Access::open(store.clone(), Arc::new(engine.clone()), &secret, config.access.clone()).unwrap();
+        let parts = Parts::start();
+        let (store, engine, access) = (parts.store.clone(), parts.engine.clone(), parts.access.clone());
         let api = DocumentsApi::new(engine.clone(), store.clone()).noted_in(access.clone());
         let key = DocKey { namespace: "xyz.one".parse().unwrap(), document: DocumentId([1; 16]) };
         let hash = ChangeHash([7; 32]);
