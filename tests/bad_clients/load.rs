@@ -46,8 +46,8 @@ fn a_reader_that_stops_while_40_mb_are_written() {
     assert!(growth < 32 * MIB, "a reader that stopped cost {growth} bytes");
     drop(stopped);
     drop(writer);
-    // The store's cache has filled with the document meanwhile.
-    scene.unharmed_within(MARGIN + 8 * MIB);
+    // The store's cache has filled with the document meanwhile, and little else is left.
+    scene.unharmed();
 }
 
 #[test]

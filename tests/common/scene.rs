@@ -69,16 +69,12 @@ impl Scene {
 
     /// What must hold once the bad client has done its worst and is gone.
     pub fn unharmed(mut self) {
-        self.unharmed_within(MARGIN);
-    }
-
-    pub fn unharmed_within(&mut self, margin: u64) {
         assert!(self.server.is_running());
         self.newcomer_syncs();
         let mut least = u64::MAX;
-        wait_for(&format!("memory to be within {margin} bytes of {}", self.before), || {
+        wait_for(&format!("memory to be within {MARGIN} bytes of {}", self.before), || {
             least = least.min(self.growth());
-            (least <= margin).then_some(())
+            (least <= MARGIN).then_some(())
         });
         let log = self.server.log();
         assert!(!log.contains("panicked"), "{log}");
