@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::fd::AsFd;
 
 use rustix::net::sockopt;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
@@ -13,6 +14,9 @@ const BACKLOG: u32 = 1024;
 /// Bytes the system keeps for a client that is slow to read. Without it they grow to several MiB a connection, which is
 /// memory too, and a ping would wait behind them.
 const SEND_BUFFER: u32 = 256 * 1024;
+/// Milliseconds after which a connection ends whose other side acknowledges nothing, or takes nothing (RFC 5482): a phone that
+/// went out of reach, and has no time limit of its own. The system alone would go on for a quarter of an hour.
+const UNANSWERED_MS: u32 = 120_000;
 
 /// A TCP listener.
 #[derive(Debug)]
@@ -38,7 +42,7 @@ impl Tcp {
         }
         // A restarted server must get its port back from connections that are still winding down.
         socket.set_reuseaddr(true)?;
-        socket.set_send_buffer_size(SEND_BUFFER)?;
+        set_limits(&socket)?;
         socket.bind(address)?;
         let listener = socket.listen(BACKLOG)?;
         let address = listener.local_addr()?;
@@ -52,8 +56,7 @@ impl Tcp {
         if !sockopt::socket_acceptconn(&listener)? {
             return Err(io::Error::other("it is not a listening socket"));
         }
-        // Accepted connections inherit it.
-        sockopt::set_socket_send_buffer_size(&listener, SEND_BUFFER as usize)?;
+        set_limits(&listener)?;
         listener.set_nonblocking(true)?;
         let listener = TcpListener::from_std(listener)?;
         let address = listener.local_addr()?;
@@ -64,6 +67,12 @@ impl Tcp {
     pub fn address(&self) -> SocketAddr {
         self.address
     }
+}
+
+/// Accepted connections inherit them.
+fn set_limits(socket: impl AsFd) -> io::Result<()> {
+    sockopt::set_socket_send_buffer_size(&socket, SEND_BUFFER as usize)?;
+    Ok(sockopt::set_tcp_user_timeout(&socket, UNANSWERED_MS)?)
 }
 
 /// A system without IPv6 says so in one of two ways, when the socket is made or when it gets its address.
@@ -109,6 +118,7 @@ mod tests {
         assert!(stream.nodelay().unwrap());
         // Linux doubles what is asked for.
         assert_eq!(sockopt::socket_send_buffer_size(&stream).unwrap(), 2 * SEND_BUFFER as usize);
+        assert_eq!(sockopt::tcp_user_timeout(&stream).unwrap(), UNANSWERED_MS);
         from.unwrap()
     }
 
