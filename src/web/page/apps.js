@@ -1,10 +1,11 @@
 // Apps: those that wait for the owner's decision, and those that have it.
 import { api, post } from "./api.js"
-import { $, about, button, fill, focus, foreign, h, id, keyed, muted, name, p, plain, say, section, show } from "./dom.js"
+import { $, about, button, fill, focus, foreign, h, id, keyed, muted, name, p, plain, say, section, settle, show } from "./dom.js"
 import { count, host, loopback, number, time } from "./words.js"
 
 const isIn = ({ decision }) => decision.startsWith("read_")
 let heard
+for (const part of ["waiting", "approved", "refused"]) settle($(part))
 
 export const refresh = section("apps", async () => {
   const { apps, pending } = await api("/api/apps")

@@ -1,14 +1,11 @@
 // Whether an app is let in. Goes nowhere but where this server says, and only when the owner has pressed something.
 import { api, go, post } from "./api.js"
-import { $, button, fill, foreign, h, name, plain, rich, show } from "./dom.js"
+import { $, button, fill, foreign, h, name, plain, rich, settle, show } from "./dom.js"
 import { door } from "./sign_in.js"
 import { host, loopback } from "./words.js"
 
 // Browsers leave a backslash as it is; the server takes it for what it may become, a slash.
 const query = location.search.slice(1).replaceAll("\\", "%5C")
-/** A press sooner than that is not meant for what stands here: another page can open this one under a double click. */
-const SETTLE_MS = 500
-let settled, timer
 
 const [IN, OUT] = ["You have let this app in before", "You have turned this app away before, which no longer counts if you approve it now."]
 const BEFORE = { read_write: `${IN}.`, read_only: `${IN}, to read only.`, denied: OUT, revoked: OUT }
@@ -47,19 +44,9 @@ function ask({ client_id, client_name, redirect_uri, namespace, access, decision
     }
   }, { kind })
   fill($("choices"), choose("Approve", "approve", read, "main"), ...(read ? [] : [choose("Approve, read only", "approve", true)]), choose("Deny", "deny", false))
-  settle()
 }
 
-/** The choices count once the page has been in front for a while. They keep the focus, so not by `disabled`. */
-function settle(then) {
-  clearTimeout(timer)
-  settled = then === true
-  for (const node of $("choices").children) node.ariaDisabled = settled ? node.ariaBusy : "true"
-  if (!settled && !document.hidden && document.hasFocus()) timer = setTimeout(settle, SETTLE_MS, true)
-}
-
-for (const type of ["focus", "blur", "visibilitychange"]) addEventListener(type, settle)
-$("choices").addEventListener("click", event => settled || event.stopPropagation(), true)
+settle($("choices"))
 
 document.addEventListener("signed-out", () => {
   door($("consent").hidden ? null : "Your sign-in has ended. Sign in again to go on.", `${location.pathname}?${query}`)

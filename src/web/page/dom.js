@@ -98,6 +98,27 @@ export async function act(node, work) {
   node.ariaBusy = node.ariaDisabled = null
 }
 
+/** A press sooner than that is not meant for what stands here. */
+const SETTLE_MS = 500
+
+/**
+ * The buttons in `list` count once they have stood in front, and none has come or gone, for a while: another page can open this
+ * one under a double click, and an entry that comes can push its own button under a finger. They keep the focus, so not by
+ * `disabled`.
+ */
+export function settle(list) {
+  let settled, timer
+  const begin = done => {
+    clearTimeout(timer)
+    settled = done === true
+    for (const node of list.querySelectorAll("button")) node.ariaDisabled = settled ? node.ariaBusy : "true"
+    if (!settled && !document.hidden && document.hasFocus()) timer = setTimeout(begin, SETTLE_MS, true)
+  }
+  for (const type of ["focus", "blur", "visibilitychange"]) addEventListener(type, begin)
+  new MutationObserver(begin).observe(list, { childList: true })
+  list.addEventListener("click", event => settled || event.stopPropagation(), true)
+}
+
 /** The work is done while the question stands. */
 function confirm(opener, label, [title, ...text], work) {
   const [dialog, yes, no] = [$("confirm"), $("confirm-yes"), $("confirm-no")]

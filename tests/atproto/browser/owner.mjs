@@ -69,6 +69,26 @@ export class Owner {
     return within.locator("button", { hasText: new RegExp(`^${label}`) }).first().click()
   }
 
+  /**
+   * Press each button in `list` when the page has just come to the front, under the second press of a double click, say. For
+   * each: whether it is disabled, whether busy, and whether it keeps the focus.
+   */
+  pressTooEarly(list) {
+    return this.page.evaluate(list => {
+      dispatchEvent(new Event("focus"))
+      return [...document.querySelectorAll(`${list} button`)].map(node => {
+        node.focus()
+        node.click()
+        return [node.ariaDisabled, node.ariaBusy, document.activeElement === node]
+      })
+    }, list)
+  }
+
+  /** What has the focus counts when it is pressed. */
+  async settled() {
+    await this.page.waitForFunction(() => !document.activeElement.ariaDisabled)
+  }
+
   /** Answer the question that stands. */
   async answer(label) {
     await this.page.getByRole("dialog").getByRole("button", { name: label, exact: true }).click()
