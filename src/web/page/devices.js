@@ -68,7 +68,7 @@ $("token-form").onsubmit = event => {
     show($("token-form"), false)
     show($("token-made"))
     $("token-text").value = token
-    fill($("token-address"), `${origin.replace(/^http/, "ws")}/`)
+    fill($("token-address"), `${origin().replace(/^http/, "ws")}/`)
     fill($("token-expires"), day(session.expires))
     fill($("token-said"))
     $("token-made-title").focus()

@@ -2,8 +2,10 @@
 //!
 //! They are the same for everybody; what they show they ask for (`/api`), and get only when the owner is signed in.
 
+mod bundle;
+
 use std::io::Write as _;
-use std::sync::OnceLock;
+use std::sync::LazyLock;
 
 use bytes::Bytes;
 use flate2::Compression;
@@ -17,27 +19,37 @@ use hyper::{Response, StatusCode};
 
 use super::answer::Answer;
 use crate::types::fingerprint;
+use bundle::{Module, bundle};
 
 /// A file of the pages.
 struct File {
     name: &'static str,
     kind: &'static str,
-    text: &'static str,
-    /// The same, compressed when it is first asked for so: a third of the bytes. No secret is ever in it (BREACH).
-    packed: OnceLock<Bytes>,
+    text: LazyLock<Text>,
+}
+
+/// What a file says, made when it is first asked for.
+struct Text {
+    plain: Bytes,
+    /// The same, compressed: a third of the bytes. No secret is ever in it (BREACH).
+    packed: Bytes,
+    /// Weak: it stands for both.
+    tag: String,
+}
+
+impl Text {
+    fn new(text: impl AsRef<str> + Into<Bytes>) -> Self {
+        let mut gzip = GzEncoder::new(Vec::new(), Compression::best());
+        let packed =
+            gzip.write_all(text.as_ref().as_bytes()).and_then(|()| gzip.finish()).unwrap_or_default();
+        let tag = format!("W/\"{}\"", fingerprint(text.as_ref()));
+        Self { plain: text.into(), packed: packed.into(), tag }
+    }
 }
 
 impl File {
-    const fn new(name: &'static str, kind: &'static str, text: &'static str) -> Self {
-        Self { name, kind, text, packed: OnceLock::new() }
-    }
-
-    fn packed(&self) -> Bytes {
-        let pack = || {
-            let mut gzip = GzEncoder::new(Vec::new(), Compression::best());
-            gzip.write_all(self.text.as_bytes()).and_then(|()| gzip.finish()).unwrap_or_default().into()
-        };
-        self.packed.get_or_init(pack).clone()
+    const fn new(name: &'static str, kind: &'static str, text: fn() -> Text) -> Self {
+        Self { name, kind, text: LazyLock::new(text) }
     }
 }
 
@@ -46,31 +58,31 @@ const CSS: &str = "text/css; charset=utf-8";
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 const IMAGE: &str = "image/svg+xml";
 
-const fn script(name: &'static str, text: &'static str) -> File {
-    File::new(name, SCRIPT, text)
+macro_rules! text {
+    ($name:literal) => {
+        || Text::new(include_str!($name))
+    };
+}
+
+macro_rules! modules {
+    ($($name:literal)*) => {
+        [$(($name, include_str!($name))),*]
+    };
 }
 
 /// The owner's page.
-static HOME: File = File::new("index.html", HTML, include_str!("index.html"));
+static HOME: File = File::new("index.html", HTML, text!("index.html"));
 /// Where she lets an app in.
-static CONNECT: File = File::new("connect.html", HTML, include_str!("connect.html"));
-/// What both need, at `/page/NAME`.
-static FILES: [File; 15] = [
-    File::new("icon.svg", IMAGE, include_str!("icon.svg")),
-    File::new("page.css", CSS, include_str!("page.css")),
-    script("activity.js", include_str!("activity.js")),
-    script("api.js", include_str!("api.js")),
-    script("apps.js", include_str!("apps.js")),
-    script("connect.js", include_str!("connect.js")),
-    script("devices.js", include_str!("devices.js")),
-    script("documents.js", include_str!("documents.js")),
-    script("dom.js", include_str!("dom.js")),
-    script("growth.js", include_str!("growth.js")),
-    script("live.js", include_str!("live.js")),
-    script("page.js", include_str!("page.js")),
-    script("sign_in.js", include_str!("sign_in.js")),
-    script("status.js", include_str!("status.js")),
-    script("words.js", include_str!("words.js")),
+static CONNECT: File = File::new("connect.html", HTML, text!("connect.html"));
+/// Their scripts, each module after those that it imports.
+const HOME_MODULES: [Module; 12] = modules!["api.js" "dom.js" "words.js" "sign_in.js" "live.js" "status.js" "apps.js" "devices.js" "growth.js" "documents.js" "activity.js" "page.js"];
+const CONNECT_MODULES: [Module; 5] = modules!["api.js" "dom.js" "words.js" "sign_in.js" "connect.js"];
+/// What they need, at `/page/NAME`.
+static FILES: [File; 4] = [
+    File::new("icon.svg", IMAGE, text!("icon.svg")),
+    File::new("page.css", CSS, text!("page.css")),
+    File::new("page.js", SCRIPT, || Text::new(bundle(&HOME_MODULES))),
+    File::new("connect.js", SCRIPT, || Text::new(bundle(&CONNECT_MODULES))),
 ];
 
 /// Scripts and styles from here only, no frame around it, forms and requests only to here (CSP level 3).
@@ -116,22 +128,20 @@ fn protect(headers: &mut HeaderMap) {
 }
 
 fn serve(file: &File, asked: &HeaderMap) -> Answer {
-    // Weak: it stands for both encodings.
-    let tag = format!("W/\"{}\"", fingerprint(file.text));
+    let Text { plain, packed, tag } = &*file.text;
     let known =
-        asked.get(IF_NONE_MATCH).and_then(|tags| tags.to_str().ok()).is_some_and(|tags| tags.contains(&tag));
+        asked.get(IF_NONE_MATCH).and_then(|tags| tags.to_str().ok()).is_some_and(|tags| tags.contains(tag));
     let packs = asked.get(ACCEPT_ENCODING).and_then(|takes| takes.to_str().ok()).is_some_and(takes_gzip);
-    let packed = if packs && !known { file.packed() } else { Bytes::new() };
     let mut answer = if known {
         let mut answer = Response::new(Full::default());
         *answer.status_mut() = StatusCode::NOT_MODIFIED;
         answer
-    } else if !packed.is_empty() {
-        let mut answer = Response::new(Full::new(packed));
+    } else if packs && !packed.is_empty() {
+        let mut answer = Response::new(Full::new(packed.clone()));
         answer.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
         answer
     } else {
-        Response::new(Full::new(Bytes::from_static(file.text.as_bytes())))
+        Response::new(Full::new(plain.clone()))
     };
     let headers = answer.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(file.kind));
@@ -165,19 +175,40 @@ mod tests {
     fn the_pages_stay_small() {
         for (page, anothers) in [(&HOME, "connect.js"), (&CONNECT, "page.js")] {
             let files = FILES.iter().filter(|file| file.name != anothers).chain([page]);
-            let bytes: usize = files.map(|file| file.text.len()).sum();
+            let bytes: usize = files.map(|file| file.text.plain.len()).sum();
             assert!(bytes < MOST_BYTES, "{}: {bytes} bytes", page.name);
         }
     }
 
+    fn text(file: &File) -> &str {
+        str::from_utf8(&file.text.plain).unwrap()
+    }
+
     #[test]
     fn every_file_that_a_page_names_is_there() {
-        let texts = FILES.iter().chain([&HOME, &CONNECT]).map(|file| file.text);
-        let named =
-            texts.flat_map(|text| text.split("/page/").skip(1).chain(text.split("from \"./").skip(1)));
-        for rest in named {
-            let name = rest.split(['"', '>', ' ']).next().unwrap_or_default();
-            assert!(FILES.iter().any(|file| file.name == name), "{name:?}");
+        for page in [&HOME, &CONNECT] {
+            for rest in text(page).split("/page/").skip(1) {
+                let name = rest.split(['"', '>', ' ']).next().unwrap_or_default();
+                assert!(FILES.iter().any(|file| file.name == name), "{name:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_module_comes_after_those_that_it_imports() {
+        for modules in [&HOME_MODULES[..], &CONNECT_MODULES] {
+            for (at, (name, text)) in modules.iter().enumerate() {
+                for rest in text.split("from \"./").skip(1) {
+                    let imported = rest.split('"').next().unwrap_or_default();
+                    assert!(
+                        modules[..at].iter().any(|(before, _)| *before == imported),
+                        "{name}: {imported}"
+                    );
+                }
+            }
+            let script = bundle(modules);
+            let left = script.lines().find(|line| line.starts_with("import ") || line.starts_with("export "));
+            assert_eq!(left, None, "the bundle understands it");
         }
     }
 
@@ -195,8 +226,8 @@ mod tests {
             assert_eq!(takes_gzip(takes), gzip, "{takes}");
         }
         let mut back = String::new();
-        let packed = HOME.packed();
+        let packed = &HOME.text.packed;
         std::io::Read::read_to_string(&mut flate2::bufread::GzDecoder::new(&packed[..]), &mut back).unwrap();
-        assert_eq!(back, HOME.text);
+        assert_eq!(back, text(&HOME));
     }
 }

@@ -4,11 +4,12 @@ import { $, button, fill, h, keyed, p, plain, rich, section, show } from "./dom.
 import { bytes, count, day, number, relative, time } from "./words.js"
 
 /** Where devices reach the server. */
-export let origin = location.origin
+export const origin = () => reached
+let reached = location.origin
 
 export const refresh = section("status", async () => {
   const status = await api("/api/status")
-  origin = status.origin ?? origin
+  reached = status.origin ?? reached
   const { domain, owner, warnings } = status
   fill($("domain"), [domain ?? location.host, owner.handle && `@${plain(owner.handle)}`].filter(Boolean).join(" · "))
   const grave = warnings[0]?.grave ?? false
