@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{sleep, timeout};
 
 use super::handshake::{self, Join};
 use super::liveness::Liveness;
@@ -197,21 +197,10 @@ async fn read<R: AsyncRead + Unpin>(
 
 /// Pings, and says when the session ended or the client fell silent.
 async fn watch(lease: &mut Lease, liveness: &Liveness, control: &Control, ping_interval: Duration) -> Close {
-    let pings = async {
-        // Anything heard since the last ping proves life; the first interval counts from here.
-        liveness.heard();
-        let mut next = Instant::now();
-        loop {
-            next += ping_interval;
-            tokio::time::sleep_until(next).await;
-            if liveness.was_silent() {
-                return Close::new(1001, "nothing heard since the last ping (limits.ping_interval)");
-            }
-            control.ping();
-        }
-    };
     tokio::select! {
-        close = pings => close,
+        () = liveness.until_silent(ping_interval, || control.ping()) => {
+            Close::new(1001, "nothing heard since the last ping (limits.ping_interval)")
+        }
         refused = lease.ended() => Close::new(1008, refused.close_reason()),
     }
 }
