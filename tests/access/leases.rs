@@ -25,7 +25,7 @@ async fn a_lease_ends_when_revoked_and_others_do_not() {
 #[tokio::test]
 async fn a_lease_ends_when_its_token_expires() {
     let place = Place::new();
-    let new = NewSession { life: Some(Duration::from_secs(2)), ..wanted("short") };
+    let new = NewSession { life: Some(Duration::from_secs(5)), ..wanted("short") };
     let (token, session) = place.access.create(new).await.unwrap();
     let mut lease = place.access.admit(&token).unwrap();
     let refused = tokio::time::timeout(PATIENCE, lease.ended()).await.unwrap();

@@ -42,7 +42,7 @@ describe("certificates", () => {
   })
 
   test("it is renewed while clients work, and no socket is lost", async t => {
-    const lab = await Lab.begin(t, { validity: 30 })
+    const lab = await Lab.begin(t, { validity: 60 })
     const appliance = await lab.appliance()
     appliance.start()
     const serials = [(await appliance.certified()).serial]

@@ -121,13 +121,13 @@ describe("trouble", () => {
   })
 
   test("a certificate that expired is shown until there is a new one, the authority being away meanwhile", async t => {
-    const lab = await Lab.begin(t, { validity: 15 })
+    const lab = await Lab.begin(t, { validity: 30 })
     const appliance = await lab.appliance()
     appliance.start()
     const { serial, until } = await appliance.certified()
     await lab.stopAuthority()
     await appliance.stop()
-    await eventually(() => Date.now() > until, "its end", 60_000)
+    await eventually(() => Date.now() > until, "its end", 120_000)
     appliance.start()
     await appliance.logged(/the certificate for \S+ expired at \S+; it is shown until there is a new one/)
     await appliance.logged(/expired at \S+ and could not be renewed: the certificate authority/)

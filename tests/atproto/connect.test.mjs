@@ -14,7 +14,7 @@ import { Owner as Browser } from "./browser/owner.mjs"
 import { Lab } from "./lab.mjs"
 import { SYNC, asked, begin, refused, sync } from "./server.mjs"
 
-const STEP_MS = 20_000
+const STEP_MS = 60_000
 const path = name => fileURLToPath(new URL(name, import.meta.url))
 const example = name => readFileSync(path(`../../examples/connect-app/${name}`), "utf8")
 

@@ -354,10 +354,11 @@ describe("the owner's page in Chromium", () => {
     await part.click()
     const times = []
     for (const order of ["Latest", "Largest", "All"]) {
-      const answer = owner.page.waitForResponse(/\/api\/documents\?/)
+      // The latest are there already.
+      const answer = order === "Latest" ? null : owner.page.waitForResponse(/\/api\/documents\?/)
       const begun = performance.now()
       await owner.section("Documents").getByLabel(order, { exact: true }).check()
-      if (order !== "Latest") await answer
+      await answer
       await owner.section("Documents").getByRole("link", { name: "Export" }).nth(19).waitFor()
       times.push(`${order} ${Math.round(performance.now() - begun)} ms`)
     }

@@ -422,7 +422,7 @@ describe("the owner's page", () => {
     t.after(lab.gateway.fault(lab.pdsHost, (request, response) =>
       request.url === "/oauth/revoke" ? void response.writeHead(500).end() : false))
     await signedIn(scene)
-    assert.match(scene.server.log, /could not be revoked/)
+    await eventually(() => /could not be revoked/.test(scene.server.log), "the line that says so")
     assert.deepEqual(tokens(), [`${SYNC}/oauth/client-metadata.json`])
   })
 })

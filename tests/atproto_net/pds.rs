@@ -2,12 +2,12 @@
 
 use groundmist_sync::atproto::pds::{describe_server, probe, relay_get_session};
 use groundmist_sync::atproto::repo::get_record;
-use groundmist_sync::atproto::{Hidden, HttpOptions, PdsError, PdsSession, Probe, RecordKey, Relay};
+use groundmist_sync::atproto::{Hidden, PdsError, PdsSession, Probe, RecordKey, Relay};
 use serde_json::json;
 use std::time::Duration;
 use url::Url;
 
-use crate::world::{Asked, Reply, World, ok, status};
+use crate::world::{Reply, World, ok, status};
 
 const DID: &str = "did:plc:ewvi7nxzyoun6zhxrhs64oiz";
 const TOKEN: &str = "eyJ.hunter2.sig";
@@ -21,13 +21,6 @@ fn refusal(code: &str, message: &str) -> Reply {
     let header = format!("DPoP error=\"{code}\", error_description=\"{message}\"");
     let body = json!({ "error": code, "message": message }).to_string();
     Reply::Whole(401, vec![("www-authenticate", header), ("dpop-nonce", "nonce-1".into())], body)
-}
-
-/// A PDS that answers every call alike.
-async fn saying(reply: impl Fn(&Asked) -> Reply + Send + Sync + 'static) -> World {
-    let mut world = World::new(reply).await;
-    world.options = HttpOptions { request_time: Duration::from_millis(500), ..world.options };
-    world
 }
 
 #[tokio::test]
@@ -55,7 +48,7 @@ async fn a_relayed_token_is_vouched_for_or_not() {
     ];
     for (reply, meaning) in cases {
         let reply = std::sync::Mutex::new(Some(reply));
-        let world = saying(move |_| reply.lock().unwrap().take().unwrap()).await;
+        let world = World::new(move |_| reply.lock().unwrap().take().unwrap()).await;
         assert_eq!(relay_get_session(&world.http(), &pds(), TOKEN, "proof").await, Ok(meaning));
         let asked = world.last();
         assert_eq!(asked.line, "GET pds.internal /xrpc/com.atproto.server.getSession");
@@ -83,7 +76,7 @@ async fn a_probed_token_is_genuine_forged_or_in_doubt() {
     ];
     for (reply, meaning) in cases {
         let reply = std::sync::Mutex::new(Some(reply));
-        let world = saying(move |_| reply.lock().unwrap().take().unwrap()).await;
+        let world = World::new(move |_| reply.lock().unwrap().take().unwrap()).await;
         assert_eq!(probe(&world.http(), &pds(), TOKEN).await, Ok(meaning));
         assert_eq!(world.last().headers["authorization"], "DPoP eyJ.hunter2.sig");
         assert!(!world.last().headers.contains_key("dpop"));
@@ -94,12 +87,15 @@ async fn a_probed_token_is_genuine_forged_or_in_doubt() {
 #[tokio::test]
 async fn a_pds_without_a_whole_answer_is_an_error() {
     for (name, part) in [("silence", "did not answer"), ("endless", "more than"), ("redirect", "redirect")] {
-        let world = saying(move |_| match name {
+        let mut world = World::new(move |_| match name {
             "silence" => Reply::Silence,
             "endless" => Reply::Endless,
             _ => Reply::Whole(307, vec![("location", "https://app.internal/".into())], String::new()),
         })
         .await;
+        if name == "silence" {
+            world.options.request_time = Duration::from_millis(500);
+        }
         let relayed = relay_get_session(&world.http(), &pds(), TOKEN, "proof").await.unwrap_err();
         let probed = probe(&world.http(), &pds(), TOKEN).await.unwrap_err();
         let shown = format!("{relayed} {relayed:?} {probed} {probed:?}");
@@ -109,7 +105,7 @@ async fn a_pds_without_a_whole_answer_is_an_error() {
             "sent nowhere else"
         );
     }
-    let world = saying(|_| ok("{}")).await;
+    let world = World::new(|_| ok("{}")).await;
     let error = probe(&world.http(), &pds(), "hunter2\nx: y").await.unwrap_err();
     assert!(matches!(error, PdsError::NotAToken(_)) && !format!("{error:?}").contains("hunter2"));
     assert!(world.lines().is_empty());
@@ -117,11 +113,12 @@ async fn a_pds_without_a_whole_answer_is_an_error() {
 
 #[tokio::test]
 async fn a_pds_says_its_did() {
-    let world = saying(|_| ok(json!({ "did": "did:web:pds.internal", "availableUserDomains": [] }))).await;
+    let world =
+        World::new(|_| ok(json!({ "did": "did:web:pds.internal", "availableUserDomains": [] }))).await;
     let did = describe_server(&world.http(), &pds()).await.unwrap();
     assert_eq!(did.as_str(), "did:web:pds.internal");
     for reply in ["{}", r#"{"did":"pds"}"#, "[]", "", "{\"did\":7}"] {
-        let world = saying(move |_| ok(reply)).await;
+        let world = World::new(move |_| ok(reply)).await;
         assert!(matches!(describe_server(&world.http(), &pds()).await, Err(PdsError::Odd { .. })), "{reply}");
     }
 }
@@ -130,7 +127,7 @@ async fn a_pds_says_its_did() {
 async fn a_record_is_written_read_and_removed() {
     let session = json!({ "did": DID, "handle": "alice.internal", "accessJwt": "access-hunter2", "refreshJwt": "refresh-hunter2" });
     let world =
-        saying(move |asked| match asked.line.split('?').next().unwrap().rsplit('.').next().unwrap() {
+        World::new(move |asked| match asked.line.split('?').next().unwrap().rsplit('.').next().unwrap() {
             "createSession" if asked.json()["password"] == "pass-hunter2" => ok(&session),
             "createSession" => refusal("AuthenticationRequired", "Invalid identifier or password"),
             "putRecord" => ok(json!({ "uri": "at://x/y/z", "cid": "c" })),
@@ -172,16 +169,17 @@ async fn a_record_is_written_read_and_removed() {
 async fn refusals_say_what_to_do() {
     let key =
         RecordKey { repo: DID.parse().unwrap(), collection: "xyz.groundmist.sync".into(), rkey: DID.into() };
-    let missing =
-        saying(|_| status(400, json!({ "error": "RecordNotFound", "message": "Could not locate record" })))
-            .await;
+    let missing = World::new(|_| {
+        status(400, json!({ "error": "RecordNotFound", "message": "Could not locate record" }))
+    })
+    .await;
     assert_eq!(get_record(&missing.http(), &pds(), &key).await, Ok(None));
-    let factor = saying(|_| refusal("AuthFactorTokenRequired", "A sign in code has been sent")).await;
+    let factor = World::new(|_| refusal("AuthFactorTokenRequired", "A sign in code has been sent")).await;
     let password = Hidden::new("hunter2".into());
     let error = PdsSession::create(&factor.http(), &pds(), "alice", &password).await.unwrap_err();
     assert!(error.to_string().contains("app password"), "{error}");
     let long = format!("bad\u{1b}[31m{}", "x".repeat(5000));
-    let rude = saying(move |_| status(400, json!({ "error": "InvalidRequest", "message": long }))).await;
+    let rude = World::new(move |_| status(400, json!({ "error": "InvalidRequest", "message": long }))).await;
     let error = get_record(&rude.http(), &pds(), &key).await.unwrap_err().to_string();
     assert!(
         error.contains("InvalidRequest (bad[31mxx") && error.len() < 400 && !error.contains('\u{1b}'),

@@ -32,7 +32,7 @@ for (const [first, second] of PAIRS)
     test("a token that expires closes its live socket, and is refused from then on", async t => {
       const scene = await Scene.begin(t)
       const keeper = await scene.client(second)
-      const brief = await scene.client(first, { expires: "2s" })
+      const brief = await scene.client(first, { expires: "5s" })
       const documentId = await brief.create({ value: { title: "in time" } })
       assert.equal(await keeper.find({ documentId }), "ready")
       await eventually(async () => (await brief.errors()).some(error => error.includes("401")), "a refusal after expiry")

@@ -127,7 +127,7 @@ const operations = {
     return keep(repo.import(new Uint8Array(readFileSync(path)))).documentId
   },
   /** Look for a document; the state it is in when found, refused, or after `timeoutMs`. */
-  find: ({ documentId, timeoutMs = 20_000 }) => find(documentId, timeoutMs),
+  find: ({ documentId, timeoutMs = 60_000 }) => find(documentId, timeoutMs),
   /** Look for many at once; how many ended in which state. */
   async findMany({ documentIds, timeoutMs = 60_000 }) {
     const states = {}
@@ -136,7 +136,7 @@ const operations = {
     return states
   },
   /** Wait until a document seen before is in `state`. */
-  async state({ documentId, state, timeoutMs = 20_000 }) {
+  async state({ documentId, state, timeoutMs = 60_000 }) {
     const handle = known(documentId)
     await until(() => handle.state === state, timeoutMs, () => `${state}, is ${handle.state}`)
     return handle.state
@@ -155,7 +155,7 @@ const operations = {
   },
   heads: ({ documentId }) => line.heads(known(documentId)),
   /** Wait until the root holds all of `has`. */
-  async waitFor({ documentId, has, timeoutMs = 20_000 }) {
+  async waitFor({ documentId, has, timeoutMs = 60_000 }) {
     const handle = known(documentId)
     const seen = () => {
       const doc = handle.state === "ready" ? line.doc(handle) : undefined
@@ -165,14 +165,14 @@ const operations = {
     return line.heads(handle)
   },
   /** Wait until the root has `count` keys, for documents with many. */
-  async waitForKeys({ documentId, count, timeoutMs = 20_000 }) {
+  async waitForKeys({ documentId, count, timeoutMs = 60_000 }) {
     const handle = known(documentId)
     const keys = () => (handle.state === "ready" ? Object.keys(line.doc(handle)).length : 0)
     await until(() => keys() === count, timeoutMs, () => `${count} keys, has ${keys()}`)
     return line.heads(handle)
   },
   /** Wait until the document stands at exactly these heads. */
-  async waitForHeads({ documentId, heads, timeoutMs = 20_000 }) {
+  async waitForHeads({ documentId, heads, timeoutMs = 60_000 }) {
     const handle = known(documentId)
     const wanted = [...heads].sort()
     const now = () => (handle.state === "ready" ? [...line.heads(handle)].sort() : [])

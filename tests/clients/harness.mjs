@@ -21,7 +21,7 @@ export const REFERENCE = process.env.REFERENCE_SERVER
 export const PAIRS = [["v1", "v1"], ["v2", "v2"], ["v1", "v2"]]
 export const NAMESPACE = "xyz.example.notes"
 
-const START_MS = 20_000
+const START_MS = 60_000
 const STOP_MS = 15_000
 
 function run(command, args, options = {}) {
@@ -241,9 +241,11 @@ export class Scene {
 
   /** As `client`, without waiting for the connection. */
   async clientNotYet(line, { name = `${line}-${++this.#count}`, url, storage = false, gossip, announce, ...access } = {}) {
-    url ??= this.server.url(await this.server.token({ name, ...access }))
     const client = spawnClient(line)
     this.#clients.push(client)
+    // A token's life may be short: it is made when the client can use it.
+    if (line !== "samod") await client.errors()
+    url ??= this.server.url(await this.server.token({ name, ...access }))
     client.name = name
     client.peerId = `peer-${name}`
     await client.open({
@@ -266,7 +268,7 @@ export class Scene {
 }
 
 /** Wait until `condition()` holds; for what no client operation can wait for. */
-export async function eventually(condition, what, timeoutMs = 20_000) {
+export async function eventually(condition, what, timeoutMs = 60_000) {
   const end = Date.now() + timeoutMs
   while (!(await condition())) {
     if (Date.now() > end) throw new Error(`not within ${timeoutMs} ms: ${what}`)

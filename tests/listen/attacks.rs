@@ -15,7 +15,7 @@ fn tcp(scene: &Scene) -> TcpStream {
 
 #[test]
 fn slow_handshakes_and_slow_heads_come_to_an_end() {
-    let mut scene = Scene::encrypted(|start| start.set("LIMITS__HANDSHAKE_TIMEOUT", "2s"));
+    let mut scene = Scene::encrypted(|start| start.set("LIMITS__HANDSHAKE_TIMEOUT", "5s"));
     let mut silent: Vec<Line> = (0..100).map(|_| Line::plain(scene.server.address).unwrap()).collect();
     for line in silent.iter_mut().step_by(2) {
         line.write_all(HELLO).unwrap();

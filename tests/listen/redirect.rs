@@ -86,7 +86,7 @@ fn a_body_that_nobody_wants_does_not_cost_the_answer() {
 
 #[test]
 fn silent_and_slow_ones_go_and_newcomers_are_answered_meanwhile() {
-    let server = Authority::new().start().set("LIMITS__HANDSHAKE_TIMEOUT", "2s").run();
+    let server = Authority::new().start().set("LIMITS__HANDSHAKE_TIMEOUT", "5s").run();
     let address = server.socket("http");
     let mut open: Vec<Line> = (0..500).map(|_| Line::plain(address).unwrap()).collect();
     for line in open.iter_mut().step_by(2) {

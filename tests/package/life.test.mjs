@@ -69,7 +69,7 @@ test(`the life of the package in Debian ${SUITE}`, async t => {
     `GROUNDMIST_SYNC_IDENTITY__NAME_SERVERS=${lab.address}:8053`, "GROUNDMIST_SYNC_ACME__RETRY=1s",
   ]
   machine.write("/etc/systemd/system/groundmist-sync.service.d/lab.conf",
-    ["[Service]", "WatchdogSec=4s", ...environment.map(variable => `Environment=${variable}`), ""].join("\n"))
+    ["[Service]", "WatchdogSec=20s", ...environment.map(variable => `Environment=${variable}`), ""].join("\n"))
   machine.run("systemctl", "daemon-reload")
   machine.write("/etc/apt/sources.list.d/groundmist-sync.sources", repository.sources)
 

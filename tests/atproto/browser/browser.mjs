@@ -5,7 +5,7 @@ import { fileURLToPath } from "node:url"
 import { chromium } from "playwright-core"
 
 const CHROMIUM = process.env.CHROMIUM ?? "/usr/bin/chromium"
-const STEP_MS = 20_000
+const STEP_MS = 60_000
 
 /** A browser with nothing in it, to which all names are in the lab. */
 export function launch(lab, name) {

@@ -4,7 +4,7 @@ import assert from "node:assert/strict"
 import { SYNC } from "../server.mjs"
 import { launch } from "./browser.mjs"
 
-const STEP_MS = 20_000
+const STEP_MS = 60_000
 
 export const LOOKS = {
   light: { width: 1100, height: 900, colorScheme: "light" },
