@@ -40,7 +40,7 @@ enum Answer {
 pub(super) async fn check(context: &Context<'_>, reached: bool) -> Vec<Finding> {
     let config = context.config;
     let Some(domain) = &config.domain else {
-        let found = "the configuration names no domain: only this machine reaches the server";
+        let found = "the configuration names no domain: apps get in on this machine only";
         return vec![Finding::warning(DNS, found, "set `domain` to the name that apps are to use")];
     };
     let (finding, addresses) = dns(config, domain).await;

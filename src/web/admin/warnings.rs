@@ -55,6 +55,11 @@ pub fn warnings(status: &Status, now: Millis) -> Vec<Warning> {
             Some("set `owner` to your DID; `groundmist-sync doctor` says more"),
         );
     }
+    if status.domain.is_none() && status.listen.iter().any(|socket| !socket.address.ip().is_loopback()) {
+        let message = "no `domain` is set, so apps cannot prove that they mean this server; only devices with a token get in";
+        let fix = "set `domain` to the name that apps use, and `tls` to \"off\" if a proxy encrypts for it";
+        warn("no_domain", false, message.into(), Some(fix));
+    }
     if status.disk.total_bytes > 0 && status.disk.free_bytes < LITTLE_FREE.max(status.storage.file_bytes) {
         let message =
             "the disk has little room left: an upgrade may need as much again as the documents take";
@@ -122,11 +127,13 @@ mod tests {
         let mut bad = well();
         bad.disk.free_bytes = LITTLE_FREE - 1;
         bad.alive = false;
+        bad.listen[0].address = "[::]:3031".parse().unwrap();
         bad.engine.journal_error = Some("the disk is full".into());
         bad.owner.reason = Some("DNS does not answer".into());
         bad.record.state = RecordState::Missing;
         bad.backup.last = Some(LastBackup { created: now - OLD_BACKUP_MS - 1, ..LastBackup::default() });
-        let expected = ["not_saved", "not_alive", "owner_unknown", "disk", "record_missing", "backup_old"];
+        let expected =
+            ["not_saved", "not_alive", "owner_unknown", "no_domain", "disk", "record_missing", "backup_old"];
         let found = codes(&bad, now);
         assert_eq!(found.iter().map(|(code, _)| code.as_str()).collect::<Vec<_>>(), expected);
         assert_eq!(found.iter().filter(|(_, grave)| *grave).count(), 3);
