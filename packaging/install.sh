@@ -70,7 +70,7 @@ check_ports() {
         who=$(ss -Hltnp "sport = :$port" 2>/dev/null | sed -n 's/.*users:(("\([^"]*\)".*/\1/p' | sort -u |
             grep -vxE 'systemd|groundmist-sync' | tr '\n' ' ')
         [ -z "$who" ] ||
-            refuse "port $port is used by ${who% }, and the server needs it for encrypted connections and its certificate. Stop that program (systemctl disable --now ${who%% *}), or install the package by hand and put the server behind it: README, \"One file on a server\""
+            refuse "port $port is used by ${who% }, and the server needs it for encrypted connections and its certificate. Stop that program (systemctl disable --now ${who%% *}), or install the package by hand and put the server behind it: docs/INSTALL.md, \"Behind a proxy\""
     done
 }
 

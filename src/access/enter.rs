@@ -116,7 +116,7 @@ impl Access {
             }
             Some(Decision::Revoked) | None => {
                 if state.pending.ask(asked, now) {
-                    tracing::info!(client_id = app.client_id, namespace = %app.namespace, "an app asks to be approved: see `groundmist-sync apps pending`");
+                    tracing::info!(client_id = app.client_id, namespace = %app.namespace, "an app asks to be approved: it waits on your page, and in `groundmist-sync apps pending`");
                 }
                 state.audit.note(refusal(What::NotApproved));
                 return Err(EnterError::NotApproved(app.namespace.clone()));

@@ -79,7 +79,7 @@ pub struct Entered {
 pub enum EnterError {
     /// Remembered as pending.
     #[error(
-        "this app is not approved for {0} on this server: its owner finds it with `groundmist-sync apps pending` and can approve it; then try again"
+        "this app is not approved for {0} on this server: its owner can approve it on the server's page, or with `groundmist-sync apps pending`; then try again"
     )]
     NotApproved(Namespace),
     /// The owner said no.

@@ -150,5 +150,9 @@ fn ending(config: &Config, outcome: &Outcome) -> String {
     if outcome.published != Some(true) {
         text += "Let your apps find it: groundmist-sync publish\n";
     }
-    text + "Open an app and sign in with your account. It is turned away, and waits for you:\n\n    groundmist-sync apps pending\n    groundmist-sync apps approve 1\n\nThen try again in the app. Is everything right? groundmist-sync doctor\n"
+    text += "Open an app and sign in with your account. It is turned away, and waits for you: ";
+    if config.domain.is_some() {
+        text += &format!("open {address}, sign in, and approve it; or here:\n");
+    }
+    text + "\n    groundmist-sync apps pending\n    groundmist-sync apps approve 1\n\nThen try again in the app. Is everything right? groundmist-sync doctor\n"
 }
