@@ -3,7 +3,7 @@
 //! Told means: the server's own sync messages gave a hash as one of its heads. That hash, and so all
 //! changes before it, must be in what a newcomer gets after the server has been killed and started again.
 //!
-//! `KILL_SEED` repeats a run's choices, `KILL_ROUNDS` sets how many kills.
+//! `KILL_SEED` repeats a run's choices, `KILL_ROUNDS` sets how many kills, `GROUNDMIST_SYNC` names another program to kill.
 #![allow(clippy::unwrap_used)] // a test that cannot go on has failed
 
 mod device;

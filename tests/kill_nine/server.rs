@@ -23,7 +23,9 @@ impl Server {
     pub fn start(data_dir: &Path, log: &Path) -> Result<Self, String> {
         let log =
             File::options().create(true).append(true).open(log).map_err(|error| format!("log: {error}"))?;
-        let child = Command::new(env!("CARGO_BIN_EXE_groundmist-sync"))
+        let program = std::env::var_os("GROUNDMIST_SYNC")
+            .unwrap_or_else(|| env!("CARGO_BIN_EXE_groundmist-sync").into());
+        let child = Command::new(program)
             .args(["serve", "--dev", "--port", "0", "--data-dir"])
             .arg(data_dir)
             .stdin(Stdio::null())
