@@ -32,7 +32,7 @@ function leave(text) {
 function shown(me) {
   show($("who"))
   show($("signed-in"))
-  fill($("handle"), plain(me.handle ?? me.did))
+  fill($("handle"), plain(me.handle ?? me.did ?? ""))
   fill($("sign-in-facts"), "You signed in ", time(me.since), ". It ends by itself after half an hour without use, and after 12 hours at the latest.")
   $("welcome").classList.toggle("problem", publish)
   fill($("welcome"), publish ?? (published ? "Published. Your apps now find this server by your account." : ""))
