@@ -4,7 +4,7 @@ import { readFileSync } from "node:fs"
 import { after, before, describe, test } from "node:test"
 import { NAMESPACE, eventually } from "../clients/harness.mjs"
 import { App } from "./app.mjs"
-import { LOOKS, Owner } from "./browser/owner.mjs"
+import { LOOKS, Owner, visit } from "./browser/owner.mjs"
 import { Lab } from "./lab.mjs"
 import { fillUp } from "./many_documents.mjs"
 import { SYNC, admitted, asked, begin, refused } from "./server.mjs"
@@ -30,14 +30,6 @@ describe("the owner's page in Chromium", () => {
   })
   after(() => lab?.stop())
 
-  /** A server, and the owner on its page. */
-  async function visit(t, look) {
-    const scene = await begin(t, lab, { settings: { dev: true } })
-    const owner = await Owner.open(t, lab, look)
-    await owner.signInByLink(scene)
-    return { scene, owner }
-  }
-
   const turnedAway = async () => {
     const session = await notes.signIn(lab.owner)
     refused(await session.post(SYNC, asked()), 403, /^app_not_approved$/)
@@ -45,7 +37,7 @@ describe("the owner's page in Chromium", () => {
   }
 
   test("an app that waits appears, is approved, its client is seen, and revoking closes its socket", async t => {
-    const { scene, owner } = await visit(t)
+    const { scene, owner } = await visit(t, lab)
     await owner.section("Status").getByText("All is well.").waitFor()
     assert.equal(await owner.page.locator(".trouble").count(), 0)
     await owner.section("Apps").getByText("No app has asked yet").waitFor()
@@ -71,7 +63,7 @@ describe("the owner's page in Chromium", () => {
   })
 
   test("a decision is changed, and a denial asks first", async t => {
-    const { scene, owner } = await visit(t)
+    const { scene, owner } = await visit(t, lab)
     await turnedAway()
     const waiting = owner.entry("Apps", "It wants to")
     await owner.press(waiting, "Deny")
@@ -87,7 +79,7 @@ describe("the owner's page in Chromium", () => {
   })
 
   test("with the keyboard alone an app is approved, and revoked", async t => {
-    const { scene, owner } = await visit(t)
+    const { scene, owner } = await visit(t, lab)
     await turnedAway()
     await owner.entry("Apps", "It wants to").waitFor()
     const { keyboard } = owner.page
@@ -119,7 +111,7 @@ describe("the owner's page in Chromium", () => {
   })
 
   test("a token for a device is shown once, and works", async t => {
-    const { scene, owner } = await visit(t)
+    const { scene, owner } = await visit(t, lab)
     await owner.press(owner.section("Devices and sessions"), "Make a token")
     const dialog = owner.page.getByRole("dialog")
     await dialog.getByLabel("Name of the device").fill("laptop")
@@ -139,7 +131,7 @@ describe("the owner's page in Chromium", () => {
   })
 
   test("a document is exported, deleted, restored, and deleted for ever", async t => {
-    const { scene, owner } = await visit(t)
+    const { scene, owner } = await visit(t, lab)
     const client = await scene.client("v1", { name: "writer" })
     const documentId = await client.create({ value: { title: "mine" } })
     const part = owner.section("Documents").locator("summary", { hasText: NAMESPACE })
@@ -171,7 +163,7 @@ describe("the owner's page in Chromium", () => {
   })
 
   test("what strangers call themselves is text, whatever is in it", async t => {
-    const { scene, owner } = await visit(t)
+    const { scene, owner } = await visit(t, lab)
     await scene.server.command("apps", "approve", HOSTILE_ID, "--namespace", NAMESPACE)
     scene.server.keepSecret(await scene.server.token({ name: HOSTILE_NAME }))
     await owner.entry("Apps", "It may read").getByText(HOSTILE_ID).waitFor()
@@ -184,7 +176,7 @@ describe("the owner's page in Chromium", () => {
   })
 
   test("what changes elsewhere takes neither focus nor place away, and a lost connection is said", async t => {
-    const { scene, owner } = await visit(t)
+    const { scene, owner } = await visit(t, lab)
     await turnedAway()
     const button = owner.entry("Apps", "It wants to").locator("button", { hasText: /^Deny/ })
     await button.focus()
@@ -227,7 +219,7 @@ describe("the owner's page in Chromium", () => {
   })
 
   test("signing out ends it here, and signing out everywhere ends it everywhere", async t => {
-    const { scene, owner } = await visit(t)
+    const { scene, owner } = await visit(t, lab)
     const other = await owner.context.newPage()
     await other.goto(SYNC)
     await other.getByRole("heading", { name: "Apps", exact: true }).waitFor()
@@ -244,7 +236,7 @@ describe("the owner's page in Chromium", () => {
 
   for (const [name, look] of Object.entries(LOOKS))
     test(`axe finds nothing serious, and nothing sticks out: ${name}`, async t => {
-      const { scene, owner } = await visit(t, look)
+      const { scene, owner } = await visit(t, lab, look)
       await turnedAway()
       await scene.server.command("apps", "approve", HOSTILE_ID, "--namespace", NAMESPACE)
       await scene.server.command("apps", "deny", "https://denied.example/c.json", "--namespace", NAMESPACE)
@@ -299,7 +291,7 @@ describe("the owner's page in Chromium", () => {
   })
 
   test("an app that sends her here is let in on the consent page", async t => {
-    const { owner } = await visit(t)
+    const { owner } = await visit(t, lab)
     const asks = (more = {}) => `${SYNC}/connect?${new URLSearchParams({
       response_type: "code", client_id: notes.clientId, redirect_uri: notes.metadata.redirect_uris[0], code_challenge: "a".repeat(43),
       code_challenge_method: "S256", state: "s", scope: `sync:${NAMESPACE}`, ...more,
@@ -336,14 +328,14 @@ describe("the owner's page in Chromium", () => {
   })
 
   test(`the first load is under ${MOST_BYTES} bytes`, async t => {
-    const { owner } = await visit(t)
+    const { owner } = await visit(t, lab)
     const { bytes, html, shown } = await owner.measure(SYNC)
     console.log(`# first load: ${bytes} bytes over the wire, HTML after ${html} ms, everything shown after ${shown} ms`)
     assert.ok(bytes < MOST_BYTES, `${bytes} bytes`)
   })
 
   test(`with ${DOCUMENTS} documents the page and each order of them come, within the memory`, async t => {
-    const { scene, owner } = await visit(t)
+    const { scene, owner } = await visit(t, lab)
     const client = await scene.client("v1", { name: "writer" })
     const documentId = await client.create({ value: { title: "mine" } })
     await owner.section("Documents").getByText("1 document ·").waitFor()

@@ -40,9 +40,9 @@ function record({ domain, record: { state, host, reason } = {} }) {
 function backup({ last, running, last_error }) {
   return [last ? ["Made ", time(last.created)] : ["None yet"],
     running ? "One is being made now."
-    : last_error ? `The latest attempt came to nothing: ${sentence(last_error)}`
+    : last_error ? `The latest attempt came to nothing. ${sentence(last_error)}`
     : last ? `${count(last.documents, "document")} in ${bytes(last.bytes)}.`
-    : "Make one on the server with `groundmist-sync backup FILE`."]
+    : "Make one on the server with `sudo groundmist-sync backup FILE`."]
 }
 
 /** Each a name, a value, what there is to say of it, whether it can be published. */

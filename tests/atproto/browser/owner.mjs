@@ -1,7 +1,7 @@
 // The owner's browser on her page, watched: what it complains of, what came over the wire, what axe finds.
 import axe from "axe-core"
 import assert from "node:assert/strict"
-import { SYNC } from "../server.mjs"
+import { SYNC, begin } from "../server.mjs"
 import { launch } from "./browser.mjs"
 
 const STEP_MS = 60_000
@@ -16,6 +16,14 @@ export const LOOKS = {
 const REFUSED = /^Failed to load resource: (the server responded with a status of (4|5)|net::)/
 
 let browsers = 0
+
+/** A server, and the owner on its page. */
+export async function visit(test, lab, look) {
+  const scene = await begin(test, lab, { settings: { dev: true } })
+  const owner = await Owner.open(test, lab, look)
+  await owner.signInByLink(scene)
+  return { scene, owner }
+}
 
 export class Owner {
   complaints = []
