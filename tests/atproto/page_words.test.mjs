@@ -1,7 +1,7 @@
 // What the owner's page says and draws of answers that a young server with which all is well never gives.
 import assert from "node:assert/strict"
 import { after, before, describe, test } from "node:test"
-import { Owner, visit } from "./browser/owner.mjs"
+import { LOOKS, Owner, visit } from "./browser/owner.mjs"
 import { Lab } from "./lab.mjs"
 import { begin } from "./server.mjs"
 
@@ -104,4 +104,30 @@ describe("what the owner's page says", () => {
     assert.equal(young.Certificate, "Being ordered | ")
     assert.equal(young["Last backup"], "None yet | Make one on the server with sudo groundmist-sync backup FILE.")
   })
+
+  for (const look of ["light", "dark"])
+    test(`the picture of growth stays level over a long pause: ${look}`, async t => {
+      const { owner } = await visit(t, lab, LOOKS[look])
+      const today = Date.now()
+      const ago = days => new Date(today - days * DAY_MS).toISOString().slice(0, 10)
+      const point = (days, namespace, bytes) => ({ day: ago(days), namespace, documents: 1, changes: 1, bytes })
+      const points = [point(60, "xyz.a", 1000), point(60, "xyz.b", 1000), point(30, "xyz.a", 7000), point(0, "xyz.b", 1000)]
+      await owner.page.route("**/api/growth?*", route => route.fulfill({ json: { points } }))
+      await owner.page.reload()
+      const line = owner.page.locator("#growth polyline")
+      await line.waitFor({ state: "attached" })
+      const [drawn, height] = await line.evaluate(node => [[...node.points].map(({ x, y }) => [x, y]), node.ownerSVGElement.viewBox.baseVal.height])
+      /** What part of the most is drawn for so many days ago. */
+      const share = days => {
+        const [first, last] = [drawn[0][0], drawn.at(-1)[0]]
+        const at = first + ((60 - days) / 60) * (last - first)
+        const n = Math.max(1, drawn.findIndex(([x]) => x >= at - 1e-6))
+        const [[x0, y0], [x1, y1]] = [drawn[n - 1], drawn[n]]
+        return (height - (y0 + ((y1 - y0) * (at - x0)) / (x1 - x0 || 1))) / (height - 4)
+      }
+      for (const days of [60, 59, 45, 32]) assert.ok(Math.abs(share(days) - 0.25) < 0.01, `${days} days ago: ${share(days)} of ${JSON.stringify(drawn)}`)
+      for (const days of [29, 15, 1, 0]) assert.ok(Math.abs(share(days) - 1) < 0.01, `${days} days ago: ${share(days)} of ${JSON.stringify(drawn)}`)
+      await owner.page.getByText(`From 2.0 kB on ${onDay(today - 60 * DAY_MS)} to 8.0 kB; 2 documents now.`).waitFor()
+      assert.deepEqual(await owner.faults(), [])
+    })
 })
