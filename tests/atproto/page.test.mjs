@@ -30,6 +30,12 @@ describe("the owner's page in Chromium", () => {
   })
   after(() => lab?.stop())
 
+  /** What the app sends her browser here with; `more` instead of it. */
+  const asks = (more = {}) => `${SYNC}/connect?${new URLSearchParams({
+    response_type: "code", client_id: notes.clientId, redirect_uri: notes.metadata.redirect_uris[0], code_challenge: "a".repeat(43),
+    code_challenge_method: "S256", state: "s", scope: `sync:${NAMESPACE}`, ...more,
+  })}`
+
   const turnedAway = async () => {
     const session = await notes.signIn(lab.owner)
     refused(await session.post(SYNC, asked()), 403, /^app_not_approved$/)
@@ -256,6 +262,10 @@ describe("the owner's page in Chromium", () => {
       await owner.press(owner.section("Devices and sessions"), "Make a token")
       await check("the form")
       await owner.page.keyboard.press("Escape")
+      await owner.page.goto(asks())
+      await owner.page.getByRole("button", { name: /^Deny/ }).waitFor()
+      await check("the consent page")
+      await owner.page.goto(SYNC)
       await owner.press(owner.page.getByRole("banner"), "Sign out")
       await owner.page.getByRole("heading", { name: "A personal sync server" }).waitFor()
       await check("signed out")
@@ -291,15 +301,16 @@ describe("the owner's page in Chromium", () => {
   })
 
   test("an app that sends her here is let in on the consent page", async t => {
-    const { owner } = await visit(t, lab)
-    const asks = (more = {}) => `${SYNC}/connect?${new URLSearchParams({
-      response_type: "code", client_id: notes.clientId, redirect_uri: notes.metadata.redirect_uris[0], code_challenge: "a".repeat(43),
-      code_challenge_method: "S256", state: "s", scope: `sync:${NAMESPACE}`, ...more,
-    })}`
+    const { scene, owner } = await visit(t, lab)
     const { page } = owner
     await page.goto(asks())
     await page.getByRole("heading", { name: "Let this app in?" }).waitFor()
     for (const text of [notes.clientId, "read and change", NAMESPACE]) await page.getByText(text).first().waitFor()
+    const denial = async () => {
+      await page.getByRole("button", { name: /^Deny/ }).waitFor()
+      return page.locator("#denial").innerText()
+    }
+    assert.equal(await denial(), "Deny sends the app away this time; it may ask again.")
     assert.deepEqual(await owner.faults(), [])
     assert.deepEqual(await owner.pressTooEarly("#choices"), Array(3).fill(["true", null, true]))
     await owner.press(page, "Approve")
@@ -308,18 +319,20 @@ describe("the owner's page in Chromium", () => {
     await page.getByRole("alert").filter({ hasText: /./ }).waitFor()
     assert.equal(await page.getByRole("button").count(), 0)
     await page.goto(asks({ scope: `sync:${NAMESPACE}?access=read` }))
+    assert.equal(await denial(), "Deny sends the app away this time; where it is in already, it stays in. To shut it out, revoke it on this server’s page.")
     await owner.press(page, "Deny")
     await page.waitForURL(url => url.host === "notes.lab.internal" && url.searchParams.get("error") === "access_denied")
+    const decided = async () => JSON.parse(await scene.server.command("apps", "list", "--json")).apps.map(app => app.decision)
+    assert.deepEqual(await decided(), ["read_write"])
+    await scene.server.command("apps", "deny", notes.clientId, "--namespace", NAMESPACE)
+    await page.goto(asks())
+    assert.equal(await denial(), "Deny sends the app away this time; what you decided before stays.")
   })
 
   test("what an app asks for is still there after her sign-in, long and with any character", async t => {
     await begin(t, lab)
     const owner = await Owner.open(t, lab)
-    const query = new URLSearchParams({
-      response_type: "code", client_id: notes.clientId, redirect_uri: notes.metadata.redirect_uris[0], code_challenge: "a".repeat(43),
-      code_challenge_method: "S256", state: "s", scope: `sync:${NAMESPACE}`,
-    })
-    await owner.page.goto(`${SYNC}/connect?${query}&more=a\\b${"c".repeat(6000)}`)
+    await owner.page.goto(`${asks()}&more=a\\b${"c".repeat(6000)}`)
     await owner.press(owner.page, "Sign in")
     await owner.agreeAtPds(lab.owner)
     await owner.page.getByRole("heading", { name: "Let this app in?" }).waitFor()
