@@ -1,9 +1,11 @@
 // What the owner's page says and draws of answers that a young server with which all is well never gives.
 import assert from "node:assert/strict"
 import { after, before, describe, test } from "node:test"
+import { eventually } from "../clients/harness.mjs"
+import { App } from "./app.mjs"
 import { LOOKS, Owner, visit } from "./browser/owner.mjs"
 import { Lab } from "./lab.mjs"
-import { begin } from "./server.mjs"
+import { SYNC, asked, begin, refused } from "./server.mjs"
 
 const [HOUR_MS, DAY_MS] = [3_600_000, 86_400_000]
 const onDay = ms => new Intl.DateTimeFormat("en-GB", { dateStyle: "medium" }).format(ms)
@@ -130,4 +132,29 @@ describe("what the owner's page says", () => {
       await owner.page.getByText(`From 2.0 kB on ${onDay(today - 60 * DAY_MS)} to 8.0 kB; 2 documents now.`).waitFor()
       assert.deepEqual(await owner.faults(), [])
     })
+
+  test("while work is under way its button says so, and does not count again", async t => {
+    const { owner } = await visit(t, lab)
+    const notes = await App.create(lab, "notes")
+    refused(await (await notes.signIn(lab.owner)).post(SYNC, asked()), 403, /^app_not_approved$/)
+    const [held, { promise: released, resolve: release }] = [[], Promise.withResolvers()]
+    await owner.page.route("**/api/apps/approve", async route => {
+      held.push(route.request().method())
+      await released
+      await route.continue()
+    })
+    const button = owner.entry("Apps", "It wants to").locator("button", { hasText: /^Approve(?!,)/ })
+    await button.focus()
+    await owner.settled()
+    await owner.page.keyboard.press("Enter")
+    await eventually(() => held.length > 0, "the request")
+    const marks = () => button.evaluate(node => [node.ariaBusy, node.ariaDisabled, node === document.activeElement, getComputedStyle(node, "::after").content])
+    assert.deepEqual(await marks(), ["true", "true", true, '"…"'])
+    await owner.page.keyboard.press("Enter")
+    await button.dispatchEvent("click")
+    assert.deepEqual(await marks(), ["true", "true", true, '"…"'])
+    release()
+    await owner.entry("Apps", "It may read and write").waitFor()
+    assert.deepEqual(held, ["POST"])
+  })
 })
