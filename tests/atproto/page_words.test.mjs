@@ -101,10 +101,22 @@ describe("what the owner's page says", () => {
     assert.equal(await owner.page.getByText("All is well").count(), 0)
     assert.deepEqual(await owner.faults(), [])
 
-    await withAnswer(owner, "/api/status", real => ({ ...real, certificate: { mode: "acme", ordering: true, failures: 0 }, backup: { running: false } }))
+    await withAnswer(owner, "/api/status", real => ({ ...real, certificate: { mode: "acme", ordering: true, failures: 0 }, backup: { running: false }, domain: "sync.example.com", record: { state: "unknown" } }))
     const young = await facts(owner)
     assert.equal(young.Certificate, "Being ordered | ")
+    assert.equal(young["Address in your account"], "Not known yet | Your account is being asked.")
     assert.equal(young["Last backup"], "None yet | Make one on the server with sudo groundmist-sync backup FILE.")
+  })
+
+  test("the status is fetched again when what it counts has changed", async t => {
+    const { owner } = await visit(t, lab)
+    for (const topic of ["sessions", "documents"]) {
+      const body = `event: changed\ndata: {"topics":["${topic}"]}\n\n`
+      await owner.page.route("**/api/live", route => route.fulfill({ contentType: "text/event-stream", body }))
+      await owner.page.reload()
+      await owner.section("Status").getByText("All is well.").waitFor()
+      await owner.page.unroute("**/api/live")
+    }
   })
 
   for (const look of ["light", "dark"])
@@ -131,6 +143,7 @@ describe("what the owner's page says", () => {
       for (const days of [29, 15, 1, 0]) assert.ok(Math.abs(share(days) - 1) < 0.01, `${days} days ago: ${share(days)} of ${JSON.stringify(drawn)}`)
       await owner.page.getByText(`From 2.0 kB on ${onDay(today - 60 * DAY_MS)} to 8.0 kB; 2 documents now.`).waitFor()
       assert.deepEqual(await owner.faults(), [])
+      await owner.picture(`growth-${look}`, owner.page.locator("#growth"))
     })
 
   test("while work is under way its button says so, and does not count again", async t => {

@@ -34,7 +34,7 @@ function record({ domain, record: { state, host, reason } = {} }) {
   if (state === "published") return ["Published", "Your account tells your apps that their server is here."]
   if (state === "other") return ["Another server", `Your account sends your apps to ${host ?? "another server"}.`, true]
   if (state === "missing") return ["Not published", "Your apps cannot find this server until your account says where it is.", true]
-  return ["Not known", sentence(reason ?? "your account could not be asked"), true]
+  return reason ? ["Not known", sentence(reason), true] : ["Not known yet", "Your account is being asked."]
 }
 
 function backup({ last, running, last_error }) {
