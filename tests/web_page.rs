@@ -125,13 +125,8 @@ fn over_https_browsers_are_told_to_stay_there() {
 fn a_further_page_of_a_sign_in_takes_the_place_of_its_oldest() {
     let server = Server::start();
     let cookie = sign_in(&server);
-    let request = format!(
-        "GET /api/live HTTP/1.1\r\nConnection: close\r\nHost: {}\r\nCookie: {cookie}\r\n\r\n",
-        server.address
-    );
     let open = || {
-        let mut stream = server.line().unwrap();
-        stream.write_all(request.as_bytes()).unwrap();
+        let mut stream = live(&server, &cookie);
         read_until(&mut stream, &mut String::new(), "topics");
         stream
     };
@@ -250,6 +245,17 @@ fn signing_in_again_gives_another_cookie_and_ends_the_old_one() {
     assert_eq!(parts(&server.http("GET", "/api/me", &[("Cookie", &cookie)])).0, 200);
 }
 
+/// Asks to be told what changes, as an open page does.
+fn live(server: &Server, cookie: &str) -> common::Line {
+    let mut stream = server.line().unwrap();
+    let request = format!(
+        "GET /api/live HTTP/1.1\r\nConnection: close\r\nHost: {}\r\nCookie: {cookie}\r\n\r\n",
+        server.address
+    );
+    stream.write_all(request.as_bytes()).unwrap();
+    stream
+}
+
 /// Reads until `wanted` is there; what came.
 fn read_until(stream: &mut common::Line, came: &mut String, wanted: &str) {
     let deadline = std::time::Instant::now() + PATIENCE;
@@ -268,12 +274,7 @@ fn read_until(stream: &mut common::Line, came: &mut String, wanted: &str) {
 fn the_page_is_told_what_changes_until_it_is_signed_out() {
     let server = Server::start();
     let (cookie, ours) = (sign_in(&server), origin(&server));
-    let mut stream = server.line().unwrap();
-    let request = format!(
-        "GET /api/live HTTP/1.1\r\nConnection: close\r\nHost: {}\r\nCookie: {cookie}\r\n\r\n",
-        server.address
-    );
-    stream.write_all(request.as_bytes()).unwrap();
+    let mut stream = live(&server, &cookie);
     let mut came = String::new();
     read_until(&mut stream, &mut came, r#"{"topics":["status","apps","sessions","documents","activity"]}"#);
     assert!(came.to_lowercase().contains("content-type: text/event-stream"), "{came}");
@@ -292,12 +293,7 @@ fn the_page_is_told_what_changes_until_it_is_signed_out() {
 fn a_stop_does_not_wait_for_open_pages() {
     let mut server = Server::start();
     let cookie = sign_in(&server);
-    let mut stream = server.line().unwrap();
-    let request = format!(
-        "GET /api/live HTTP/1.1\r\nConnection: close\r\nHost: {}\r\nCookie: {cookie}\r\n\r\n",
-        server.address
-    );
-    stream.write_all(request.as_bytes()).unwrap();
+    let mut stream = live(&server, &cookie);
     read_until(&mut stream, &mut String::new(), "topics");
     assert!(server.terminate().success());
     assert!(!server.log().contains("did not hang up"), "{}", server.log());
@@ -314,6 +310,10 @@ fn what_a_page_asks_by_itself_keeps_nobody_signed_in() {
         serde_json::from_str::<Value>(&body).unwrap()["idle_until"].as_u64().unwrap()
     };
     let used = until(&[]);
+    // A later moment, were it a use.
+    std::thread::sleep(std::time::Duration::from_millis(5));
+    let mut stream = live(&server, &cookie);
+    read_until(&mut stream, &mut String::new(), "topics");
     assert_eq!(until(&[("Groundmist-Idle", "1")]), used);
     assert!(until(&[]) > used);
 }

@@ -143,8 +143,20 @@ pub fn own_page(method: &Method, headers: &HeaderMap, web: &Web) -> Result<(), A
 /// The answer that says what is missing.
 pub fn pass(method: &Method, headers: &HeaderMap, web: &Web) -> Result<SignIn, Answer> {
     own_page(method, headers, web)?;
-    signed_in(headers, web)
-        .ok_or_else(|| error(StatusCode::UNAUTHORIZED, "not_signed_in", "sign in on the owner's page first"))
+    signed_in(headers, web).ok_or_else(not_signed_in)
+}
+
+/// The same for what a page only ever asks by itself, and cannot say so: that is no use of the sign-in.
+/// # Errors
+/// The answer that says what is missing.
+pub fn look(method: &Method, headers: &HeaderMap, web: &Web) -> Result<SignIn, Answer> {
+    own_page(method, headers, web)?;
+    let cookie = sign_in_cookie(headers, web);
+    cookie.and_then(|cookie| web.shared.page.sign_ins.look(cookie, now())).ok_or_else(not_signed_in)
+}
+
+fn not_signed_in() -> Answer {
+    error(StatusCode::UNAUTHORIZED, "not_signed_in", "sign in on the owner's page first")
 }
 
 #[cfg(test)]

@@ -14,10 +14,10 @@ export const ROOTS = ["automerge:pEbmSWqJdBuPadRGm8tDZXgWR6", "automerge:2QwEPLa
 /** The body that today's apps send. */
 export const asked = (namespace = NAMESPACE, root = ROOTS[0]) => ({ lexiconAuthorityDomain: namespace, rootDocUrl: root })
 
-/** Start a server that belongs to `owner`, a DID; `settings` are more of its environment. Create the apps first. */
+/** Start a server that belongs to `owner`, a DID, or with null to nobody; `settings` are more of its environment. Create the apps first. */
 export async function begin(test, lab, { owner = lab.owner.did, settings = {} } = {}) {
   const scene = await Scene.begin(test, {
-    ATPROTO_DID: owner,
+    ATPROTO_DID: owner ?? undefined,
     GROUNDMIST_SYNC_DOMAIN: HOST,
     GROUNDMIST_SYNC_TLS: "off",
     ...lab.settings,

@@ -43,7 +43,7 @@ pub fn warnings(status: &Status, now: Millis) -> Vec<Warning> {
         warn("not_alive", true, "the engine does not answer in time".into(), Some(fix));
     }
     if let Some(trouble) = certificate_trouble(&status.certificate, now) {
-        let fix = "do what is said there; the server tries again by itself, or at once after `groundmist-sync reload`";
+        let fix = "do what is said there; the server tries again by itself, or at once after `sudo groundmist-sync reload`";
         warn("certificate", true, trouble, Some(fix));
     }
     if let Some(reason) = &status.owner.reason {
@@ -52,7 +52,7 @@ pub fn warnings(status: &Status, now: Millis) -> Vec<Warning> {
             "owner_unknown",
             true,
             message,
-            Some("set `owner` to your DID; `groundmist-sync doctor` says more"),
+            Some("set `owner` to your DID; `sudo groundmist-sync doctor` says more"),
         );
     }
     if status.domain.is_none() && status.listen.iter().any(|socket| !socket.address.ip().is_loopback()) {
@@ -78,12 +78,8 @@ pub fn warnings(status: &Status, now: Millis) -> Vec<Warning> {
     } else if status.backup.last.as_ref().is_some_and(|last| now.saturating_sub(last.created) > OLD_BACKUP_MS)
     {
         let message = "the last backup is more than a week old";
-        warn(
-            "backup_old",
-            false,
-            message.into(),
-            Some("sudo groundmist-sync backup FILE, or have it made daily (docs/BACKUP.md)"),
-        );
+        let fix = "make one: `sudo groundmist-sync backup FILE`, or daily: `sudo systemctl enable --now groundmist-sync-backup.timer`";
+        warn("backup_old", false, message.into(), Some(fix));
     }
     all.sort_by_key(|warning| !warning.grave);
     all
@@ -112,6 +108,8 @@ pub fn certificate_trouble(known: &CertificateNow, now: Millis) -> Option<String
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
     use crate::store::LastBackup;
     use crate::web::admin::status::tests::well;
@@ -147,6 +145,20 @@ mod tests {
         assert!(found.iter().any(|warning| warning.message.contains("other.example") && warning.grave));
         assert!(found.iter().any(|warning| warning.code == "backup_failed"));
         assert!(found.iter().all(|warning| warning.code != "backup_old"), "said once");
+    }
+
+    #[test]
+    fn what_to_do_about_an_old_backup_are_commands_to_copy() {
+        let mut status = well();
+        status.backup.last = Some(LastBackup::default());
+        let fix = warnings(&status, OLD_BACKUP_MS + 1)[0].fix.clone().unwrap();
+        let commands: Vec<_> = fix.split('`').skip(1).step_by(2).collect();
+        let timer = "groundmist-sync-backup.timer";
+        assert_eq!(
+            commands,
+            ["sudo groundmist-sync backup FILE", &format!("sudo systemctl enable --now {timer}")]
+        );
+        assert!(Path::new("systemd").join(timer).exists());
     }
 
     #[test]

@@ -7,8 +7,12 @@ const IDLE_MS = 60_000
 let touched = Date.now()
 for (const kind of ["pointerdown", "keydown", "scroll"]) addEventListener(kind, () => (touched = Date.now()), { capture: true, passive: true })
 
+/** A first word that is code or a name, such as a domain: it means something as it is written. */
+const AS_WRITTEN = /^(`|\S*[.:/_]\S)/
+
 /** "like this" to "Like this." */
-export const sentence = text => text.charAt(0).toUpperCase() + text.slice(1).replace(/\.$/, "") + (/[!?]$/.test(text) ? "" : ".")
+export const sentence = text =>
+  (AS_WRITTEN.test(text) ? text.charAt(0) : text.charAt(0).toUpperCase()) + text.slice(1).replace(/\.$/, "") + (/[!?]$/.test(text) ? "" : ".")
 
 /** A refusal: `code` for programs, `message` for people. */
 class Refused extends Error {

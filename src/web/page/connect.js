@@ -9,6 +9,10 @@ const query = location.search.slice(1).replaceAll("\\", "%5C")
 
 const [IN, OUT] = ["You have let this app in before", "You have turned this app away before, which no longer counts if you approve it now."]
 const BEFORE = { read_write: `${IN}.`, read_only: `${IN}, to read only.`, denied: OUT, revoked: OUT }
+/** Here a denial decides nothing for later, unlike one on the owner's page. */
+const DENIAL = "Deny sends the app away this time;"
+const [STAYS_IN, STAYS_OUT] = [`${DENIAL} where it is in already, it stays in. To shut it out, revoke it on this server’s page.`, `${DENIAL} what you decided before stays.`]
+const AFTER = { read_write: STAYS_IN, read_only: STAYS_IN, denied: STAYS_OUT, revoked: STAYS_OUT }
 
 function only(id) {
   for (const part of ["signed-out", "refused", "consent", "loading"]) show($(part), part === id)
@@ -35,6 +39,7 @@ function ask({ client_id, client_name, redirect_uri, namespace, access, decision
   fill($("wants"), h("strong", {}, read ? "read" : "read and change"), " all documents of ", name(namespace), ". It sees nothing else.")
   fill($("back"), foreign(where(redirect_uri)))
   fill($("before"), `${BEFORE[decision] ?? ""} ${loopback(client_id)}`.trim())
+  fill($("denial"), AFTER[decision] ?? `${DENIAL} it may ask again.`)
   const choose = (label, decision, read_only, kind) => button(label, host(client_id), async () => {
     try {
       go((await post("/api/connect", { query, decision, read_only })).redirect)

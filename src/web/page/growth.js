@@ -4,6 +4,7 @@ import { $, h, show } from "./dom.js"
 import { bytes, count, day } from "./words.js"
 
 const DAYS = 90
+const DAY_MS = 86_400_000
 const [WIDTH, HEIGHT] = [600, 120]
 let drawn
 
@@ -28,6 +29,9 @@ function totals(points) {
   return Object.values(days)
 }
 
+/** Until the day before one that differs all stays as it was: a line between the two would show growth that was not there. */
+const steps = days => days.flatMap((now, n) => (n ? [{ ...days[n - 1], at: Math.max(days[n - 1].at, now.at - DAY_MS) }, now] : [now]))
+
 export async function refresh() {
   const { points } = await api(query("/api/growth", { days: DAYS }))
   const text = JSON.stringify(points)
@@ -40,7 +44,7 @@ export async function refresh() {
   const now = `${count(last.documents, "document")} now`
   if (first === last) return void figure.replaceChildren(h("figcaption", {}, `${bytes(last.size)} in ${now}. From tomorrow on, a picture here shows how it grows.`))
   const most = Math.max(1, ...days.map(({ size }) => size))
-  const line = days.map(({ at, size }) => `${Math.round(((at - first.at) / (last.at - first.at)) * WIDTH)},${(HEIGHT - (size / most) * (HEIGHT - 4)).toFixed(1)}`).join(" ")
+  const line = steps(days).map(({ at, size }) => `${Math.round(((at - first.at) / (last.at - first.at)) * WIDTH)},${(HEIGHT - (size / most) * (HEIGHT - 4)).toFixed(1)}`).join(" ")
   const words = `From ${bytes(first.size)} on ${day(first.at)} to ${bytes(last.size)}; ${now}.`
   const axis = (...labels) => h("p", { class: "axis", "aria-hidden": true }, ...labels.map(label => h("span", {}, label)))
   figure.replaceChildren(h("figcaption", {}, words), axis(bytes(most)),

@@ -32,11 +32,11 @@ function leave(text) {
 function shown(me) {
   show($("who"))
   show($("signed-in"))
-  fill($("handle"), plain(me.handle ?? me.did))
+  fill($("handle"), plain(me.handle ?? me.did ?? ""))
   fill($("sign-in-facts"), "You signed in ", time(me.since), ". It ends by itself after half an hour without use, and after 12 hours at the latest.")
   $("welcome").classList.toggle("problem", publish)
   fill($("welcome"), publish ?? (published ? "Published. Your apps now find this server by your account." : ""))
-  stop = follow([[status.refresh, "status"], [apps.refresh, "apps", "sessions"], [devices.refresh, "sessions"], [documents.refresh, "documents"], [activity.refresh, "activity"]])
+  stop = follow([[status.refresh, "status", "sessions", "documents"], [apps.refresh, "apps", "sessions"], [devices.refresh, "sessions"], [documents.refresh, "documents"], [activity.refresh, "activity"]])
   for (const how of ["sign-out", "sign-out-everywhere"])
     $(how).onclick = () => act($(how), async () => {
       await post(`/api/${how}`)

@@ -34,15 +34,15 @@ function record({ domain, record: { state, host, reason } = {} }) {
   if (state === "published") return ["Published", "Your account tells your apps that their server is here."]
   if (state === "other") return ["Another server", `Your account sends your apps to ${host ?? "another server"}.`, true]
   if (state === "missing") return ["Not published", "Your apps cannot find this server until your account says where it is.", true]
-  return ["Not known", sentence(reason ?? "your account could not be asked"), true]
+  return reason ? ["Not known", sentence(reason), true] : ["Not known yet", "Your account is being asked."]
 }
 
 function backup({ last, running, last_error }) {
   return [last ? ["Made ", time(last.created)] : ["None yet"],
     running ? "One is being made now."
-    : last_error ? `The latest attempt came to nothing: ${sentence(last_error)}`
+    : last_error ? `The latest attempt came to nothing. ${sentence(last_error)}`
     : last ? `${count(last.documents, "document")} in ${bytes(last.bytes)}.`
-    : "Make one on the server with `groundmist-sync backup FILE`."]
+    : "Make one on the server with `sudo groundmist-sync backup FILE`."]
 }
 
 /** Each a name, a value, what there is to say of it, whether it can be published. */

@@ -1,7 +1,8 @@
 // The owner's browser on her page, watched: what it complains of, what came over the wire, what axe finds.
 import axe from "axe-core"
 import assert from "node:assert/strict"
-import { SYNC } from "../server.mjs"
+import { join } from "node:path"
+import { SYNC, begin } from "../server.mjs"
 import { launch } from "./browser.mjs"
 
 const STEP_MS = 60_000
@@ -16,6 +17,14 @@ export const LOOKS = {
 const REFUSED = /^Failed to load resource: (the server responded with a status of (4|5)|net::)/
 
 let browsers = 0
+
+/** A server, and the owner on its page. */
+export async function visit(test, lab, look) {
+  const scene = await begin(test, lab, { settings: { dev: true } })
+  const owner = await Owner.open(test, lab, look)
+  await owner.signInByLink(scene)
+  return { scene, owner }
+}
 
 export class Owner {
   complaints = []
@@ -107,6 +116,22 @@ export class Owner {
   /** How much wider than the window the page is. */
   overhang() {
     return this.page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth)
+  }
+
+  /** With `SCREENSHOTS=DIR` in the environment, for people to look at: DIR/NAME.png, of the whole page or one part of it. */
+  async picture(name, part = this.page) {
+    const directory = process.env.SCREENSHOTS
+    if (!directory) return
+    // As she sees it when she has just come, with buttons that count.
+    await this.page.evaluate(() => scrollTo(0, 0))
+    await this.page.waitForFunction(() => !document.querySelector("[aria-disabled]"))
+    await part.screenshot({ path: join(directory, `${name}.png`), ...(part === this.page && { fullPage: true }) })
+  }
+
+  /** Whether what `selector` finds stands in one line. */
+  async inOneLine(selector) {
+    const middles = await this.page.locator(selector).evaluateAll(nodes => nodes.map(node => node.getBoundingClientRect()).map(({ top, bottom }) => (top + bottom) / 2))
+    return Math.max(...middles) - Math.min(...middles) < 5
   }
 
   /** What has the focus, in words. */
