@@ -70,11 +70,21 @@ export class Machine {
     return spawnSync("nsenter", this.#inside(words), { encoding: "utf8", maxBuffer: 64 << 20 })
   }
 
-  /** What a command that must succeed says, with what it says on stderr. */
+  /** What a command that must succeed says on stdout. */
+  output(...words) {
+    return this.#must(words).stdout
+  }
+
+  /** As `output`, with what it says on stderr. */
   run(...words) {
-    const { status, stdout, stderr } = this.try(...words)
-    if (status !== 0) throw new Error(`${words.join(" ")}: exit code ${status}\n${stdout}${stderr}\n${this.journal}`)
+    const { stdout, stderr } = this.#must(words)
     return stdout + stderr
+  }
+
+  #must(words) {
+    const said = this.try(...words)
+    if (said.status !== 0) throw new Error(`${words.join(" ")}: exit code ${said.status}\n${said.stdout}${said.stderr}\n${this.journal}`)
+    return said
   }
 
   /** As `run`, while this process goes on. */
