@@ -69,6 +69,7 @@ test(`the life of the package in Debian ${SUITE}`, async t => {
     .documents.map(({ document }) => [document, headsOf(document)])
   const headsOf = id => JSON.parse(machine.output("groundmist-sync", "docs", "show", NAMESPACE, id, "--json")).heads.sort()
   const stop = () => machine.run("systemctl", "stop", ...SOCKETS, "groundmist-sync.service")
+  const setSchema = number => execFileSync(SET_SCHEMA, [join(MACHINE_ROOT, DATA, "groundmist.redb"), String(number)])
   /** Everything in its directory is the server's, and nobody else's. */
   const isTheServers = () => {
     const [uid, gid] = machine.output("stat", "--format=%u %g", `${DATA}/.`).trim().split(" ")
@@ -230,16 +231,32 @@ test(`the life of the package in Debian ${SUITE}`, async t => {
   })
 
   await t.test("an older version refuses the data of a newer one in words, and does so once", async () => {
-    const schema = number => execFileSync(SET_SCHEMA, [join(MACHINE_ROOT, DATA, "groundmist.redb"), String(number)])
     stop()
-    schema(99)
+    setSchema(99)
     const version = machine.run("apt-cache", "madison", "groundmist-sync").split("\n").map(line => line.split("|")[1]?.trim()).find(version => version && !version.includes("+"))
     const said = await machine.apt("install", "--allow-downgrades", `groundmist-sync=${version}`)
     assert.match(said, /it does not run[^]*written by a newer version/)
     await givesUp()
-    schema(2)
+    setSchema(2)
     machine.run("systemctl", "start", "groundmist-sync")
     await served()
+  })
+
+  await t.test("an upgrade brings data of an older version up to date, keeps a copy, and loses nothing", async () => {
+    const before = documents()
+    for (const id of [documentId, house.written]) assert.ok(before.some(([document]) => document === id), id)
+    stop()
+    setSchema(1)
+    assert.match(await install(), /it is running/)
+    assert.match(installed(), /\+next installed/)
+    await served()
+    assert.match(machine.journal, /kept a copy of the store before migrating it/)
+    assert.deepEqual(documents(), before)
+    isTheServers()
+    assert.equal(machine.output("stat", "--format=%a", `${DATA}/groundmist.redb.v1-backup`).trim(), "600")
+    const fresh = await lab.client("v1", machine, "migrated")
+    assert.equal(await fresh.find({ documentId: house.written }), "ready")
+    await fresh.waitForKeys({ documentId: house.written, count: house.changes })
   })
 
   await t.test("removed it keeps data and configuration, and installed again it goes on with them", async () => {
