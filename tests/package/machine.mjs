@@ -14,6 +14,16 @@ const POWER_OFF = "SIGRTMIN+3"
 const REBOOTS = 133
 const ENVIRONMENT = ["PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "TERM=dumb", "LC_ALL=C.UTF-8", "DEBIAN_FRONTEND=noninteractive"]
 
+/** What a process is called; nothing if it has ended meanwhile, as nspawn's helpers do. */
+function nameOf(pid) {
+  try {
+    return readFileSync(`/proc/${pid}/comm`, "utf8").trim()
+  } catch (error) {
+    if (!["ENOENT", "ESRCH"].includes(error.code)) throw error
+    return ""
+  }
+}
+
 export class Machine {
   #child
   #leader
@@ -56,7 +66,7 @@ export class Machine {
   #isUp() {
     if (this.#child.exitCode !== null) throw new Error(`it did not boot:\n${this.#console}`)
     const children = readFileSync(`/proc/${this.#child.pid}/task/${this.#child.pid}/children`, "utf8").trim().split(" ")
-    this.#leader = children.filter(Boolean).find(pid => /^(systemd|init)$/.test(readFileSync(`/proc/${pid}/comm`, "utf8").trim()))
+    this.#leader = children.filter(Boolean).find(pid => /^(systemd|init)$/.test(nameOf(pid)))
     if (!this.#leader) return false
     return /^(running|degraded)/.test(this.try("systemctl", "is-system-running").stdout)
   }
