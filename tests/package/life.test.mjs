@@ -216,7 +216,7 @@ test(`the life of the package in Debian ${SUITE}`, async t => {
     await fresh.waitForKeys({ documentId: written, count: changes })
     // What came after the backup is theirs alone when the house has moved.
     await Promise.all([writer.disconnect(), other.disconnect()])
-    Object.assign(house, { changes, writer })
+    Object.assign(house, { changes, away: [writer, other] })
   })
 
   await t.test("a configuration that has to be put right is not tried again and again", async () => {
@@ -320,9 +320,10 @@ test(`the life of the package in Debian ${SUITE}`, async t => {
     const keys = Object.keys(await device.value({ documentId: house.written }))
     assert.deepEqual(house.acknowledged.filter(key => !keys.includes(key)), [])
     t.diagnostic(`the backup has ${keys.length} of ${house.changes} changes; acknowledged before it: ${house.acknowledged.length}`)
+    assert.deepEqual(await Promise.all(house.away.map(client => client.isConnected())), [false, false])
     assert.ok(keys.length < house.changes, "it was taken under load")
     // With the token that it has had since before the backup.
-    await house.writer.connect()
+    await house.away[0].connect()
     await device.waitForKeys({ documentId: house.written, count: house.changes })
   })
 
