@@ -4,7 +4,7 @@
 mod store_support;
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -239,6 +239,24 @@ fn an_older_schema_is_migrated_and_a_copy_kept() {
     assert_eq!(names.len(), 2, "{names:?}");
     assert_eq!(schema(&copy), 0);
     assert_holds(&Store::open(&copy, &OPTIONS).unwrap(), &known);
+}
+
+#[test]
+fn root_migrating_writes_through_no_link_and_the_copy_is_the_servers() {
+    let (directory, path) = new_file();
+    drop(Store::open(&path, &OPTIONS).unwrap());
+    make_schema_0(&path);
+    let elsewhere = tempfile::NamedTempFile::new().unwrap();
+    symlink(elsewhere.path(), directory.path().join("groundmist.redb.v0-backup.unfinished")).unwrap();
+    // Whose the directory is; who is not root cannot give it away.
+    let given = chown(directory.path(), Some(61_184), Some(61_184)).is_ok();
+    drop(Store::open(&path, &OPTIONS).unwrap());
+    let copy = fs::symlink_metadata(directory.path().join("groundmist.redb.v0-backup")).unwrap();
+    assert!(copy.is_file());
+    assert_eq!(fs::read(elsewhere.path()).unwrap(), b"");
+    if given {
+        assert_eq!((copy.uid(), copy.gid()), (61_184, 61_184));
+    }
 }
 
 /// Schema 0 had no count of live bytes, and neither had what schema 2 brought.

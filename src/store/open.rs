@@ -11,7 +11,7 @@ use redb::{ReadTransaction, ReadableTable, StorageBackend, TableHandle, WriteTra
 use super::database::{Database, Factory};
 use super::migrate::{self, Migration};
 use super::schema::{self, SCHEMA};
-use super::{RecordKind, StoreError, close_to_others, open_own};
+use super::{RecordKind, StoreError, close_to_others, create_anew, open_own, own_like_directory};
 use crate::types::StorageId;
 
 /// Owner only: the file holds session rows and what the owner writes.
@@ -105,9 +105,10 @@ fn keep_copy(path: &Path, version: u32) -> io::Result<()> {
         PathBuf::from(name)
     };
     let (unfinished, copy) = (beside(".unfinished"), beside(""));
-    let mut target =
-        OpenOptions::new().write(true).create(true).truncate(true).mode(FILE_MODE).open(&unfinished)?;
-    let copied = io::copy(&mut File::open(path)?, &mut target).and_then(|_| target.sync_all());
+    let mut target = create_anew(&unfinished)?;
+    let copied = io::copy(&mut File::open(path)?, &mut target)
+        .and_then(|_| target.sync_all())
+        .and_then(|()| own_like_directory(&unfinished));
     if let Err(error) = copied {
         // What is left of it would only fill the disk further.
         let _ = fs::remove_file(&unfinished);

@@ -102,6 +102,8 @@ const operations = {
   /** Go offline and stay there. */
   async disconnect() {
     adapter.retryInterval = 0
+    // While it tries to get back, a timer that only it can end goes on to call this.
+    adapter.connect = () => {}
     const socket = adapter.socket
     // A socket that cannot say goodbye (the server is gone) is closed by force.
     const force = setTimeout(() => socket.terminate(), 2000)
@@ -113,6 +115,7 @@ const operations = {
   /** Back online. */
   async connect() {
     adapter.retryInterval = RETRY_MS
+    delete adapter.connect
     adapter.connect(adapter.peerId, adapter.peerMetadata)
     return true
   },

@@ -8,6 +8,8 @@ import { test } from "node:test"
 import { connect } from "node:tls"
 import { fileURLToPath } from "node:url"
 import { Lab } from "../acme/lab.mjs"
+import { NAMESPACE } from "../clients/harness.mjs"
+import { hexHeads } from "../clients/heads.mjs"
 import { Machine, Repository } from "./machine.mjs"
 
 const { SUITE, MACHINE_ROOT, REPOSITORIES } = process.env
@@ -17,6 +19,8 @@ const DATA = "/var/lib/private/groundmist-sync"
 const SOCKETS = ["groundmist-sync-https.socket", "groundmist-sync-http.socket"]
 const SET_SCHEMA = fileURLToPath(new URL("../../target/debug/examples/set_schema", import.meta.url))
 const KNOCK_MS = 30_000
+/** How many changes have to be acknowledged before a backup is taken. */
+const ACKNOWLEDGED = 20
 /** What systemd-analyze calls the exposure, in tenths. */
 const MAX_EXPOSURE = 11
 
@@ -60,7 +64,19 @@ test(`the life of the package in Debian ${SUITE}`, async t => {
   const whose = [["domain", "string", domain], ["owner", "string", OWNER], ["email", "string", "alice@example.org"]]
   const install = (...more) => machine.apt("install", ...more, "groundmist-sync")
   const installed = () => machine.try("dpkg-query", "--show", "--showformat=${Version} ${db:Status-Status}", "groundmist-sync").stdout
-  let documentId, reader
+  /** All documents and their heads. */
+  const documents = () => JSON.parse(machine.output("groundmist-sync", "docs", "list", "--namespace", NAMESPACE, "--json"))
+    .documents.map(({ document }) => [document, headsOf(document)])
+  const headsOf = id => JSON.parse(machine.output("groundmist-sync", "docs", "show", NAMESPACE, id, "--json")).heads.sort()
+  const stop = () => machine.run("systemctl", "stop", ...SOCKETS, "groundmist-sync.service")
+  const setSchema = number => execFileSync(SET_SCHEMA, [join(MACHINE_ROOT, DATA, "groundmist.redb"), String(number)])
+  /** Everything in its directory is the server's, and nobody else's. */
+  const isTheServers = () => {
+    const [uid, gid] = machine.output("stat", "--format=%u %g", `${DATA}/.`).trim().split(" ")
+    assert.notEqual(uid, "0")
+    assert.equal(machine.output("find", DATA, "-mindepth", "1", "(", "-not", "-uid", uid, "-or", "-not", "-gid", gid, "-or", "-perm", "/077", "-not", "-type", "s", ")"), "")
+  }
+  let documentId, reader, house
 
   // What makes the authority a test's, and hangs noticed in seconds. It is beside the package's own files, as an owner would do it.
   machine.write("/etc/lab-ca.pem", readFileSync(lab.caFile, "utf8"))
@@ -168,6 +184,7 @@ test(`the life of the package in Debian ${SUITE}`, async t => {
       while (upgrading) knocks[await knock(https())]++
     }
     let changes = 0
+    const token = await machine.token("moved")
     const [writer, other] = await Promise.all([lab.client("v2", machine, "writer"), lab.client("v1", machine, "other")])
     const written = await writer.create({ value: {} })
     assert.equal(await other.find({ documentId: written }), "ready")
@@ -175,6 +192,15 @@ test(`the life of the package in Debian ${SUITE}`, async t => {
       while (upgrading) await [writer, other][changes % 2].change({ documentId: written, set: { [`change${changes++}`]: true } })
     }
     const load = [knocking(), knocking(), writing()]
+    // What one client has from the other came through the server, which had kept it by then.
+    const acknowledged = async () => {
+      const keys = await Promise.all([writer, other].map(async client => Object.keys(await client.value({ documentId: written }))))
+      const number = key => Number(key.slice("change".length))
+      return [...keys[1].filter(key => number(key) % 2 === 0), ...keys[0].filter(key => number(key) % 2 === 1)]
+    }
+    await machine.until(async () => (await acknowledged()).length >= ACKNOWLEDGED, "changes that are acknowledged")
+    house = { written, token, config: before, heads: headsOf(documentId), acknowledged: await acknowledged() }
+    await machine.runMeanwhile("groundmist-sync", "backup", "/root/under-load.backup")
     const said = await install()
     await machine.until(() => knocks.answered > 0 && isServed(), "an answer after the upgrade")
     upgrading = false
@@ -188,6 +214,9 @@ test(`the life of the package in Debian ${SUITE}`, async t => {
     const fresh = await lab.client("v2", machine, "fresh")
     assert.equal(await fresh.find({ documentId: written }), "ready")
     await fresh.waitForKeys({ documentId: written, count: changes })
+    // What came after the backup is theirs alone when the house has moved.
+    await Promise.all([writer.disconnect(), other.disconnect()])
+    Object.assign(house, { changes, away: [writer, other] })
   })
 
   await t.test("a configuration that has to be put right is not tried again and again", async () => {
@@ -202,16 +231,32 @@ test(`the life of the package in Debian ${SUITE}`, async t => {
   })
 
   await t.test("an older version refuses the data of a newer one in words, and does so once", async () => {
-    const schema = number => execFileSync(SET_SCHEMA, [join(MACHINE_ROOT, DATA, "groundmist.redb"), String(number)])
-    machine.run("systemctl", "stop", ...SOCKETS, "groundmist-sync.service")
-    schema(99)
+    stop()
+    setSchema(99)
     const version = machine.run("apt-cache", "madison", "groundmist-sync").split("\n").map(line => line.split("|")[1]?.trim()).find(version => version && !version.includes("+"))
     const said = await machine.apt("install", "--allow-downgrades", `groundmist-sync=${version}`)
     assert.match(said, /it does not run[^]*written by a newer version/)
     await givesUp()
-    schema(2)
+    setSchema(2)
     machine.run("systemctl", "start", "groundmist-sync")
     await served()
+  })
+
+  await t.test("an upgrade brings data of an older version up to date, keeps a copy, and loses nothing", async () => {
+    const before = documents()
+    for (const id of [documentId, house.written]) assert.ok(before.some(([document]) => document === id), id)
+    stop()
+    setSchema(1)
+    assert.match(await install(), /it is running/)
+    assert.match(installed(), /\+next installed/)
+    await served()
+    assert.match(machine.journal, /kept a copy of the store before migrating it/)
+    assert.deepEqual(documents(), before)
+    isTheServers()
+    assert.equal(machine.output("stat", "--format=%a", `${DATA}/groundmist.redb.v1-backup`).trim(), "600")
+    const fresh = await lab.client("v1", machine, "migrated")
+    assert.equal(await fresh.find({ documentId: house.written }), "ready")
+    await fresh.waitForKeys({ documentId: house.written, count: house.changes })
   })
 
   await t.test("removed it keeps data and configuration, and installed again it goes on with them", async () => {
@@ -238,6 +283,65 @@ test(`the life of the package in Debian ${SUITE}`, async t => {
     await install()
     assert.deepEqual(await Promise.all([knock(http(443)), knock(http(80)), knock(http(3030))]), ["refused", "refused", "answered"])
     assert.equal(machine.run("debconf-show", "groundmist-sync").includes(domain), true)
+  })
+
+  // As docs/BACKUP.md has it; the machine is both, the old one and, purged, the new one.
+  await t.test("moved to a new machine by a backup taken under load, it has what was acknowledged, and devices know it", async () => {
+    house.documents = documents()
+    stop()
+    machine.command("backup", "/root/stopped.backup")
+    machine.run("systemctl", "disable", "groundmist-sync", ...SOCKETS)
+    answers([["purge_documents", "boolean", "true"]])
+    await machine.apt("purge", "groundmist-sync")
+    for (const place of [DATA, "/var/lib/groundmist-sync"]) assert.equal(machine.exists(place), false, place)
+
+    assert.match(await install(), /sudo groundmist-sync setup/)
+    machine.write("/root/config.toml", house.config)
+    assert.equal(machine.exists("/etc/groundmist-sync"), false)
+    machine.run("install", "-D", "-m", "644", "/root/config.toml", CONFIG)
+    const orders = lab.orders
+    machine.command("restore", "/root/under-load.backup")
+    assert.equal(machine.isActive(), false)
+    machine.run("systemctl", "start", "groundmist-sync")
+    await served()
+    for (const unit of ["groundmist-sync.service", ...SOCKETS]) {
+      assert.equal(machine.isActive(unit), true, unit)
+      assert.equal(machine.output("systemctl", "is-enabled", unit).trim(), "enabled", unit)
+    }
+    isTheServers()
+    assert.equal(lab.orders, orders, "the certificate has moved too")
+
+    assert.deepEqual(headsOf(documentId), house.heads)
+    const device = await lab.client("v2", { domain, token: () => house.token }, "moved")
+    for (const id of [documentId, house.written]) {
+      assert.equal(await device.find({ documentId: id }), "ready")
+      assert.deepEqual(hexHeads(await device.heads({ documentId: id })), headsOf(id))
+    }
+    const keys = Object.keys(await device.value({ documentId: house.written }))
+    assert.deepEqual(house.acknowledged.filter(key => !keys.includes(key)), [])
+    t.diagnostic(`the backup has ${keys.length} of ${house.changes} changes; acknowledged before it: ${house.acknowledged.length}`)
+    assert.deepEqual(await Promise.all(house.away.map(client => client.isConnected())), [false, false])
+    assert.ok(keys.length < house.changes, "it was taken under load")
+    // With the token that it has had since before the backup.
+    await house.away[0].connect()
+    await device.waitForKeys({ documentId: house.written, count: house.changes })
+  })
+
+  await t.test("a backup goes in the place of what is there only when told so, and that is kept", async () => {
+    stop()
+    const refused = machine.try("groundmist-sync", "restore", "/root/stopped.backup")
+    assert.notEqual(refused.status, 0)
+    assert.match(refused.stderr, /holds [0-9,]+ documents[^]*say --force/)
+    machine.command("restore", "--force", "/root/stopped.backup")
+    machine.run("systemctl", "start", "groundmist-sync")
+    await served()
+    isTheServers()
+    const kept = machine.output("ls", DATA).split("\n").filter(name => name.startsWith("groundmist.redb.before-restore-"))
+    assert.equal(kept.length, 1)
+    assert.deepEqual(documents(), house.documents)
+    const fresh = await lab.client("v1", machine, "restored")
+    assert.equal(await fresh.find({ documentId: house.written }), "ready")
+    await fresh.waitForKeys({ documentId: house.written, count: house.changes })
   })
 
   await t.test("install.sh and setup, from nothing to a server that is there after a reboot", async () => {

@@ -14,6 +14,16 @@ const POWER_OFF = "SIGRTMIN+3"
 const REBOOTS = 133
 const ENVIRONMENT = ["PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "TERM=dumb", "LC_ALL=C.UTF-8", "DEBIAN_FRONTEND=noninteractive"]
 
+/** What a process is called; nothing if it has ended meanwhile, as nspawn's helpers do. */
+function nameOf(pid) {
+  try {
+    return readFileSync(`/proc/${pid}/comm`, "utf8").trim()
+  } catch (error) {
+    if (!["ENOENT", "ESRCH"].includes(error.code)) throw error
+    return ""
+  }
+}
+
 export class Machine {
   #child
   #leader
@@ -56,7 +66,7 @@ export class Machine {
   #isUp() {
     if (this.#child.exitCode !== null) throw new Error(`it did not boot:\n${this.#console}`)
     const children = readFileSync(`/proc/${this.#child.pid}/task/${this.#child.pid}/children`, "utf8").trim().split(" ")
-    this.#leader = children.filter(Boolean).find(pid => /^(systemd|init)$/.test(readFileSync(`/proc/${pid}/comm`, "utf8").trim()))
+    this.#leader = children.filter(Boolean).find(pid => /^(systemd|init)$/.test(nameOf(pid)))
     if (!this.#leader) return false
     return /^(running|degraded)/.test(this.try("systemctl", "is-system-running").stdout)
   }
@@ -70,11 +80,21 @@ export class Machine {
     return spawnSync("nsenter", this.#inside(words), { encoding: "utf8", maxBuffer: 64 << 20 })
   }
 
-  /** What a command that must succeed says, with what it says on stderr. */
+  /** What a command that must succeed says on stdout. */
+  output(...words) {
+    return this.#must(words).stdout
+  }
+
+  /** As `output`, with what it says on stderr. */
   run(...words) {
-    const { status, stdout, stderr } = this.try(...words)
-    if (status !== 0) throw new Error(`${words.join(" ")}: exit code ${status}\n${stdout}${stderr}\n${this.journal}`)
+    const { stdout, stderr } = this.#must(words)
     return stdout + stderr
+  }
+
+  #must(words) {
+    const said = this.try(...words)
+    if (said.status !== 0) throw new Error(`${words.join(" ")}: exit code ${said.status}\n${said.stdout}${said.stderr}\n${this.journal}`)
+    return said
   }
 
   /** As `run`, while this process goes on. */
