@@ -70,13 +70,14 @@ const IDLE: HeaderName = HeaderName::from_static("groundmist-idle");
 
 /// The sign-in that a request comes with, which is in use now.
 pub fn signed_in(headers: &HeaderMap, web: &Web) -> Option<SignIn> {
-    let page = &web.shared.page;
-    let cookie = page.cookie(headers, SIGN_IN)?;
-    if headers.contains_key(IDLE) {
-        page.sign_ins.look(cookie, now())
-    } else {
-        page.sign_ins.check(cookie, now())
-    }
+    found(headers, web, headers.contains_key(IDLE))
+}
+
+/// `by_itself`: the page asks, not she; that is no use of it.
+fn found(headers: &HeaderMap, web: &Web, by_itself: bool) -> Option<SignIn> {
+    let cookie = sign_in_cookie(headers, web)?;
+    let sign_ins = &web.shared.page.sign_ins;
+    if by_itself { sign_ins.look(cookie, now()) } else { sign_ins.check(cookie, now()) }
 }
 
 /// The cookie of a sign-in, if it came with one: it may have ended.
@@ -151,8 +152,7 @@ pub fn pass(method: &Method, headers: &HeaderMap, web: &Web) -> Result<SignIn, A
 /// The answer that says what is missing.
 pub fn look(method: &Method, headers: &HeaderMap, web: &Web) -> Result<SignIn, Answer> {
     own_page(method, headers, web)?;
-    let cookie = sign_in_cookie(headers, web);
-    cookie.and_then(|cookie| web.shared.page.sign_ins.look(cookie, now())).ok_or_else(not_signed_in)
+    found(headers, web, true).ok_or_else(not_signed_in)
 }
 
 fn not_signed_in() -> Answer {
