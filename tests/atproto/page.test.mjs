@@ -192,7 +192,8 @@ describe("the owner's page in Chromium", () => {
     await owner.entry("Apps", "other.example").waitFor()
     assert.match(await owner.focused(), /^Deny/)
     // The status above it may have grown meanwhile; browsers keep the place, to a part of a pixel.
-    const { x, y } = await button.boundingBox()
+    const { x, y, ...size } = await button.boundingBox()
+    assert.deepEqual(size, { width: before.width, height: before.height })
     assert.ok(Math.abs(x - before.x) < 1 && Math.abs(y - before.y) < 1, JSON.stringify([before, { x, y }]))
 
     const offline = owner.page.getByText("Not connected to the server")
