@@ -4,6 +4,8 @@
 
 #[path = "sync_hub/dispose.rs"]
 mod dispose;
+#[path = "sync_hub/requests.rs"]
+mod requests;
 #[allow(dead_code)]
 #[path = "sim/storage.rs"]
 mod storage;
@@ -18,6 +20,7 @@ use groundmist_sync::sync::conn::{Joining, MAX_EPHEMERAL, Out};
 use groundmist_sync::sync::hub::{Hub, HubOptions, Incoming};
 use groundmist_sync::sync::message::{Draft, SyncMessage, flags};
 use groundmist_sync::sync::opener::Opener;
+use groundmist_sync::sync::requests::ASK_AFTER_MS;
 use groundmist_sync::sync::storage::Storage;
 use groundmist_sync::sync::wire::{Body, RemoteHeads};
 use groundmist_sync::types::{ConnId, DocKey, DocumentId, Namespace, StorageId};
@@ -105,6 +108,11 @@ impl Server {
         self.receive(id, Body::Sync { document: document(n), data });
     }
 
+    fn pass(&mut self, ms: u64) {
+        self.now += ms;
+        self.hub.tick(self.now);
+    }
+
     fn commit(&mut self) {
         let ops = self.hub.take_ops(self.now);
         self.storage.commit(&ops);
@@ -139,79 +147,6 @@ fn unavailable(n: u8) -> Vec<Body> {
 
 fn is_request(bodies: &[Body]) -> bool {
     matches!(bodies, [Body::Request { .. }])
-}
-
-#[test]
-fn what_nobody_has_is_unavailable_at_once() {
-    let mut server = server();
-    let one = server.join(1);
-    server.request(one, 1);
-    assert_eq!(server.bodies(one), unavailable(1));
-    server.request(one, 1);
-    assert_eq!(server.bodies(one), unavailable(1), "asked again, answered again");
-}
-
-#[test]
-fn others_are_asked_and_may_say_no_leave_or_keep_silent() {
-    for how in ["no", "leave", "silent"] {
-        let mut server = server();
-        let (one, two) = (server.join(1), server.join(2));
-        let reader = server.join_as(3, "xyz.one", true, None);
-        let stranger = server.join_as(4, "xyz.two", false, None);
-        server.request(one, 1);
-        assert!(is_request(&server.bodies(two)));
-        assert_eq!(server.bodies(reader), [], "who cannot write cannot have it");
-        assert_eq!(server.bodies(stranger), [], "another namespace does not hear of it");
-        assert_eq!(server.bodies(one), [], "not before the asked has answered");
-        match how {
-            "no" => server.receive(two, Body::Unavailable { document: document(1) }),
-            "leave" => server.hub.leave(two, server.now),
-            _ => {
-                server.now += TIMEOUT_MS - 1;
-                server.hub.tick(server.now);
-                assert_eq!(server.bodies(one), [], "within sync.request_timeout");
-                server.now += 1;
-                server.hub.tick(server.now);
-            }
-        }
-        assert_eq!(server.bodies(one), unavailable(1), "{how}");
-        assert!(!server.hub.needs_ticks(), "nothing is left to watch");
-    }
-}
-
-#[test]
-fn an_upload_under_way_holds_the_answer_and_late_arrivals_reach_who_asked() {
-    let mut server = server();
-    let (early, author) = (server.join(1), server.join(2));
-    server.receive(author, Body::Unavailable { document: document(1) });
-    server.request(early, 1);
-    assert!(is_request(&server.bodies(author)));
-    server.receive(author, Body::Unavailable { document: document(1) });
-    assert_eq!(server.bodies(early), unavailable(1));
-
-    let (doc, data) = written();
-    let heads = doc.clone().get_heads();
-    server.sync(author, 1, Draft { heads: &heads, ..Draft::default() }.encode().into());
-    assert_eq!(server.told(author), Some(vec![]), "the author is asked for what it has");
-    let late = server.join(3);
-    server.request(late, 1);
-    assert_eq!(server.bodies(late), [], "an upload is under way");
-    server.sync(author, 1, data);
-    assert_eq!(server.told(author), None, "nothing is told before it is durable");
-    server.commit();
-    assert_eq!(server.told(author), Some(heads.clone()));
-    assert_eq!(server.told(early), Some(heads.clone()), "who was told it is unavailable gets it too");
-    assert_eq!(server.told(late), Some(heads));
-}
-
-#[test]
-fn a_newcomer_is_asked_for_what_others_wait_for() {
-    let mut server = server();
-    let one = server.join(1);
-    server.request(one, 1);
-    assert_eq!(server.bodies(one), unavailable(1));
-    let two = server.join(2);
-    assert!(is_request(&server.bodies(two)));
 }
 
 /// Storage at which the program fails when it reads one document's rows.
@@ -342,20 +277,23 @@ fn a_fault_at_what_the_opener_found_ends_with_who_had_it_open() {
 #[test]
 fn limits_on_documents_and_requests() {
     let mut server = server();
-    server.hub = Hub::new(HubOptions { max_documents: 3, max_requests: 2, ..options() });
+    server.hub = Hub::new(HubOptions { max_documents: 4, max_requests: 2, ..options() });
     let (one, _silent) = (server.join(1), server.join(2));
-    for n in 1..=3 {
+    for n in 1..=4 {
         server.request(one, n);
     }
+    server.pass(ASK_AFTER_MS);
     let out = server.out(one);
-    assert!(matches!(&out[0], Out::Error(message) if message.contains("limits.requests")), "{out:?}");
-    assert_eq!(out[1], Out::Message { sender: None, body: unavailable(3).remove(0) });
-    server.request(one, 4);
+    assert_eq!(out.len(), 4);
+    for (n, error, answer) in [(3, &out[0], &out[2]), (4, &out[1], &out[3])] {
+        assert!(matches!(error, Out::Error(message) if message.contains("limits.requests")), "{out:?}");
+        assert_eq!(*answer, Out::Message { sender: None, body: unavailable(n).remove(0) });
+    }
+    server.request(one, 5);
     let out = server.out(one);
     assert!(matches!(&out[..], [Out::Error(message)] if message.contains("limits.documents")), "{out:?}");
     // Room comes back when a request is answered.
-    server.now += TIMEOUT_MS;
-    server.hub.tick(server.now);
+    server.pass(TIMEOUT_MS);
     assert_eq!(server.bodies(one), [unavailable(1), unavailable(2)].concat());
 }
 

@@ -25,7 +25,7 @@ use crate::types::{ConnId, DocKey, PeerId};
 /// Inputs taken before connections get what is new.
 const BATCH: usize = 256;
 /// How often waiting requests are looked at; idle shards do not wake up.
-const TICK: Duration = Duration::from_millis(200);
+const TICK: Duration = Duration::from_millis(100);
 
 /// Who waits for a disposal.
 type Waiter = oneshot::Sender<Result<(), String>>;
@@ -150,6 +150,7 @@ impl Shard {
 impl Running {
     fn run(&mut self, inputs: &Receiver<Input>) {
         let mut batch = VecDeque::new();
+        let mut ticked = Instant::now();
         loop {
             match inputs.take(&mut batch, BATCH, self.hub.needs_ticks().then_some(TICK)) {
                 Ok(()) | Err(Empty::Timeout) => {}
@@ -159,7 +160,10 @@ impl Running {
                 self.relay.waiting = Some(Instant::now());
             }
             batch.drain(..).for_each(|input| self.take(input));
-            self.hub.tick(now());
+            if ticked.elapsed() >= TICK {
+                self.hub.tick(now());
+                ticked = Instant::now();
+            }
             self.commit();
             for job in self.hub.take_jobs() {
                 let _ = self.opener.send((job, self.input.clone()));

@@ -92,8 +92,8 @@ pub struct Hub {
     pub(super) jobs: Vec<Job>,
     /// Absent documents that someone subscribed to.
     pub(super) wanted: BTreeSet<DocKey>,
-    /// Absent documents that someone waits for an answer about.
-    pub(super) unanswered: BTreeSet<DocKey>,
+    /// Absent documents that someone waits for an answer about, and when others are asked; `None`: they were.
+    pub(super) unanswered: BTreeMap<DocKey, Option<Millis>>,
     pub(super) seen: Seen,
     pub(super) remote: RemoteBook,
     pub(super) counters: Counters,
@@ -117,7 +117,7 @@ impl Hub {
             in_flight: Vec::new(),
             jobs: Vec::new(),
             wanted: BTreeSet::new(),
-            unanswered: BTreeSet::new(),
+            unanswered: BTreeMap::new(),
             seen: Seen::default(),
             remote: RemoteBook::default(),
             counters: Counters::default(),
@@ -426,9 +426,10 @@ impl Hub {
         }
     }
 
-    /// Time has passed: peers that were asked and said nothing count as "no". Cheap when nobody waits.
+    /// Time has passed: others are asked for what did not come, and count as "no" if they said nothing. Cheap when nobody
+    /// waits.
     pub fn tick(&mut self, now: Millis) {
-        for key in self.unanswered.iter().cloned().collect::<Vec<_>>() {
+        for key in self.unanswered.keys().cloned().collect::<Vec<_>>() {
             self.evaluate(&key, now);
         }
     }

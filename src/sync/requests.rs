@@ -1,11 +1,17 @@
-//! Requests for documents that the store lacks: passed on to the namespace's other peers, answered with
-//! `doc-unavailable` when all have said no, left or kept silent too long, and remembered for late arrivals.
+//! Requests for documents that the store lacks: passed on to the namespace's other peers if the document is not on its
+//! way, answered with `doc-unavailable` when all have said no, left or kept silent too long, and remembered for late
+//! arrivals.
 
+use super::conn::Conn;
 use super::hub::Hub;
 use super::peer::{Ask, Peer};
 use super::storage::Storage;
 use crate::types::{ConnId, DocKey, Millis};
 
+/// How long an absent document has to turn up by itself before others are asked for it, in milliseconds. An
+/// automerge-repo client that is asked for what it lacks takes it for unavailable until it comes, for its own app too:
+/// who is asked while the author is about to upload would be told wrong.
+pub const ASK_AFTER_MS: Millis = 500;
 /// Most absent documents that a newcomer is asked for.
 const MAX_ASKED: usize = 1000;
 /// Documents offered at a time while `sync.announce` is on.
@@ -14,16 +20,8 @@ const ANNOUNCE_PAGE: usize = 64;
 impl Hub {
     /// A connection asks for a document that is not here.
     pub(super) fn want(&mut self, id: ConnId, key: &DocKey, now: Millis) {
-        let until = now + self.options.request_timeout_ms;
         let max_requests = self.options.max_requests;
-        let others: Vec<ConnId> = self
-            .conns
-            .iter()
-            .filter(|(other, conn)| {
-                **other != id && !conn.joining.read_only && conn.joining.namespace == key.namespace
-            })
-            .map(|(other, _)| *other)
-            .collect();
+        let alone = !self.conns.values().any(|conn| self.may_be_asked(conn, key));
         let Some(conn) = self.conns.get_mut(&id) else { return };
         let Some(doc) = self.docs.get_mut(key) else { return };
         let Some(peer) = doc.peer(id) else { return };
@@ -40,33 +38,37 @@ impl Hub {
         peer.wants = true;
         conn.requests += 1;
         self.wanted.insert(key.clone());
-        self.unanswered.insert(key.clone());
-        for other in others {
-            self.ask(other, key, until);
-        }
+        let ask_at = if alone { now } else { now + ASK_AFTER_MS };
+        self.unanswered.entry(key.clone()).or_insert(Some(ask_at));
         self.evaluate(key, now);
     }
 
-    fn ask(&mut self, id: ConnId, key: &DocKey, until: Millis) {
+    /// Whether it may have the document and was not asked yet. Questions take up at most half of what it may have open.
+    fn may_be_asked(&self, conn: &Conn, key: &DocKey) -> bool {
+        !conn.joining.read_only
+            && conn.joining.namespace == key.namespace
+            && !conn.docs.contains(key)
+            && conn.docs.len() < self.options.max_documents / 2
+    }
+
+    fn ask(&mut self, id: ConnId, key: &DocKey, now: Millis) {
+        let until = now + self.options.request_timeout_ms;
         let Some(doc) = self.docs.get_mut(key) else { return };
-        let known = doc.peers.iter().any(|peer| peer.conn == id);
         let Some(conn) = self.conns.get_mut(&id) else { return };
-        if known || conn.docs.len() >= self.options.max_documents {
-            return;
-        }
         conn.docs.insert(key.clone());
         doc.peers.push(Peer { conn: id, writer: true, ask: Ask::Due(until), ..Peer::default() });
         self.queue(key);
     }
 
-    /// A writer has joined: perhaps it has what others wait for.
+    /// A connection has joined: perhaps it has what others were told is unavailable, or were asked for.
     pub(super) fn ask_newcomer(&mut self, id: ConnId, now: Millis) {
-        let Some(conn) = self.conns.get(&id).filter(|conn| !conn.joining.read_only) else { return };
-        let namespace = &conn.joining.namespace;
-        let keys: Vec<DocKey> =
-            self.wanted.iter().filter(|key| key.namespace == *namespace).take(MAX_ASKED).cloned().collect();
-        for key in keys {
-            self.ask(id, &key, now + self.options.request_timeout_ms);
+        let Some(conn) = self.conns.get(&id) else { return };
+        let missing = |key: &&DocKey| {
+            !matches!(self.unanswered.get(key), Some(Some(_))) && self.may_be_asked(conn, key)
+        };
+        let most = MAX_ASKED.min(self.options.max_documents / 2);
+        for key in self.wanted.iter().filter(missing).take(most).cloned().collect::<Vec<_>>() {
+            self.ask(id, &key, now);
         }
     }
 
@@ -79,19 +81,24 @@ impl Hub {
         }
     }
 
-    /// Tell those who wait for an absent document, if nobody may bring it any more.
+    /// An absent document that nobody is about to bring: ask who may have it, and when nobody does tell those who wait.
     pub(super) fn evaluate(&mut self, key: &DocKey, now: Millis) {
-        let Some(doc) = self.docs.get_mut(key).filter(|_| self.unanswered.contains(key)) else { return };
-        for peer in &mut doc.peers {
-            if matches!(peer.ask, Ask::Due(until) | Ask::Until(until) if until <= now) {
-                peer.ask = Ask::No;
-            }
-        }
-        let coming =
-            doc.head.is_some() || doc.graph.as_ref().is_some_and(|graph| graph.end() > 0) || doc.intakes > 0;
-        if coming || doc.peers.iter().any(|peer| peer.may_bring(now)) {
+        let Some(ask_at) = self.unanswered.get(key).copied() else { return };
+        if self.is_coming(key, now) || ask_at.is_some_and(|at| at > now) {
             return;
         }
+        if ask_at.is_some() {
+            self.unanswered.insert(key.clone(), None);
+            let others = self.conns.iter().filter(|(_, conn)| self.may_be_asked(conn, key));
+            for id in others.map(|(id, _)| *id).collect::<Vec<_>>() {
+                self.ask(id, key, now);
+            }
+            if self.is_coming(key, now) {
+                return;
+            }
+        }
+        self.unanswered.remove(key);
+        let Some(doc) = self.docs.get_mut(key) else { return };
         for peer in doc.peers.iter_mut().filter(|peer| peer.wants) {
             peer.wants = false;
             peer.tell_unavailable = true;
@@ -99,21 +106,40 @@ impl Hub {
                 conn.requests = conn.requests.saturating_sub(1);
             }
         }
-        self.unanswered.remove(key);
         self.queue(key);
     }
 
-    /// A document that was absent is durable now.
+    /// The document is here but not durable, or someone uploads it, or was asked and may yet say yes.
+    fn is_coming(&mut self, key: &DocKey, now: Millis) -> bool {
+        let Some(doc) = self.docs.get_mut(key) else { return false };
+        for peer in &mut doc.peers {
+            if matches!(peer.ask, Ask::Due(until) | Ask::Until(until) if until <= now) {
+                peer.ask = Ask::No;
+            }
+        }
+        doc.head.is_some()
+            || doc.graph.as_ref().is_some_and(|graph| graph.end() > 0)
+            || doc.intakes > 0
+            || doc.peers.iter().any(|peer| peer.may_bring(now))
+    }
+
+    /// A document that was absent is durable now. Who was asked for it takes it for unavailable, so it is offered there.
     pub(super) fn arrived(&mut self, key: &DocKey) {
         self.wanted.remove(key);
         self.unanswered.remove(key);
         let Some(doc) = self.docs.get_mut(key) else { return };
-        for peer in doc.peers.iter_mut().filter(|peer| peer.wants) {
-            peer.wants = false;
-            if let Some(conn) = self.conns.get_mut(&peer.conn) {
+        for peer in &mut doc.peers {
+            peer.offer_due |= !peer.subscribed && matches!(peer.ask, Ask::Until(_) | Ask::No);
+            let Some(conn) = self.conns.get_mut(&peer.conn) else { continue };
+            if std::mem::take(&mut peer.wants) {
                 conn.requests = conn.requests.saturating_sub(1);
             }
+            if matches!(peer.ask, Ask::Due(_)) {
+                conn.docs.remove(key);
+            }
         }
+        // Too late to ask.
+        doc.peers.retain(|peer| !matches!(peer.ask, Ask::Due(_)));
         if self.options.announce {
             let there = self.conns.iter().filter(|(_, conn)| conn.joining.namespace == key.namespace);
             for id in there.map(|(id, _)| *id).collect::<Vec<_>>() {

@@ -138,9 +138,9 @@ const operations = {
       states[state] = (states[state] ?? 0) + 1
     return states
   },
-  /** Wait until a document seen before is in `state`. */
+  /** Wait until a document is in `state`. */
   async state({ documentId, state, timeoutMs = 60_000 }) {
-    const handle = known(documentId)
+    const handle = keep(line.find(repo, documentId))
     await until(() => handle.state === state, timeoutMs, () => `${state}, is ${handle.state}`)
     return handle.state
   },

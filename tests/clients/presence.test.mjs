@@ -10,7 +10,7 @@ for (const [first, second] of PAIRS)
       const scene = await Scene.begin(t)
       const [author, near, far, outside] = await scene.clients([first, second, first, second])
       const documentId = await author.create({ value: { title: "presence" } })
-      for (const client of [near, far]) assert.equal(await client.find({ documentId }), "ready")
+      for (const client of [near, far]) await client.state({ documentId, state: "ready" })
       // A client has opened the document once its sync reaches the others.
       await near.change({ documentId, set: { near: true } })
       await far.change({ documentId, set: { far: true } })

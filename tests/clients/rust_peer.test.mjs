@@ -69,3 +69,17 @@ for (const [first, second] of [["samod", "samod"], ["samod", "v2"], ["v2", "samo
       assert.deepEqual(back, ["back"])
     })
   })
+
+test("asked in vain, it has the document when it comes", async t => {
+  const scene = await Scene.begin(t)
+  const author = await scene.client("v2", { storage: true })
+  await author.disconnect()
+  const documentId = await author.create({ value: { title: "late" } })
+  const [seeker, asked] = await scene.clients(["v2", "samod"])
+  // Not before the Rust peer has said that it lacks it; from then on it never asks for it again by itself.
+  assert.equal(await seeker.find({ documentId }), "unavailable")
+  await author.connect()
+  await seeker.state({ documentId, state: "ready" })
+  await asked.state({ documentId, state: "ready" })
+  assert.deepEqual(await asked.value({ documentId }), { title: "late" })
+})
