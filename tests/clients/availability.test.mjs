@@ -49,7 +49,7 @@ for (const [first, second] of PAIRS)
       await seeker.waitFor({ documentId, has: { more: 1 } })
       await seeker.change({ documentId, set: { back: 1 } })
       await author.waitFor({ documentId, has: { back: 1 } })
-      assert.equal(await bystander.find({ documentId }), "ready")
+      await bystander.state({ documentId, state: "ready" })
     })
 
     test("asking while the author is still uploading never ends in unavailable", async t => {

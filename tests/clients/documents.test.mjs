@@ -109,7 +109,7 @@ describe(`a document of ${KEYSTROKES} changes`, () => {
       const readers = await scene.clients(["v1", "v2"])
       const documentId = await writer.importFile({ path })
       for (const reader of readers) {
-        assert.equal(await reader.find({ documentId, timeoutMs: 120_000 }), "ready")
+        await reader.state({ documentId, state: "ready", timeoutMs: 120_000 })
         await reader.waitForHeads({ documentId, heads: made.heads, timeoutMs: 120_000 })
         assert.equal(await reader.textLength({ documentId }), made.length)
       }
