@@ -149,11 +149,20 @@ fn is_request(bodies: &[Body]) -> bool {
     matches!(bodies, [Body::Request { .. }])
 }
 
-/// Storage at which the program fails when it reads one document's rows.
-struct Fatal<'a>(&'a MemoryStorage, DocKey);
+/// Storage at which the program fails when it reads one document's rows, or whose head of it is damaged.
+struct Fatal<'a>(&'a MemoryStorage, DocKey, Damage);
+
+#[derive(PartialEq)]
+enum Damage {
+    Rows,
+    Head,
+}
 
 impl Storage for Fatal<'_> {
     fn head(&self, key: &DocKey) -> Result<Option<Head>, StoreError> {
+        if *key == self.1 && self.2 == Damage::Head {
+            return Err(StoreError::Corrupt { object: "table heads".into(), detail: "not a head".into() });
+        }
         self.0.head(key)
     }
     fn tail(
@@ -201,7 +210,7 @@ fn a_fault_at_one_document_ends_the_work_on_that_document_only() {
         let (one, two) = (server.join(1), server.join(2));
         server.request(two, 2);
         assert_eq!(server.told(two), Some(doc.clone().get_heads()));
-        let fatal = Fatal(&server.storage, key("xyz.one", 1));
+        let fatal = Fatal(&server.storage, key("xyz.one", 1), Damage::Rows);
 
         // Unknown heads have the graph loaded when they come; a newcomer's rows are read when they are sent.
         let heads = if while_receiving { vec![ChangeHash([7; 32])] } else { vec![] };
@@ -237,6 +246,27 @@ fn a_fault_at_one_document_ends_the_work_on_that_document_only() {
     }
 }
 
+#[test]
+fn who_asks_for_a_document_with_a_damaged_head_is_answered() {
+    let mut server = server();
+    let (one, two) = (server.join(1), server.join(2));
+    let data = Bytes::from(Draft { have: Some(&[]), ..Draft::default() }.encode());
+    let incoming = || Incoming {
+        sender: "peer".into(),
+        sync: Some(SyncMessage::decode(&data, 1 << 20).unwrap()),
+        body: Body::Request { document: document(1), data: data.clone() },
+    };
+    let fatal = Fatal(&server.storage, key("xyz.one", 1), Damage::Head);
+    for id in [one, two] {
+        server.hub.receive(id, incoming(), &fatal, server.now);
+        let answer = server.hub.next(id, &fatal, server.now);
+        assert_eq!(answer, Some(Out::Message { sender: None, body: unavailable(1).remove(0) }));
+    }
+    assert_eq!(server.hub.counters().quarantines, 1);
+    assert!(server.hub.take_ops(server.now).is_empty(), "what is stored stays as it is");
+    assert!(!server.hub.needs_ticks());
+}
+
 /// What the opener has told of is not waited for again, so that a document at which it led to a fault is read anew as well.
 #[test]
 fn a_fault_at_what_the_opener_found_ends_with_who_had_it_open() {
@@ -258,7 +288,7 @@ fn a_fault_at_what_the_opener_found_ends_with_who_had_it_open() {
         server.hub.take_jobs().into_iter().map(|job| Opener::new(|| [0; 16]).run(job, &server.storage));
     let (first, second) = (done.next().unwrap(), done.next().unwrap());
     drop(done);
-    let fatal = Fatal(&server.storage, key("xyz.one", 1));
+    let fatal = Fatal(&server.storage, key("xyz.one", 1), Damage::Rows);
     server.hub.job_done(first, &fatal, server.now);
     assert_eq!(server.hub.counters().quarantines, 1);
     assert_eq!(server.bodies(one), unavailable(1));
@@ -306,6 +336,9 @@ fn presence_goes_once_to_those_who_have_the_document_open() {
         server.request(id, 1);
         server.out(id);
     }
+    // It has a share in the document, but has not opened it.
+    server.pass(ASK_AFTER_MS);
+    assert!(is_request(&server.bodies(three)));
     server.out(two);
     server.out(one);
     let presence = |count| Body::Ephemeral {
@@ -431,11 +464,15 @@ fn all_documents_are_offered_if_so_configured() {
 fn a_failed_commit_acknowledges_nothing_and_sends_the_writer_away() {
     let mut server = server();
     let (author, reader) = (server.join(1), server.join(2));
+    let waiting = server.join_as(4, "xyz.one", true, None);
     let (_, data) = written();
     server.sync(author, 1, data.clone());
+    server.request(waiting, 1);
     assert!(!server.hub.take_ops(server.now).is_empty());
     server.hub.commit_failed(&server.storage, server.now);
-    assert!(matches!(server.out(author)[..], [Out::Close(1013, _)]));
+    for id in [author, waiting] {
+        assert!(matches!(server.out(id)[..], [Out::Close(1013, _)]), "it is to come again");
+    }
     assert!(server.out(reader).is_empty());
     server.hub.leave(author, server.now);
     // It comes back, sends again, and all is well.

@@ -126,14 +126,16 @@ impl Hub {
             self.snapshots.retain(|waiting| waiting.key != key || waiting.conn.is_some());
             doc.graph = None;
             doc.taken = doc.durable_end();
+            // A reader waits for a document that was new.
+            let new = doc.head.is_none();
             let affected: Vec<ConnId> = doc
                 .peers
                 .iter()
-                .filter(|peer| peer.writer && peer.subscribed)
+                .filter(|peer| peer.subscribed && (peer.writer || new))
                 .map(|peer| peer.conn)
                 .collect();
             for id in affected {
-                self.close(id, 1013, "the server could not store your changes, try again");
+                self.close(id, 1013, "the server could not store what is new, try again");
             }
             if sender.is_some() {
                 self.intake_over(&key, storage, now);

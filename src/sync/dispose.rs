@@ -51,7 +51,7 @@ impl Hub {
         if what == Disposal::Restore && !is {
             self.arrived(key);
         }
-        self.evaluate(key, now);
+        self.ask_or_tell(key, now);
         self.forget_if_idle(key);
     }
 

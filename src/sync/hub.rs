@@ -16,7 +16,7 @@ use super::remote::RemoteBook;
 use super::reply::Reply;
 use super::storage::Storage;
 use super::wire::Body;
-use crate::store::{Disposal, Op};
+use crate::store::{Disposal, Op, StoreError};
 use crate::types::{ConnId, DocKey, DocumentId, Millis, StorageId};
 
 /// Bytes of messages that may wait for the opener in one hub, in bytes.
@@ -153,7 +153,7 @@ impl Hub {
                     self.ops.push(Op::SyncState { key, storage, shared_heads: peer.their_heads });
                 }
             }
-            self.evaluate(&key, now);
+            self.ask_or_tell(&key, now);
             self.forget_if_idle(&key);
         }
     }
@@ -204,7 +204,7 @@ impl Hub {
             return self.faulty(&key, Some(id), &fault);
         }
         if !self.share(id, &key) {
-            return;
+            return self.forget_if_idle(&key);
         }
         let Some(doc) = self.docs.get_mut(&key) else { return };
         if doc.broken.is_some() {
@@ -236,7 +236,7 @@ impl Hub {
                 if wants {
                     self.want(id, &key, now);
                 } else {
-                    self.evaluate(&key, now);
+                    self.ask_or_tell(&key, now);
                 }
                 self.heads_seen(id, &key, now);
                 self.recount(&key);
@@ -284,11 +284,21 @@ impl Hub {
     ) -> Result<&mut Doc, Fault> {
         self.ticks += 1;
         if !self.docs.contains_key(key) {
-            let mut doc = Doc::new(key.clone(), storage.head(key)?);
-            let created = doc.head.as_ref().map_or(now, |head| head.created);
-            doc.compact_after = created + self.options.compact_grace_ms;
-            self.docs.insert(key.clone(), doc);
-            self.compact_if_due(key, storage, now);
+            match storage.head(key) {
+                Ok(head) => {
+                    let mut doc = Doc::new(key.clone(), head);
+                    let created = doc.head.as_ref().map_or(now, |head| head.created);
+                    doc.compact_after = created + self.options.compact_grace_ms;
+                    self.docs.insert(key.clone(), doc);
+                    self.compact_if_due(key, storage, now);
+                }
+                // In use, so that who asks for it is answered.
+                Err(error @ StoreError::Corrupt { .. }) => {
+                    self.docs.insert(key.clone(), Doc::new(key.clone(), None));
+                    self.quarantine(key, error.to_string());
+                }
+                Err(error) => return Err(error.into()),
+            }
         }
         // Invariant: inserted above.
         let Some(doc) = self.docs.get_mut(key) else { unreachable!("document is in use") };
@@ -305,14 +315,11 @@ impl Hub {
         if conn.docs.len() >= self.options.max_documents {
             let limit = self.options.max_documents;
             self.error(id, format!("limits.documents: this connection has {limit} documents open already"));
-            self.forget_if_idle(key);
             return false;
         }
+        let Some(doc) = self.docs.get_mut(key) else { return false };
         conn.docs.insert(key.clone());
-        let writer = !conn.joining.read_only;
-        if let Some(doc) = self.docs.get_mut(key) {
-            doc.peers.push(Peer { conn: id, writer, ..Peer::default() });
-        }
+        doc.peers.push(Peer { conn: id, writer: !conn.joining.read_only, ..Peer::default() });
         true
     }
 
@@ -430,7 +437,7 @@ impl Hub {
     /// waits.
     pub fn tick(&mut self, now: Millis) {
         for key in self.unanswered.keys().cloned().collect::<Vec<_>>() {
-            self.evaluate(&key, now);
+            self.ask_or_tell(&key, now);
         }
     }
 

@@ -234,7 +234,7 @@ impl Hub {
         }
         self.release_held(key, storage, now);
         self.recount(key);
-        self.evaluate(key, now);
+        self.ask_or_tell(key, now);
         self.queue(key);
         self.forget_if_idle(key);
     }

@@ -51,7 +51,7 @@ pub enum Ask {
     Due(Millis),
     /// Asked; it has until then to answer.
     Until(Millis),
-    /// It said no, or nothing in time.
+    /// It said no.
     No,
 }
 
@@ -210,10 +210,13 @@ impl Peer {
         }
     }
 
-    /// True while it may still bring the document.
-    pub fn may_bring(&self, now: Millis) -> bool {
-        let uploading =
-            self.writer && self.heard && !self.their_heads.is_empty() && now < self.uploading_until;
-        uploading || matches!(self.ask, Ask::Due(until) | Ask::Until(until) if now < until)
+    /// True while it seems to be uploading the document.
+    pub fn uploads(&self, now: Millis) -> bool {
+        self.writer && self.heard && !self.their_heads.is_empty() && now < self.uploading_until
+    }
+
+    /// True while it may answer that it has the document.
+    pub fn may_say_yes(&self, now: Millis) -> bool {
+        matches!(self.ask, Ask::Due(until) | Ask::Until(until) if now < until)
     }
 }

@@ -12,16 +12,21 @@ use crate::types::{ConnId, DocKey, Millis};
 /// automerge-repo client that is asked for what it lacks takes it for unavailable until it comes, for its own app too:
 /// who is asked while the author is about to upload would be told wrong.
 pub const ASK_AFTER_MS: Millis = 500;
-/// Most absent documents that a newcomer is asked for.
+/// Most absent documents that a newcomer is asked for, if that is not more than half of what it may have open.
 const MAX_ASKED: usize = 1000;
 /// Documents offered at a time while `sync.announce` is on.
 const ANNOUNCE_PAGE: usize = 64;
+
+/// Whether it may have the document and was not asked yet.
+fn may_be_asked(conn: &Conn, key: &DocKey) -> bool {
+    !conn.joining.read_only && conn.joining.namespace == key.namespace && !conn.docs.contains(key)
+}
 
 impl Hub {
     /// A connection asks for a document that is not here.
     pub(super) fn want(&mut self, id: ConnId, key: &DocKey, now: Millis) {
         let max_requests = self.options.max_requests;
-        let alone = !self.conns.values().any(|conn| self.may_be_asked(conn, key));
+        let alone = !self.conns.values().any(|conn| may_be_asked(conn, key));
         let Some(conn) = self.conns.get_mut(&id) else { return };
         let Some(doc) = self.docs.get_mut(key) else { return };
         let Some(peer) = doc.peer(id) else { return };
@@ -40,15 +45,12 @@ impl Hub {
         self.wanted.insert(key.clone());
         let ask_at = if alone { now } else { now + ASK_AFTER_MS };
         self.unanswered.entry(key.clone()).or_insert(Some(ask_at));
-        self.evaluate(key, now);
+        self.ask_or_tell(key, now);
     }
 
-    /// Whether it may have the document and was not asked yet. Questions take up at most half of what it may have open.
-    fn may_be_asked(&self, conn: &Conn, key: &DocKey) -> bool {
-        !conn.joining.read_only
-            && conn.joining.namespace == key.namespace
-            && !conn.docs.contains(key)
-            && conn.docs.len() < self.options.max_documents / 2
+    /// How many documents a connection may have open and still be asked for others: half of the room is its own.
+    fn room_for_questions(&self) -> usize {
+        self.options.max_documents / 2
     }
 
     fn ask(&mut self, id: ConnId, key: &DocKey, now: Millis) {
@@ -57,18 +59,21 @@ impl Hub {
         let Some(conn) = self.conns.get_mut(&id) else { return };
         conn.docs.insert(key.clone());
         doc.peers.push(Peer { conn: id, writer: true, ask: Ask::Due(until), ..Peer::default() });
-        self.queue(key);
     }
 
-    /// A connection has joined: perhaps it has what others were told is unavailable, or were asked for.
+    /// A connection has joined: perhaps it has what nobody had so far. What others are yet to be asked for, it is asked for
+    /// with them.
     pub(super) fn ask_newcomer(&mut self, id: ConnId, now: Millis) {
         let Some(conn) = self.conns.get(&id) else { return };
         let missing = |key: &&DocKey| {
-            !matches!(self.unanswered.get(key), Some(Some(_))) && self.may_be_asked(conn, key)
+            may_be_asked(conn, key)
+                && !matches!(self.unanswered.get(key), Some(Some(_)))
+                && !self.is_coming(key, now)
         };
-        let most = MAX_ASKED.min(self.options.max_documents / 2);
+        let most = MAX_ASKED.min(self.room_for_questions());
         for key in self.wanted.iter().filter(missing).take(most).cloned().collect::<Vec<_>>() {
             self.ask(id, &key, now);
+            self.queue(&key);
         }
     }
 
@@ -77,64 +82,63 @@ impl Hub {
         if let Some(peer) = self.docs.get_mut(key).and_then(|doc| doc.peer(id)) {
             peer.ask = Ask::No;
             peer.uploading_until = 0;
-            self.evaluate(key, now);
+            self.ask_or_tell(key, now);
         }
     }
 
     /// An absent document that nobody is about to bring: ask who may have it, and when nobody does tell those who wait.
-    pub(super) fn evaluate(&mut self, key: &DocKey, now: Millis) {
+    pub(super) fn ask_or_tell(&mut self, key: &DocKey, now: Millis) {
         let Some(ask_at) = self.unanswered.get(key).copied() else { return };
-        if self.is_coming(key, now) || ask_at.is_some_and(|at| at > now) {
+        let waits = self.docs.get(key).is_some_and(|doc| doc.peers.iter().any(|peer| peer.wants));
+        if waits && (self.is_coming(key, now) || ask_at.is_some_and(|at| at > now)) {
             return;
         }
-        if ask_at.is_some() {
+        if waits && ask_at.is_some() {
             self.unanswered.insert(key.clone(), None);
-            let others = self.conns.iter().filter(|(_, conn)| self.may_be_asked(conn, key));
+            let room = self.room_for_questions();
+            let others =
+                self.conns.iter().filter(|(_, conn)| may_be_asked(conn, key) && conn.docs.len() < room);
             for id in others.map(|(id, _)| *id).collect::<Vec<_>>() {
                 self.ask(id, key, now);
             }
-            if self.is_coming(key, now) {
-                return;
-            }
         }
-        self.unanswered.remove(key);
-        let Some(doc) = self.docs.get_mut(key) else { return };
-        for peer in doc.peers.iter_mut().filter(|peer| peer.wants) {
-            peer.wants = false;
-            peer.tell_unavailable = true;
-            if let Some(conn) = self.conns.get_mut(&peer.conn) {
-                conn.requests = conn.requests.saturating_sub(1);
-            }
+        if !self.docs.get(key).is_some_and(|doc| doc.peers.iter().any(|peer| peer.may_say_yes(now))) {
+            self.end_wait(key, true);
         }
         self.queue(key);
     }
 
-    /// The document is here but not durable, or someone uploads it, or was asked and may yet say yes.
-    fn is_coming(&mut self, key: &DocKey, now: Millis) -> bool {
-        let Some(doc) = self.docs.get_mut(key) else { return false };
-        for peer in &mut doc.peers {
-            if matches!(peer.ask, Ask::Due(until) | Ask::Until(until) if until <= now) {
-                peer.ask = Ask::No;
+    /// Nobody waits for an answer any more, which was "unavailable" or is the document.
+    pub(super) fn end_wait(&mut self, key: &DocKey, unavailable: bool) {
+        self.unanswered.remove(key);
+        let Some(doc) = self.docs.get_mut(key) else { return };
+        for peer in doc.peers.iter_mut().filter(|peer| peer.wants) {
+            peer.wants = false;
+            peer.tell_unavailable |= unavailable;
+            if let Some(conn) = self.conns.get_mut(&peer.conn) {
+                conn.requests = conn.requests.saturating_sub(1);
             }
         }
-        doc.head.is_some()
-            || doc.graph.as_ref().is_some_and(|graph| graph.end() > 0)
-            || doc.intakes > 0
-            || doc.peers.iter().any(|peer| peer.may_bring(now))
+    }
+
+    /// The document is here but not durable, or someone uploads it.
+    fn is_coming(&self, key: &DocKey, now: Millis) -> bool {
+        self.docs.get(key).is_some_and(|doc| {
+            doc.head.is_some()
+                || doc.graph.as_ref().is_some_and(|graph| graph.end() > 0)
+                || doc.intakes > 0
+                || doc.peers.iter().any(|peer| peer.uploads(now))
+        })
     }
 
     /// A document that was absent is durable now. Who was asked for it takes it for unavailable, so it is offered there.
     pub(super) fn arrived(&mut self, key: &DocKey) {
         self.wanted.remove(key);
-        self.unanswered.remove(key);
+        self.end_wait(key, false);
         let Some(doc) = self.docs.get_mut(key) else { return };
         for peer in &mut doc.peers {
             peer.offer_due |= !peer.subscribed && matches!(peer.ask, Ask::Until(_) | Ask::No);
-            let Some(conn) = self.conns.get_mut(&peer.conn) else { continue };
-            if std::mem::take(&mut peer.wants) {
-                conn.requests = conn.requests.saturating_sub(1);
-            }
-            if matches!(peer.ask, Ask::Due(_)) {
+            if let (Ask::Due(_), Some(conn)) = (peer.ask, self.conns.get_mut(&peer.conn)) {
                 conn.docs.remove(key);
             }
         }
@@ -178,6 +182,7 @@ impl Hub {
             let key = DocKey { namespace: namespace.clone(), document: *document };
             if self.open(&key, storage, now).is_ok() {
                 self.offer(id, &key);
+                self.forget_if_idle(&key);
             }
         }
         !page.is_empty()

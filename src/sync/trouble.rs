@@ -133,14 +133,13 @@ impl Hub {
     /// Stop syncing a harmful or damaged document; its bytes stay.
     pub(super) fn quarantine(&mut self, key: &DocKey, reason: String) {
         tracing::error!(document = %key.document, namespace = %key.namespace, reason, "document is quarantined: kept, no longer synced");
+        self.wanted.remove(key);
+        self.end_wait(key, true);
         let Some(doc) = self.docs.get_mut(key) else { return };
         self.counters.quarantines += u64::from(doc.broken.is_none());
         doc.broken = Some(reason.clone());
         doc.compacting = false;
-        for peer in &mut doc.peers {
-            peer.tell_unavailable = true;
-            peer.wants = false;
-        }
+        doc.peers.iter_mut().for_each(|peer| peer.tell_unavailable = true);
         if doc.head.is_some() {
             self.ops.push(Op::Quarantine { key: key.clone(), reason });
         }

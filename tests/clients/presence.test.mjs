@@ -6,9 +6,9 @@ import { hexHeads } from "./heads.mjs"
 
 for (const [first, second] of PAIRS)
   describe(`${first} and ${second}`, () => {
-    test("an ephemeral message reaches every other client once, and none that has not opened the document", async t => {
+    test("an ephemeral message reaches every other client once", async t => {
       const scene = await Scene.begin(t)
-      const [author, near, far, outside] = await scene.clients([first, second, first, second])
+      const [author, near, far] = await scene.clients([first, second, first])
       const documentId = await author.create({ value: { title: "presence" } })
       for (const client of [near, far]) await client.state({ documentId, state: "ready" })
       // A client has opened the document once its sync reaches the others.
@@ -29,7 +29,6 @@ for (const [first, second] of PAIRS)
       assert.equal((await near.waitForEphemeral({ count: 21 })).length, 21)
       assert.equal((await author.waitForEphemeral({ count: 2 })).length, 2)
       assert.equal((await far.ephemeral()).length, 21)
-      assert.deepEqual(await outside.ephemeral(), [])
     })
 
     test("a client is told that the server has saved its document", { skip: REFERENCE && "gossip is off there" }, async t => {

@@ -125,7 +125,9 @@ impl World {
             95 if self.rng.chance(30) => self.fail_commit(),
             96 if self.rng.chance(40) => self.dispose(),
             _ => {
-                self.now += self.rng.below(30) as u64;
+                // Mostly little; now and then enough for a question to others, or for one not to be answered.
+                let most = if self.rng.chance(10) { 1000 } else { 30 };
+                self.now += self.rng.below(most) as u64;
                 self.hub.tick(self.now);
             }
         }

@@ -1,5 +1,6 @@
 //! Documents that the server does not have: who is asked for them and when, who is told what.
 
+use groundmist_sync::sync::conn::Out;
 use groundmist_sync::sync::doc::UPLOAD_GRACE_MS;
 use groundmist_sync::sync::hub::{Hub, HubOptions};
 use groundmist_sync::sync::message::Draft;
@@ -156,4 +157,69 @@ fn questions_leave_half_the_room_to_the_devices_own_documents() {
         let stored = (101..=105).filter(|n| server.storage.head(&key("xyz.one", *n)).unwrap().is_some());
         assert_eq!(stored.count(), 5, "newcomer: {newcomer}");
     }
+}
+
+/// Whose room for questions is taken may be the author: it is not asked, and has its time like others.
+#[test]
+fn an_author_without_room_for_questions_is_waited_for() {
+    let mut server = server();
+    server.hub = Hub::new(HubOptions { max_documents: 4, ..options() });
+    let (one, author) = (server.join(1), server.join(2));
+    for n in 101..=102 {
+        server.sync(author, n, written().1);
+    }
+    server.commit();
+    server.out(author);
+    server.request(one, 1);
+    assert_eq!(server.bodies(one), []);
+    let (doc, data) = written();
+    server.sync(author, 1, data);
+    server.commit();
+    assert_eq!(server.told(one), Some(doc.clone().get_heads()));
+    server.request(one, 2);
+    server.pass(ASK_AFTER_MS);
+    assert_eq!(server.bodies(author).len(), 1, "no question beside the answer to its own document");
+    assert_eq!(server.bodies(one), unavailable(2));
+}
+
+#[test]
+fn nobody_is_asked_for_what_is_on_its_way_or_no_longer_wanted() {
+    let mut server = server();
+    let (one, author) = (server.join(1), server.join_as(2, "xyz.two", false, None));
+    server.request(one, 1);
+    assert_eq!(server.bodies(one), unavailable(1));
+    server.hub.leave(author, server.now);
+    let author = server.join(3);
+    assert!(is_request(&server.bodies(author)));
+    let (doc, _) = written();
+    let heads = doc.clone().get_heads();
+    server.sync(author, 1, Draft { heads: &heads, ..Draft::default() }.encode().into());
+    let newcomer = server.join(4);
+    assert_eq!(server.bodies(newcomer), [], "an upload has begun");
+
+    server.request(one, 2);
+    server.hub.leave(one, server.now);
+    server.pass(ASK_AFTER_MS);
+    assert_eq!(server.bodies(newcomer), [], "who wanted it has left");
+    assert!(!server.hub.needs_ticks(), "nothing is left to watch");
+}
+
+/// Its author has left: nobody has it open when it is offered, and the first has no room for it.
+#[test]
+fn an_offer_to_who_has_no_room_leaves_others_theirs() {
+    let mut server = server();
+    server.hub = Hub::new(HubOptions { announce: true, max_documents: 2, ..options() });
+    let full = server.join(1);
+    (8..=9).for_each(|n| server.request(full, n));
+    assert_eq!(server.bodies(full), [unavailable(8), unavailable(9)].concat());
+    let (free, author) = (server.join(2), server.join(3));
+    assert!(is_request(&server.bodies(free)));
+    let (doc, data) = written();
+    server.sync(author, 1, data);
+    server.hub.leave(author, server.now);
+    server.commit();
+    assert!(matches!(&server.out(full)[..], [Out::Error(message)] if message.contains("limits.documents")));
+    assert_eq!(server.told(free), Some(doc.clone().get_heads()));
+    server.request(free, 1);
+    assert_eq!(server.bodies(free).len(), 1, "and answered when it asks");
 }
