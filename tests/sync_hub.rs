@@ -470,16 +470,62 @@ fn a_failed_commit_acknowledges_nothing_and_sends_the_writer_away() {
     server.request(waiting, 1);
     assert!(!server.hub.take_ops(server.now).is_empty());
     server.hub.commit_failed(&server.storage, server.now);
-    for id in [author, waiting] {
-        assert!(matches!(server.out(id)[..], [Out::Close(1013, _)]), "it is to come again");
-    }
+    assert!(matches!(server.out(author)[..], [Out::Close(1013, _)]));
+    assert_eq!(server.bodies(waiting), unavailable(1), "who cannot write has nothing to send again");
     assert!(server.out(reader).is_empty());
     server.hub.leave(author, server.now);
     // It comes back, sends again, and all is well.
     let author = server.join(3);
     server.sync(author, 1, data);
     server.commit();
-    assert_eq!(server.told(author), Some(server.storage.head(&key("xyz.one", 1)).unwrap().unwrap().heads));
+    let heads = server.storage.head(&key("xyz.one", 1)).unwrap().unwrap().heads;
+    assert_eq!(server.told(author), Some(heads.clone()));
+    assert_eq!(server.told(waiting), Some(heads));
+}
+
+/// The commit of a document's first snapshot is durable, but what the store says of it cannot be read.
+#[test]
+fn a_document_whose_head_cannot_be_read_after_a_commit_is_read_anew() {
+    let mut server = server();
+    let (author, waiting) = (server.join(1), server.join_as(2, "xyz.one", true, None));
+    let mut doc = AutoCommit::new();
+    for n in 0..400 {
+        doc.put(ROOT, "n", n).unwrap();
+        doc.commit();
+    }
+    let (heads, saved) = (doc.get_heads(), doc.save().into());
+    let whole = Draft { heads: &heads, chunks: &[saved], have: Some(&heads), v2: true, ..Draft::default() };
+    server.sync(author, 1, whole.encode().into());
+    for job in server.hub.take_jobs() {
+        let done = Opener::new(|| [0; 16]).run(job, &server.storage);
+        server.hub.job_done(done, &server.storage, server.now);
+    }
+    server.request(waiting, 1);
+    let ops = server.hub.take_ops(server.now);
+    server.storage.commit(&ops);
+    let fatal = Fatal(&server.storage, key("xyz.one", 1), Damage::Head);
+    server.hub.committed(&fatal, server.now);
+    for id in [author, waiting] {
+        assert!(matches!(server.out(id)[..], [Out::Close(1011, _)]), "it is to come again");
+        server.hub.leave(id, server.now);
+    }
+    let later = server.join(3);
+    server.request(later, 1);
+    assert_eq!(server.told(later), Some(heads));
+}
+
+#[test]
+fn what_is_parked_is_let_go_of_with_the_last_that_has_the_document_open() {
+    let mut server = server();
+    let one = server.join(1);
+    let mut doc = written().0;
+    doc.put(ROOT, "k", 2).unwrap();
+    let second = Bytes::copy_from_slice(doc.get_last_local_change().unwrap().raw_bytes());
+    let heads = doc.get_heads();
+    server.sync(one, 1, Draft { heads: &heads, chunks: &[second], ..Draft::default() }.encode().into());
+    assert!(server.hub.memory().0 > 0);
+    server.hub.leave(one, server.now);
+    assert_eq!(server.hub.memory(), (0, 0));
 }
 
 #[test]

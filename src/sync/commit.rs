@@ -2,6 +2,7 @@
 
 use super::hub::Hub;
 use super::job::Snapshot;
+use super::peer::Peer;
 use super::storage::Storage;
 use crate::store::{Disposal, Op, SnapshotInfo};
 use crate::types::{ChangeHash, ConnId, DocKey, Millis};
@@ -79,7 +80,10 @@ impl Hub {
                     let head = match storage.head(&key) {
                         Ok(head) => head,
                         Err(error) => {
-                            self.faulty(&key, conn, &error.into());
+                            tracing::error!(document = %key.document, %error, "cannot read a document's head");
+                            self.start_over(&key);
+                            self.send_away(&key, 1011, "storage is not readable now, try again");
+                            self.forget_if_idle(&key);
                             continue;
                         }
                     };
@@ -126,21 +130,24 @@ impl Hub {
             self.snapshots.retain(|waiting| waiting.key != key || waiting.conn.is_some());
             doc.graph = None;
             doc.taken = doc.durable_end();
-            // A reader waits for a document that was new.
-            let new = doc.head.is_none();
             let affected: Vec<ConnId> = doc
                 .peers
                 .iter()
-                .filter(|peer| peer.subscribed && (peer.writer || new))
+                .filter(|peer| peer.writer && peer.subscribed)
                 .map(|peer| peer.conn)
                 .collect();
+            // Readers that wait for a new one get it when it comes again.
+            let new = doc.head.is_none();
+            let waits = |peer: &&mut Peer| new && peer.subscribed && !peer.writer && !peer.wants;
+            doc.peers.iter_mut().filter(waits).for_each(|reader| reader.tell_unavailable = true);
             for id in affected {
-                self.close(id, 1013, "the server could not store what is new, try again");
+                self.close(id, 1013, "the server could not store your changes, try again");
             }
             if sender.is_some() {
                 self.intake_over(&key, storage, now);
             }
             self.recount(&key);
+            self.queue(&key);
             self.forget_if_idle(&key);
         }
     }

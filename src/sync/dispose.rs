@@ -45,7 +45,7 @@ impl Hub {
             doc.broken = None;
             self.throw_away(key);
             if !is {
-                self.start_anew(key);
+                self.send_away(key, 1012, "a document was restored, connect again");
             }
         }
         if what == Disposal::Restore && !is {
@@ -55,10 +55,11 @@ impl Hub {
         self.forget_if_idle(key);
     }
 
-    fn start_anew(&mut self, key: &DocKey) {
+    /// Close the connections that have the document open.
+    pub(super) fn send_away(&mut self, key: &DocKey, code: u16, reason: &'static str) {
         let shares = self.conns.iter().filter(|(_, conn)| conn.docs.contains(key));
         for id in shares.map(|(id, _)| *id).collect::<Vec<ConnId>>() {
-            self.close(id, 1012, "a document was restored, connect again");
+            self.close(id, code, reason);
         }
     }
 

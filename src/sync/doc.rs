@@ -138,7 +138,8 @@ impl Doc {
             && !self.compacting
             && self.intakes == 0
             && self.at_opener == 0
-            && (self.graph.is_none() || self.is_evictable())
+            // What is parked goes too: who comes back sends it again.
+            && self.graph.as_ref().is_none_or(|graph| graph.end() == self.durable_end())
     }
 
     /// The connection's share.

@@ -68,12 +68,17 @@ impl Hub {
         let missing = |key: &&DocKey| {
             may_be_asked(conn, key)
                 && !matches!(self.unanswered.get(key), Some(Some(_)))
-                && !self.is_coming(key, now)
+                && self.docs.get(key).is_some_and(|doc| doc.peers.iter().any(|peer| peer.subscribed))
         };
         let most = MAX_ASKED.min(self.room_for_questions());
         for key in self.wanted.iter().filter(missing).take(most).cloned().collect::<Vec<_>>() {
-            self.ask(id, &key, now);
-            self.queue(&key);
+            if !self.is_coming(&key, now) {
+                self.ask(id, &key, now);
+                self.queue(&key);
+            } else if let Some(ask_at) = self.unanswered.get_mut(&key) {
+                // In case it does not come after all.
+                *ask_at = Some(now);
+            }
         }
     }
 
@@ -90,10 +95,14 @@ impl Hub {
     pub(super) fn ask_or_tell(&mut self, key: &DocKey, now: Millis) {
         let Some(ask_at) = self.unanswered.get(key).copied() else { return };
         let waits = self.docs.get(key).is_some_and(|doc| doc.peers.iter().any(|peer| peer.wants));
-        if waits && (self.is_coming(key, now) || ask_at.is_some_and(|at| at > now)) {
+        if !waits {
+            self.unanswered.remove(key);
             return;
         }
-        if waits && ask_at.is_some() {
+        if self.is_coming(key, now) || ask_at.is_some_and(|at| at > now) {
+            return;
+        }
+        if ask_at.is_some() {
             self.unanswered.insert(key.clone(), None);
             let room = self.room_for_questions();
             let others =

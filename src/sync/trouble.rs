@@ -57,7 +57,7 @@ impl Hub {
 
     /// The program failed while it worked on a document: whatever it made of it in memory is thrown away, its peers are
     /// told that it is unavailable, and it is read anew when all of them have left. What is durable stays as it is.
-    fn start_over(&mut self, key: &DocKey) {
+    pub(super) fn start_over(&mut self, key: &DocKey) {
         tracing::error!(document = %key.document, namespace = %key.namespace, "the server failed at a document: kept as stored, not synced until all who have it open have left");
         self.counters.quarantines += 1;
         if let Some(doc) = self.docs.get_mut(key) {

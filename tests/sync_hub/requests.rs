@@ -199,9 +199,18 @@ fn nobody_is_asked_for_what_is_on_its_way_or_no_longer_wanted() {
 
     server.request(one, 2);
     server.hub.leave(one, server.now);
+    assert!(!server.hub.needs_ticks(), "nothing is left to watch");
     server.pass(ASK_AFTER_MS);
     assert_eq!(server.bodies(newcomer), [], "who wanted it has left");
-    assert!(!server.hub.needs_ticks(), "nothing is left to watch");
+
+    let another = server.join(5);
+    server.request(another, 3);
+    server.pass(ASK_AFTER_MS);
+    assert!(is_request(&server.bodies(newcomer)));
+    server.receive(newcomer, Body::Unavailable { document: document(3) });
+    server.hub.leave(another, server.now);
+    let last = server.join(6);
+    assert_eq!(server.bodies(last), [], "who wanted it has left, and who was asked is still here");
 }
 
 /// Its author has left: nobody has it open when it is offered, and the first has no room for it.
@@ -222,4 +231,25 @@ fn an_offer_to_who_has_no_room_leaves_others_theirs() {
     assert_eq!(server.told(free), Some(doc.clone().get_heads()));
     server.request(free, 1);
     assert_eq!(server.bodies(free).len(), 1, "and answered when it asks");
+}
+
+#[test]
+fn who_came_during_an_upload_that_failed_is_asked_after_all() {
+    let mut server = server();
+    let (one, silent) = (server.join(1), server.join(2));
+    server.request(one, 1);
+    server.pass(ASK_AFTER_MS);
+    assert!(is_request(&server.bodies(silent)));
+    let author = server.join(3);
+    let heads = written().0.get_heads();
+    server.sync(author, 1, Draft { heads: &heads, ..Draft::default() }.encode().into());
+    let newcomer = server.join(4);
+    assert_eq!(server.bodies(newcomer), []);
+    server.hub.leave(author, server.now);
+    assert!(is_request(&server.bodies(newcomer)));
+    for id in [silent, newcomer] {
+        assert_eq!(server.bodies(one), []);
+        server.receive(id, Body::Unavailable { document: document(1) });
+    }
+    assert_eq!(server.bodies(one), unavailable(1));
 }
