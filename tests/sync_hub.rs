@@ -71,6 +71,25 @@ fn written() -> (AutoCommit, Bytes) {
     (doc, data.into())
 }
 
+/// All of a document, as the message that brings it in one piece.
+fn whole(doc: &mut AutoCommit) -> Bytes {
+    let (heads, saved) = (doc.get_heads(), Bytes::from(doc.save()));
+    Draft { heads: &heads, chunks: &[saved], have: Some(&heads), v2: true, ..Draft::default() }
+        .encode()
+        .into()
+}
+
+/// A message for the hub.
+fn incoming(id: ConnId, body: Body) -> Incoming {
+    let sync = match &body {
+        Body::Sync { data, .. } | Body::Request { data, .. } => {
+            Some(SyncMessage::decode(data, 1 << 20).unwrap())
+        }
+        _ => None,
+    };
+    Incoming { sender: format!("peer-{}", id.0), body, sync }
+}
+
 impl Server {
     fn join_as(&mut self, id: u64, namespace: &str, read_only: bool, storage: Option<&str>) -> ConnId {
         let joining = Joining {
@@ -89,14 +108,7 @@ impl Server {
     }
 
     fn receive(&mut self, id: ConnId, body: Body) {
-        let sync = match &body {
-            Body::Sync { data, .. } | Body::Request { data, .. } => {
-                Some(SyncMessage::decode(data, 1 << 20).unwrap())
-            }
-            _ => None,
-        };
-        let incoming = Incoming { sender: format!("peer-{}", id.0), body, sync };
-        self.hub.receive(id, incoming, &self.storage, self.now);
+        self.hub.receive(id, incoming(id, body), &self.storage, self.now);
     }
 
     fn request(&mut self, id: ConnId, n: u8) {
@@ -111,6 +123,13 @@ impl Server {
     fn pass(&mut self, ms: u64) {
         self.now += ms;
         self.hub.tick(self.now);
+    }
+
+    fn opener(&mut self) {
+        for job in self.hub.take_jobs() {
+            let done = Opener::new(|| [0; 16]).run(job, &self.storage);
+            self.hub.job_done(done, &self.storage, self.now);
+        }
     }
 
     fn commit(&mut self) {
@@ -214,14 +233,10 @@ fn a_fault_at_one_document_ends_the_work_on_that_document_only() {
 
         // Unknown heads have the graph loaded when they come; a newcomer's rows are read when they are sent.
         let heads = if while_receiving { vec![ChangeHash([7; 32])] } else { vec![] };
-        let data = Draft { heads: &heads, have: Some(&[]), ..Draft::default() }.encode();
-        let incoming = || Incoming {
-            sender: "peer-1".into(),
-            sync: Some(SyncMessage::decode(&data.clone().into(), 1 << 20).unwrap()),
-            body: Body::Request { document: document(1), data: data.clone().into() },
-        };
+        let data = Bytes::from(Draft { heads: &heads, have: Some(&[]), ..Draft::default() }.encode());
         for id in [one, two] {
-            server.hub.receive(id, incoming(), &fatal, server.now);
+            let request = Body::Request { document: document(1), data: data.clone() };
+            server.hub.receive(id, incoming(id, request), &fatal, server.now);
         }
         let mut out = Vec::new();
         while let Some(id) = server.hub.next_ready() {
@@ -251,14 +266,10 @@ fn who_asks_for_a_document_with_a_damaged_head_is_answered() {
     let mut server = server();
     let (one, two) = (server.join(1), server.join(2));
     let data = Bytes::from(Draft { have: Some(&[]), ..Draft::default() }.encode());
-    let incoming = || Incoming {
-        sender: "peer".into(),
-        sync: Some(SyncMessage::decode(&data, 1 << 20).unwrap()),
-        body: Body::Request { document: document(1), data: data.clone() },
-    };
     let fatal = Fatal(&server.storage, key("xyz.one", 1), Damage::Head);
     for id in [one, two] {
-        server.hub.receive(id, incoming(), &fatal, server.now);
+        let request = Body::Request { document: document(1), data: data.clone() };
+        server.hub.receive(id, incoming(id, request), &fatal, server.now);
         let answer = server.hub.next(id, &fatal, server.now);
         assert_eq!(answer, Some(Out::Message { sender: None, body: unavailable(1).remove(0) }));
     }
@@ -493,13 +504,9 @@ fn a_document_whose_head_cannot_be_read_after_a_commit_is_read_anew() {
         doc.put(ROOT, "n", n).unwrap();
         doc.commit();
     }
-    let (heads, saved) = (doc.get_heads(), doc.save().into());
-    let whole = Draft { heads: &heads, chunks: &[saved], have: Some(&heads), v2: true, ..Draft::default() };
-    server.sync(author, 1, whole.encode().into());
-    for job in server.hub.take_jobs() {
-        let done = Opener::new(|| [0; 16]).run(job, &server.storage);
-        server.hub.job_done(done, &server.storage, server.now);
-    }
+    let heads = doc.get_heads();
+    server.sync(author, 1, whole(&mut doc));
+    server.opener();
     server.request(waiting, 1);
     let ops = server.hub.take_ops(server.now);
     server.storage.commit(&ops);

@@ -55,14 +55,6 @@ impl Hub {
         self.forget_if_idle(key);
     }
 
-    /// Close the connections that have the document open.
-    pub(super) fn send_away(&mut self, key: &DocKey, code: u16, reason: &'static str) {
-        let shares = self.conns.iter().filter(|(_, conn)| conn.docs.contains(key));
-        for id in shares.map(|(id, _)| *id).collect::<Vec<ConnId>>() {
-            self.close(id, code, reason);
-        }
-    }
-
     pub(super) fn client(&self, conn: ConnId) -> Option<std::sync::Arc<str>> {
         Some(self.conns.get(&conn)?.joining.client.clone())
     }

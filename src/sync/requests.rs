@@ -68,7 +68,7 @@ impl Hub {
         let missing = |key: &&DocKey| {
             may_be_asked(conn, key)
                 && !matches!(self.unanswered.get(key), Some(Some(_)))
-                && self.docs.get(key).is_some_and(|doc| doc.peers.iter().any(|peer| peer.subscribed))
+                && self.any_peer(key, |peer| peer.subscribed)
         };
         let most = MAX_ASKED.min(self.room_for_questions());
         for key in self.wanted.iter().filter(missing).take(most).cloned().collect::<Vec<_>>() {
@@ -94,8 +94,7 @@ impl Hub {
     /// An absent document that nobody is about to bring: ask who may have it, and when nobody does tell those who wait.
     pub(super) fn ask_or_tell(&mut self, key: &DocKey, now: Millis) {
         let Some(ask_at) = self.unanswered.get(key).copied() else { return };
-        let waits = self.docs.get(key).is_some_and(|doc| doc.peers.iter().any(|peer| peer.wants));
-        if !waits {
+        if !self.any_peer(key, |peer| peer.wants) {
             self.unanswered.remove(key);
             return;
         }
@@ -111,10 +110,14 @@ impl Hub {
                 self.ask(id, key, now);
             }
         }
-        if !self.docs.get(key).is_some_and(|doc| doc.peers.iter().any(|peer| peer.may_say_yes(now))) {
+        if !self.any_peer(key, |peer| peer.may_say_yes(now)) {
             self.end_wait(key, true);
         }
         self.queue(key);
+    }
+
+    fn any_peer(&self, key: &DocKey, is: impl Fn(&Peer) -> bool) -> bool {
+        self.docs.get(key).is_some_and(|doc| doc.peers.iter().any(is))
     }
 
     /// Nobody waits for an answer any more, which was "unavailable" or is the document.

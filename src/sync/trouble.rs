@@ -84,12 +84,22 @@ impl Hub {
         self.memory = self.docs.values().map(|doc| doc.counted).sum();
         self.held_bytes =
             self.docs.values().flat_map(|doc| &doc.held).map(|(_, message)| message.bytes()).sum();
-        let shares: Vec<ConnId> =
-            self.conns.iter().filter(|(_, conn)| conn.docs.contains(key)).map(|(id, _)| *id).collect();
-        for id in shares {
+        for id in self.shares(key) {
             self.share_anew(id, key);
         }
         self.queue(key);
+    }
+
+    /// Close the connections with a share in the document.
+    pub(super) fn send_away(&mut self, key: &DocKey, code: u16, reason: &'static str) {
+        for id in self.shares(key) {
+            self.close(id, code, reason);
+        }
+    }
+
+    /// The connections with a share in the document, also when it has lost its peers.
+    fn shares(&self, key: &DocKey) -> Vec<ConnId> {
+        self.conns.iter().filter(|(_, conn)| conn.docs.contains(key)).map(|(id, _)| *id).collect()
     }
 
     /// A connection's share in a document that starts over. Its queue may have lost its place, so it is looked at.

@@ -11,7 +11,7 @@ use groundmist_sync::sync::storage::Storage;
 use groundmist_sync::sync::wire::{Body, RemoteHeads};
 use groundmist_sync::types::ConnId;
 
-use super::{Server, document, key, server, unavailable, written};
+use super::{Server, document, key, server, unavailable, whole, written};
 
 impl Server {
     fn dispose(&mut self, what: Disposal) {
@@ -22,13 +22,6 @@ impl Server {
     fn stored(&self) -> (usize, bool) {
         let (head, _, rows) = self.storage.whole(&key("xyz.one", 1)).unwrap().unwrap();
         (rows.len(), head.deleted.is_some())
-    }
-
-    fn opener(&mut self) {
-        for job in self.hub.take_jobs() {
-            let done = Opener::new(|| [0; 16]).run(job, &self.storage);
-            self.hub.job_done(done, &self.storage, self.now);
-        }
     }
 
     fn presence(&mut self, id: ConnId, count: u64) {
@@ -44,14 +37,6 @@ fn edited(doc: &mut AutoCommit) -> Bytes {
     let change = Bytes::copy_from_slice(doc.get_last_local_change().unwrap().raw_bytes());
     let heads = doc.get_heads();
     Draft { heads: &heads, chunks: &[change], have: Some(&heads), ..Draft::default() }.encode().into()
-}
-
-/// All of a document, as the message that brings it in one piece.
-fn whole(doc: &mut AutoCommit) -> Bytes {
-    let (heads, saved) = (doc.get_heads(), Bytes::from(doc.save()));
-    Draft { heads: &heads, chunks: &[saved], have: Some(&heads), v2: true, ..Draft::default() }
-        .encode()
-        .into()
 }
 
 /// A server with a document that two have open, who want to hear of each other's storage.
