@@ -97,6 +97,7 @@ impl Server {
             read_only,
             client: format!("https://app.example/{id}").into(),
             peer: format!("peer-{id}").parse().unwrap(),
+            session: None,
             storage: storage.map(|storage| storage.parse().unwrap()),
         };
         self.hub.join(ConnId(id), joining, self.now);

@@ -140,14 +140,20 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// The server's own peer id. It contains `storage-server` because many apps share documents only with peers whose id
+/// does (`sharePolicy: async id => id.includes("storage-server")`). It depends on the storage id alone, so clients
+/// recognise the server after a restart.
+fn server_peer_id(storage: &StorageId) -> Result<PeerId, crate::types::NameError> {
+    format!("storage-server-groundmist-{storage}").parse()
+}
+
 impl Engine {
     /// Start shards, journal and opener.
     /// # Errors
     /// The system has no threads left.
     pub fn start(store: Arc<Store>, options: EngineOptions) -> io::Result<Self> {
         let storage = store.storage_id().clone();
-        // Any text is a peer id; this one is the same after a restart, so peers know us again.
-        let peer = format!("groundmist-{storage}").parse().map_err(io::Error::other)?;
+        let peer = server_peer_id(&storage).map_err(io::Error::other)?;
         let vital = Vital::new();
         let journal = Journal::start(store.clone(), &vital)?;
         let opener = worker::start(store.clone(), &vital)?;
@@ -166,7 +172,14 @@ impl Engine {
                 compact_grace_ms: options.compact_grace_ms,
                 compact_floor: options.compact_floor,
             };
-            let shard = Shard::start(hub_options, store.clone(), journal.clone(), opener.clone(), &vital)?;
+            let shard = Shard::start(
+                hub_options,
+                peer.clone(),
+                store.clone(),
+                journal.clone(),
+                opener.clone(),
+                &vital,
+            )?;
             shards.push(shard.input);
             stats.push(shard.stats);
             hearts.push(shard.heart);

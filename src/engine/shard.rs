@@ -88,7 +88,8 @@ struct Running {
     journal: Journal,
     opener: Sender<(Job, Sender<Input>)>,
     input: Sender<Input>,
-    us: String,
+    /// Our own peer id.
+    us: PeerId,
     outboxes: HashMap<ConnId, (PeerId, Arc<Outbox>)>,
     committing: bool,
     /// Who waits for the next commit, and for the one under way.
@@ -118,6 +119,7 @@ impl Shard {
     /// The system has no threads left.
     pub fn start(
         options: HubOptions,
+        us: PeerId,
         store: Arc<Store>,
         journal: Journal,
         opener: Sender<(Job, Sender<Input>)>,
@@ -127,7 +129,7 @@ impl Shard {
         let (stats, heart) = (Arc::new(ShardStats::default()), Arc::new(Heart::default()));
         let name = format!("shard-{}", options.hub);
         let mut running = Running {
-            us: format!("groundmist-{}", options.storage),
+            us,
             hub: Hub::new(options),
             store,
             journal,
@@ -241,10 +243,12 @@ impl Running {
                 let Some(out) = self.hub.next(id, &*self.store, now()) else { break };
                 match out {
                     Out::Message { sender, body } => {
-                        let sender = sender.as_deref().unwrap_or(&self.us);
+                        let sender = sender.as_deref().unwrap_or(self.us.as_str());
                         outbox.push(wire::encode(sender, peer.as_str(), &body));
                     }
-                    Out::Error(message) => outbox.push(wire::encode_error(&self.us, peer.as_str(), &message)),
+                    Out::Error(message) => {
+                        outbox.push(wire::encode_error(self.us.as_str(), peer.as_str(), &message))
+                    }
                     Out::Close(code, reason) => outbox.close(code, reason),
                 }
             }

@@ -37,7 +37,14 @@ fn record(key: &[u8]) -> Vec<Op> {
 
 fn joining(peer: &str) -> Joining {
     let (namespace, peer) = ("xyz.example".parse().unwrap(), peer.parse().unwrap());
-    Joining { namespace, client: "https://app.example/".into(), peer, read_only: false, storage: None }
+    Joining {
+        namespace,
+        client: "https://app.example/".into(),
+        peer,
+        read_only: false,
+        session: None,
+        storage: None,
+    }
 }
 
 #[tokio::test]

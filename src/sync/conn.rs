@@ -22,6 +22,8 @@ pub struct Joining {
     pub read_only: bool,
     /// The session's `client_id`, which stands in what it writes.
     pub client: Arc<str>,
+    /// The session's id, which names the device; `None` for a guest of the server itself, such as an import.
+    pub session: Option<Arc<str>>,
     /// The peer id it joined with.
     pub peer: PeerId,
     /// Its storage id, if it has one and is not ephemeral.

@@ -201,6 +201,7 @@ mod tests {
                 client: "https://app.example/".into(),
                 peer: "one".parse().unwrap(),
                 read_only: false,
+                session: None,
                 storage: None,
             };
             hub.join(one, joining, 0);

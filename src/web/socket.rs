@@ -125,6 +125,7 @@ async fn talk<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
         namespace: session.namespace.clone(),
         read_only: session.read_only,
         client: session.client_id.as_str().into(),
+        session: Some(session.id.as_str().into()),
         peer: them.clone(),
         storage: join.storage,
     });

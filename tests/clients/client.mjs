@@ -66,8 +66,8 @@ async function find(documentId, timeoutMs) {
 
 const operations = {
   /**
-   * Start the client. `storage` is a directory, absent for a client that keeps nothing;
-   * with `announce` false it gives documents only to those who ask.
+   * Start the client. `storage` is a directory, absent for a client that keeps nothing. With `announce` false the client
+   * gives documents only to peers that ask; with a text only to peers whose id contains that text, as many apps do.
    */
   async open({ url, peerId, storage, gossip = false, announce = true }) {
     adapter = new line.WebSocketAdapter(url, RETRY_MS)
@@ -78,7 +78,7 @@ const operations = {
       peerId,
       enableRemoteHeadsGossiping: gossip,
       isEphemeral: !storage,
-      sharePolicy: async () => announce,
+      sharePolicy: async id => (typeof announce === "string" ? id.includes(announce) : announce),
     })
     return true
   },

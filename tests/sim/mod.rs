@@ -175,7 +175,7 @@ impl World {
         }
         let peer_id = format!("peer-{who}").parse().unwrap();
         let (namespace, client) = (key(self.documents[0]).namespace, "https://app.example/".into());
-        let joining = Joining { namespace, read_only: false, client, peer: peer_id, storage };
+        let joining = Joining { namespace, read_only: false, client, peer: peer_id, session: None, storage };
         self.hub.join(id, joining, self.now);
         for which in 0..self.documents.len() {
             self.peers[who].send(which);
