@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)] // a test that cannot go on has failed
 
+#[path = "sync_hub/closed.rs"]
+mod closed;
 #[path = "sync_hub/dispose.rs"]
 mod dispose;
 #[path = "sync_hub/requests.rs"]
@@ -83,7 +85,7 @@ fn whole(doc: &mut AutoCommit) -> Bytes {
 fn incoming(id: ConnId, body: Body) -> Incoming {
     let sync = match &body {
         Body::Sync { data, .. } | Body::Request { data, .. } => {
-            Some(SyncMessage::decode(data, 1 << 20).unwrap())
+            Some(SyncMessage::decode(data, 16 << 20).unwrap())
         }
         _ => None,
     };

@@ -103,6 +103,9 @@ _groundmist__sync() {
             groundmist__sync__subcmd__docs,restore)
                 cmd="groundmist__sync__subcmd__docs__subcmd__restore"
                 ;;
+            groundmist__sync__subcmd__docs,retry)
+                cmd="groundmist__sync__subcmd__docs__subcmd__retry"
+                ;;
             groundmist__sync__subcmd__docs,show)
                 cmd="groundmist__sync__subcmd__docs__subcmd__show"
                 ;;
@@ -434,7 +437,7 @@ _groundmist__sync() {
             return 0
             ;;
         groundmist__subcmd__sync__subcmd__docs)
-            opts="-h --json --config --data-dir --help list show delete restore purge export import"
+            opts="-h --json --config --data-dir --help list show delete restore purge retry export import"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -578,6 +581,28 @@ _groundmist__sync() {
             return 0
             ;;
         groundmist__subcmd__sync__subcmd__docs__subcmd__restore)
+            opts="-h --json --config --data-dir --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --data-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        groundmist__subcmd__sync__subcmd__docs__subcmd__retry)
             opts="-h --json --config --data-dir --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )

@@ -275,6 +275,14 @@ pub(super) enum DocsCommand {
         #[arg(long)]
         yes: bool,
     },
+    /// Allow the server to open a document again that it keeps closed
+    ///
+    /// A document stays closed after the server has ended twice in a row while it opened that document, mostly for want of
+    /// memory. The document syncs meanwhile. `status` names such documents.
+    Retry {
+        #[command(flatten)]
+        which: WhichDocument,
+    },
     /// Write a document to a file, or all of them to a directory
     Export(DocsExport),
     /// Take documents in from .automerge files, or from a directory that `docs export --all` wrote

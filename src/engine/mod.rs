@@ -11,6 +11,7 @@ mod dispose;
 mod heart;
 mod journal;
 mod mailbox;
+mod openings;
 mod outbox;
 mod shard;
 #[cfg(test)]
@@ -30,16 +31,18 @@ pub use crate::sync::conn::Joining;
 pub use bring::{BringError, Brought, IMPORT_CLIENT};
 pub use connection::{Inbound, Outbound, Rejected};
 pub use dispose::PURGE_PAGE;
+pub use openings::BadEnd;
 pub use outbox::Outgoing;
 
 use crate::store::{Op, Store};
-use crate::sync::hub::HubOptions;
+use crate::sync::hub::{HubOptions, hub_of};
 use crate::sync::job::Job;
 use crate::telemetry::histogram::Buckets;
-use crate::types::{ConnId, Millis, Namespace, PeerId, StorageId, now};
+use crate::types::{ConnId, DocKey, Millis, Namespace, PeerId, StorageId, now};
 use heart::Heart;
 use journal::{Journal, Reply};
 use mailbox::Sender;
+use openings::Openings;
 use outbox::Outbox;
 use shard::{Input, Shard, ShardStats};
 use vital::Vital;
@@ -92,6 +95,8 @@ pub struct EngineStatus {
     pub commits: u64,
     /// The last journal error in words, until a commit succeeds again.
     pub journal_error: Option<String>,
+    /// Documents that are not opened any more, because the process ended twice in a row while it opened them.
+    pub closed_documents: Vec<BadEnd>,
 }
 
 /// Figures for monitoring.
@@ -130,6 +135,7 @@ struct Core {
     journal: Journal,
     hearts: Vec<Arc<Heart>>,
     opener: Sender<(Job, Sender<Input>)>,
+    openings: Arc<Openings>,
     vital: Vital,
     registry: Mutex<Registry>,
     next_conn: AtomicU64,
@@ -156,7 +162,8 @@ impl Engine {
         let peer = server_peer_id(&storage).map_err(io::Error::other)?;
         let vital = Vital::new();
         let journal = Journal::start(store.clone(), &vital)?;
-        let opener = worker::start(store.clone(), &vital)?;
+        let openings = Openings::load(&store, journal.clone());
+        let opener = worker::start(store.clone(), openings.clone(), &vital)?;
         let hubs = options.shards.max(1);
         let (mut shards, mut stats, mut hearts) = (Vec::new(), Vec::new(), vec![journal.heart()]);
         for hub in 0..hubs {
@@ -193,6 +200,7 @@ impl Engine {
             journal,
             hearts,
             opener,
+            openings,
             vital,
             registry: Mutex::default(),
             next_conn: AtomicU64::new(1),
@@ -252,6 +260,17 @@ impl Engine {
         alive
     }
 
+    /// Allows a document that stays closed to be opened again; false if it does not stay closed.
+    /// # Errors
+    /// The change is not durable.
+    pub async fn retry(&self, key: &DocKey) -> Result<bool, String> {
+        let retried = self.core.openings.retry(key).await?;
+        let shards = &self.core.shards;
+        // A shard that has stopped has no document open.
+        let _ = shards[hub_of(&key.document, shards.len())].send(Input::Retry(key.clone()));
+        Ok(retried)
+    }
+
     /// Has the first shard die.
     #[cfg(test)]
     pub fn break_shard(&self) {
@@ -275,6 +294,7 @@ impl Engine {
             changes_out: core.sum(|stats| &stats.changes_out),
             commits: core.journal.commits(),
             journal_error: core.journal.error(),
+            closed_documents: core.openings.closed(),
         }
     }
 
@@ -307,6 +327,7 @@ impl Engine {
         for receiver in stopped {
             let _ = receiver.await;
         }
+        self.core.openings.stop();
         let settled = self.core.journal.stop();
         if !lock(&self.core.registry).is_empty() {
             tokio::time::sleep(QUIET_BEFORE_CLOSE).await;

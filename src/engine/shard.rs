@@ -46,6 +46,8 @@ pub enum Input {
     JobDone(Box<Done>),
     /// Delete a document, restore or purge it; the sender hears when that is durable, or why it is not.
     Dispose(DocKey, Disposal, Waiter),
+    /// A document that stayed closed may be opened again.
+    Retry(DocKey),
     /// Show a sign of life.
     Ping,
     /// Make all durable that has come, tell peers, end.
@@ -210,6 +212,7 @@ impl Running {
                 Err(error) => drop(waiter.send(Err(error.to_string()))),
             },
             Input::JobDone(done) => self.hub.job_done(*done, &*self.store, now()),
+            Input::Retry(key) => self.hub.retry(&key),
             Input::Ping => self.heart.beat(),
             Input::Stop(reply) => self.stopping = Some(reply),
             #[cfg(test)]

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::mailbox::{Empty, Sender, mailbox};
+use super::openings::Openings;
 use super::shard::Input;
 use super::vital::Vital;
 use crate::store::Store;
-use crate::sync::job::Job;
+use crate::sync::job::{Done, Job};
 use crate::sync::opener::Opener;
 
 /// A document kept open for the next part of an extraction is let go after this time.
@@ -18,7 +19,11 @@ const KEEP_OPEN: Duration = Duration::from_secs(5);
 /// Start it. Jobs come with the shard that waits for them.
 /// # Errors
 /// The system has no threads left.
-pub fn start(store: Arc<Store>, vital: &Vital) -> io::Result<Sender<(Job, Sender<Input>)>> {
+pub fn start(
+    store: Arc<Store>,
+    openings: Arc<Openings>,
+    vital: &Vital,
+) -> io::Result<Sender<(Job, Sender<Input>)>> {
     let (sender, jobs) = mailbox::<(Job, Sender<Input>)>();
     vital.spawn("opener".into(), move || {
         let mut opener = Opener::new(|| {
@@ -39,10 +44,21 @@ pub fn start(store: Arc<Store>, vital: &Vital) -> io::Result<Sender<(Job, Sender
                 Err(Empty::Closed) => return,
             }
             for (job, shard) in next.drain(..) {
-                let done = opener.run(job, &*store);
+                let done = run(&mut opener, job, &openings, &store);
                 let _ = shard.send(Input::JobDone(Box::new(done)));
             }
         }
     })?;
     Ok(sender)
+}
+
+fn run(opener: &mut Opener, job: Job, openings: &Openings, store: &Store) -> Done {
+    if !openings.begin(&job) {
+        tracing::debug!(document = %job.key().document, "document stays closed");
+        return Done::Refused(job);
+    }
+    tracing::debug!(document = %job.key().document, kind = job.kind(), "opening a document");
+    let done = opener.run(job, store);
+    openings.end(done.key());
+    done
 }

@@ -214,11 +214,11 @@ pub fn stored_change(bytes: &Bytes, hash: ChangeHash, max_op: u64) -> Result<Cha
     })
 }
 
-/// Check a document chunk before automerge opens it: checksum, bounded inflation, bounded expansion. Gives the heads
-/// that it claims.
+/// Check a document chunk before automerge opens it: checksum, bounded inflation, bounded expansion. Returns the heads
+/// and the number of operations that the chunk claims.
 /// # Errors
 /// What is wrong with it.
-pub fn check_document(chunk: &Chunk, max_inflated: u64) -> Result<Vec<ChangeHash>, Bad> {
+pub fn check_document(chunk: &Chunk, max_inflated: u64) -> Result<(Vec<ChangeHash>, u64), Bad> {
     if chunk.kind != Kind::Document {
         return Err(Bad("not a document chunk"));
     }
@@ -240,8 +240,8 @@ pub fn check_document(chunk: &Chunk, max_inflated: u64) -> Result<Vec<ChangeHash
     let operations = Columns::read(&mut reader)?;
     let mut left = max_inflated;
     changes.check(&mut reader, &mut left)?;
-    operations.check(&mut reader, &mut left)?;
-    Ok(heads)
+    let operations = operations.check(&mut reader, &mut left)?;
+    Ok((heads, operations))
 }
 
 #[cfg(test)]

@@ -33,22 +33,23 @@ impl Columns {
         Ok(Self { specs })
     }
 
-    /// Read the columns' data and add up what they expand to.
-    /// `inflate_left` is lowered by the inflated size of deflated columns.
+    /// Read the columns' data and add up what they expand to; returns the values of the longest column, which is the
+    /// number of operations or changes. `inflate_left` is lowered by the inflated size of deflated columns.
     /// # Errors
     /// Malformed, or over [`MAX_CHUNK_VALUES`] or `inflate_left`.
-    pub fn check(&self, reader: &mut Reader<'_>, inflate_left: &mut u64) -> Result<(), Bad> {
+    pub fn check(&self, reader: &mut Reader<'_>, inflate_left: &mut u64) -> Result<u64, Bad> {
+        let mut longest = 0;
         for &(spec, length) in &self.specs {
             let data = reader.bytes(length)?;
             if spec & DEFLATED == 0 {
-                check_column(spec & 7, data)?;
+                longest = longest.max(check_column(spec & 7, data)?);
             } else {
                 let inflated = inflate(data, *inflate_left)?;
                 *inflate_left -= inflated.len() as u64;
-                check_column(spec & 7, &inflated)?;
+                longest = longest.max(check_column(spec & 7, &inflated)?);
             }
         }
-        Ok(())
+        Ok(longest)
     }
 }
 
@@ -64,7 +65,8 @@ pub fn inflate(data: &[u8], limit: u64) -> Result<Vec<u8>, Bad> {
     Ok(out)
 }
 
-fn check_column(kind: u64, data: &[u8]) -> Result<(), Bad> {
+/// Returns how many values the column holds.
+fn check_column(kind: u64, data: &[u8]) -> Result<u64, Bad> {
     let reader = &mut Reader::new(data);
     let mut total = 0u64;
     let mut add = |count: u64| {
@@ -97,7 +99,7 @@ fn check_column(kind: u64, data: &[u8]) -> Result<(), Bad> {
             }
         }
     }
-    Ok(())
+    Ok(total)
 }
 
 /// Reads one value; for a group column its value, as that many members follow in other columns.

@@ -45,6 +45,8 @@ pub struct Received {
     pub appended: u64,
     /// Chunks for the opener.
     pub documents: Vec<Chunk>,
+    /// Operations that those chunks claim to hold.
+    pub operations: u64,
     /// A change contradicted the graph.
     pub misfit: Option<Misfit>,
 }
@@ -76,6 +78,8 @@ pub struct Doc {
     pub compacting: bool,
     /// Messages that wait until the opener has taken in a new document.
     pub held: Vec<(ConnId, SyncMessage)>,
+    /// Opening the document has ended the process before: it is not compacted, and its snapshot is only sent whole.
+    pub stays_closed: bool,
     /// No compaction before this time, unless the tail is very long.
     pub compact_after: Millis,
     /// Why it is not synced, in words.
@@ -105,6 +109,7 @@ impl Doc {
             writer: None,
             compacting: false,
             held: Vec::new(),
+            stays_closed: false,
             compact_after: 0,
             broken,
             counted: 0,
@@ -226,6 +231,7 @@ impl Doc {
         }
         self.hear(conn, remote, &message, storage, now)?;
         if writer && !message.documents.is_empty() {
+            received.operations = message.operations;
             received.documents = message.documents;
             if let Some(peer) = self.peer(conn) {
                 // Nothing to ask or answer before the opener has looked.

@@ -99,6 +99,8 @@ pub struct Hub {
     pub(super) counters: Counters,
     pub(super) held_bytes: usize,
     ticks: u64,
+    /// When the first document was opened: about the start of the process.
+    started: Option<Millis>,
     pub(super) memory: usize,
 }
 
@@ -123,6 +125,7 @@ impl Hub {
             counters: Counters::default(),
             held_bytes: 0,
             ticks: 0,
+            started: None,
             memory: 0,
         }
     }
@@ -231,7 +234,8 @@ impl Hub {
                     self.misfit(id, &key, misfit);
                 }
                 if !received.documents.is_empty() {
-                    self.intake(id, &key, received.documents.into_iter().map(|chunk| chunk.bytes).collect());
+                    let chunks = received.documents.into_iter().map(|chunk| chunk.bytes).collect();
+                    self.intake(id, &key, chunks, received.operations);
                 }
                 if wants {
                     self.want(id, &key, now);
@@ -283,14 +287,16 @@ impl Hub {
         now: Millis,
     ) -> Result<&mut Doc, Fault> {
         self.ticks += 1;
+        let started = *self.started.get_or_insert(now);
         if !self.docs.contains_key(key) {
             match storage.head(key) {
                 Ok(head) => {
                     let mut doc = Doc::new(key.clone(), head);
                     let created = doc.head.as_ref().map_or(now, |head| head.created);
-                    doc.compact_after = created + self.options.compact_grace_ms;
+                    // Counted from the start too. If compacting a document ends the process, the next one must not
+                    // begin with the same compaction.
+                    doc.compact_after = created.max(started) + self.options.compact_grace_ms;
                     self.docs.insert(key.clone(), doc);
-                    self.compact_if_due(key, storage, now);
                 }
                 // In use, so that who asks for it is answered.
                 Err(error @ StoreError::Corrupt { .. }) => {

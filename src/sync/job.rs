@@ -24,6 +24,8 @@ pub enum Job {
         conn: ConnId,
         /// The chunks.
         chunks: Vec<Bytes>,
+        /// Operations (and other column values) that the chunks claim to hold.
+        operations: u64,
         /// The store may have some of it: leave out what it has, and make no snapshot.
         existing: bool,
     },
@@ -48,6 +50,24 @@ pub enum Job {
         /// The first row not in it.
         below: u64,
     },
+}
+
+impl Job {
+    /// What is done, in a word.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Intake { .. } => "intake",
+            Self::Extract { .. } => "extraction",
+            Self::Compact { .. } => "compaction",
+        }
+    }
+
+    /// The document that the job is about.
+    pub fn key(&self) -> &DocKey {
+        match self {
+            Self::Intake { key, .. } | Self::Extract { key, .. } | Self::Compact { key, .. } => key,
+        }
+    }
 }
 
 /// A snapshot ready to be stored.
@@ -81,6 +101,8 @@ pub enum Done {
         conn: ConnId,
         /// The chunks, for another try.
         chunks: Vec<Bytes>,
+        /// As in the job.
+        operations: u64,
         /// What was found.
         result: Result<Intake, String>,
     },
@@ -102,12 +124,15 @@ pub enum Done {
         /// The snapshot.
         result: Result<Option<Snapshot>, String>,
     },
+    /// The job was not run: opening this document has ended the process before.
+    Refused(Job),
 }
 
 impl Done {
-    /// Which document it is about.
+    /// The document that the job was about.
     pub fn key(&self) -> &DocKey {
         match self {
+            Self::Refused(job) => job.key(),
             Self::Intake { key, .. } | Self::Extract { key, .. } | Self::Compact { key, .. } => key,
         }
     }
@@ -119,12 +144,12 @@ impl Hub {
         std::mem::take(&mut self.jobs)
     }
 
-    pub(super) fn intake(&mut self, conn: ConnId, key: &DocKey, chunks: Vec<Bytes>) {
+    pub(super) fn intake(&mut self, conn: ConnId, key: &DocKey, chunks: Vec<Bytes>, operations: u64) {
         let Some(doc) = self.docs.get_mut(key) else { return };
         doc.intakes += 1;
         doc.at_opener += 1;
         let existing = doc.head.is_some() || doc.graph.is_some();
-        self.jobs.push(Job::Intake { key: key.clone(), conn, chunks, existing });
+        self.jobs.push(Job::Intake { key: key.clone(), conn, chunks, operations, existing });
     }
 
     pub(super) fn extract(&mut self, conn: ConnId, key: &DocKey, have: Vec<ChangeHash>, skip: u64) {
@@ -140,7 +165,9 @@ impl Hub {
     pub(super) fn compact_if_due(&mut self, key: &DocKey, storage: &dyn Storage, now: Millis) {
         let (floor, grace) = (self.options.compact_floor, self.options.compact_grace_ms);
         let Some(doc) = self.docs.get_mut(key) else { return };
-        let Some(head) = doc.head.as_ref().filter(|_| !doc.compacting && doc.broken.is_none()) else {
+        let Some(head) =
+            doc.head.as_ref().filter(|_| !doc.compacting && !doc.stays_closed && doc.broken.is_none())
+        else {
             return;
         };
         let snapshot = head.snapshot.as_ref().map_or(0, |info| info.changes);
@@ -162,9 +189,10 @@ impl Hub {
 
     pub(super) fn take_done(&mut self, done: Done, storage: &dyn Storage, now: Millis) {
         match done {
-            Done::Intake { key, conn, chunks, result } => {
-                self.intake_done(&key, conn, chunks, result, storage, now)
+            Done::Intake { key, conn, chunks, operations, result } => {
+                self.intake_done(&key, conn, chunks, operations, result, storage, now)
             }
+            Done::Refused(job) => self.refused(job, storage, now),
             Done::Extract { key, conn, result } => self.extract_done(&key, conn, result),
             Done::Compact { key, below, result } => match result {
                 Ok(Some(snapshot)) => {
@@ -187,6 +215,7 @@ impl Hub {
         key: &DocKey,
         conn: ConnId,
         chunks: Vec<Bytes>,
+        operations: u64,
         result: Result<Intake, String>,
         storage: &dyn Storage,
         now: Millis,
@@ -208,7 +237,7 @@ impl Hub {
             }
             Ok(Intake::Snapshot(_)) => {
                 doc.at_opener += 1;
-                self.jobs.push(Job::Intake { key: key.clone(), conn, chunks, existing: true });
+                self.jobs.push(Job::Intake { key: key.clone(), conn, chunks, operations, existing: true });
                 return;
             }
             Ok(Intake::Changes(changes)) => match doc.take_changes(conn, changes, storage) {
@@ -239,6 +268,36 @@ impl Hub {
         self.forget_if_idle(key);
     }
 
+    /// The owner allows the document to be opened again.
+    pub fn retry(&mut self, key: &DocKey) {
+        if let Some(doc) = self.docs.get_mut(key) {
+            doc.stays_closed = false;
+        }
+    }
+
+    /// The opener refuses the document. It stays as rows and snapshot, and goes on syncing as far as that takes no opening.
+    fn refused(&mut self, job: Job, storage: &dyn Storage, now: Millis) {
+        let key = job.key().clone();
+        let Some(doc) = self.docs.get_mut(&key) else { return };
+        doc.stays_closed = true;
+        match job {
+            Job::Compact { .. } => doc.compacting = false,
+            Job::Intake { .. } if doc.stale_intakes > 0 => doc.stale_intakes -= 1,
+            Job::Intake { conn, .. } => {
+                self.error(conn, format!("document {}: {STAYS_CLOSED}; it was not taken", key.document));
+                return self.intake_over(&key, storage, now);
+            }
+            Job::Extract { conn, .. } => {
+                if let Some(peer) = doc.peer(conn) {
+                    peer.send_whole();
+                }
+                self.extract_over(conn);
+            }
+        }
+        self.queue(&key);
+        self.forget_if_idle(&key);
+    }
+
     fn extract_done(
         &mut self,
         key: &DocKey,
@@ -248,10 +307,6 @@ impl Hub {
         if let Err(reason) = &result {
             self.quarantine(key, reason.clone());
         }
-        let waiting = self.conns.get_mut(&conn).map_or_else(Vec::new, |state| {
-            state.extracting = None;
-            std::mem::take(&mut state.waiting)
-        });
         if let Some(peer) = self.docs.get_mut(key).and_then(|doc| doc.peer(conn))
             && let Base::Part(extract) = &mut peer.base
             && extract.running
@@ -268,11 +323,23 @@ impl Hub {
             }
         }
         self.queue(key);
+        self.extract_over(conn);
+    }
+
+    /// The opener is free for the connection's other documents.
+    fn extract_over(&mut self, conn: ConnId) {
+        let waiting = self.conns.get_mut(&conn).map_or_else(Vec::new, |state| {
+            state.extracting = None;
+            std::mem::take(&mut state.waiting)
+        });
         for key in waiting {
             self.queue(&key);
         }
     }
 }
+
+/// Why a document chunk is refused, for the device that sent it.
+const STAYS_CLOSED: &str = "the server ended twice while it opened this document, so the document stays closed until the owner allows another try (groundmist-sync docs retry)";
 
 /// A tail of so many changes (and an eighth of the snapshot's) is compacted even within the grace period.
 pub const LONG_TAIL: u64 = 16_384;

@@ -46,6 +46,8 @@ pub struct SyncMessage {
     pub changes: Vec<Change>,
     /// Document and bundle chunks, to be opened.
     pub documents: Vec<Chunk>,
+    /// Operations that the document chunks claim to hold.
+    pub operations: u64,
     /// Flag bits; `None` from peers that know V1 only.
     pub flags: Option<u8>,
 }
@@ -86,7 +88,7 @@ impl SyncMessage {
                         message.changes.push(chunk::take_in(&chunk, max_inflated)?)
                     }
                     Kind::Document => {
-                        chunk::check_document(&chunk, max_inflated)?;
+                        message.operations += chunk::check_document(&chunk, max_inflated)?.1;
                         message.documents.push(chunk);
                     }
                     // No released client sends bundles and their expansion cannot be bounded beforehand.

@@ -67,9 +67,9 @@ impl Opener {
     /// Run one job.
     pub fn run(&mut self, job: Job, storage: &dyn Storage) -> Done {
         match job {
-            Job::Intake { key, conn, chunks, existing } => {
+            Job::Intake { key, conn, chunks, operations, existing } => {
                 let result = guarded(|| self.take_in(&key, &chunks, existing, storage));
-                Done::Intake { key, conn, chunks, result }
+                Done::Intake { key, conn, chunks, operations, result }
             }
             Job::Extract { key, conn, snapshot, have, skip } => {
                 let result = guarded(|| self.extract(&key, &snapshot, &have, skip, storage));

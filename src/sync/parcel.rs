@@ -49,7 +49,7 @@ impl Parcel {
     fn add_chunk(&mut self, chunk: Chunk, max_inflated: u64) -> Result<(), Bad> {
         match chunk.kind {
             Kind::Document => {
-                let heads = chunk::check_document(&chunk, max_inflated)?;
+                let (heads, _) = chunk::check_document(&chunk, max_inflated)?;
                 self.documents.push(Whole { chunk, heads });
             }
             Kind::Change | Kind::Deflated => self.changes.push(chunk::take_in(&chunk, max_inflated)?),

@@ -153,6 +153,18 @@ impl Peer {
         }
     }
 
+    /// The snapshot cannot be opened for what the peer lacks: it gets all of it. A peer that cannot read whole snapshots
+    /// is told that the document is unavailable.
+    pub fn send_whole(&mut self) {
+        if self.v2 {
+            self.base = Base::Whole;
+        } else {
+            self.base = Base::Has;
+            self.takes_none = true;
+            self.tell_unavailable = true;
+        }
+    }
+
     /// Note what a message says of the peer itself. True when what was believed of the peer must be found anew.
     pub fn hear(&mut self, message: &SyncMessage) -> bool {
         let lost_all = message.heads.is_empty() && !self.their_heads.is_empty();

@@ -149,7 +149,12 @@ fn topics(now: &Seen, before: Option<&Seen>) -> Vec<&'static str> {
 fn look_at(admin: &Arc<Admin>, look: u64, before: Seen) -> Seen {
     let engine = admin.engine.status();
     let certificate = admin.certificate.as_ref().map(|certificate| certificate.now());
-    let status = (look / STATUS_LOOKS, admin.engine.is_alive(), &engine.journal_error, certificate);
+    let status = (
+        look / STATUS_LOOKS,
+        admin.engine.is_alive(),
+        (&engine.journal_error, &engine.closed_documents),
+        certificate,
+    );
     let documents = match look % DOCUMENT_LOOKS {
         0 => print(&engine.commits),
         _ => before[3],

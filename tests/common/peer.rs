@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use automerge::sync::{Message, State, SyncDoc as _};
 use automerge::transaction::Transactable as _;
-use automerge::{AutoCommit, ROOT, ReadDoc as _};
+use automerge::{AutoCommit, ObjType, ROOT, ReadDoc as _};
 use bytes::Bytes;
 use groundmist_sync::sync::wire::{self, Body};
 use groundmist_sync::types::DocumentId;
@@ -156,6 +156,16 @@ impl Peer {
     /// Stores one key durably.
     pub fn store(&mut self, document: DocumentId, key: &str, value: &str) {
         self.put(document, key, value);
+        self.until("the acknowledgement", |peer| peer.is_acknowledged(document));
+    }
+
+    /// Stores a text object durably: a character is an operation, unlike in the values that [`Self::put`] writes.
+    pub fn store_text(&mut self, document: DocumentId, key: &str, text: &str) {
+        let (doc, _) = self.documents.entry(document).or_default();
+        let object = doc.put_object(ROOT, key, ObjType::Text).unwrap();
+        doc.splice_text(&object, 0, 0, text).unwrap();
+        doc.commit();
+        self.flush(document);
         self.until("the acknowledgement", |peer| peer.is_acknowledged(document));
     }
 

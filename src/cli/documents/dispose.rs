@@ -1,4 +1,4 @@
-//! `docs delete | restore | purge`.
+//! `docs delete | restore | purge | retry`.
 
 use std::io::{BufRead as _, IsTerminal as _, Read as _, Write as _};
 
@@ -9,7 +9,7 @@ use super::super::{CliError, Exit, print, print_json};
 use super::path;
 use super::server::Server;
 use crate::types::DocKey;
-use crate::web::admin::{Deleted, Document, Purged};
+use crate::web::admin::{Deleted, Document, Purged, Retried};
 
 /// Longest answer that is read, in bytes.
 const MAX_ANSWER_BYTES: u64 = 64;
@@ -46,6 +46,18 @@ pub(super) fn purge(server: &Server, key: &DocKey, yes: bool, json: bool) -> Res
         print_json(&purged)?;
     } else {
         print("Gone for good. Its id is not taken again.\n");
+    }
+    Ok(Exit::Success)
+}
+
+pub(super) fn retry(server: &Server, key: &DocKey, json: bool) -> Result<Exit, CliError> {
+    let retried: Retried = server.call(Method::POST, &format!("{}/retry", path(key)), None)?;
+    if json {
+        print_json(&retried)?;
+    } else if retried.retried {
+        print("The server opens the document again when it needs to.\n");
+    } else {
+        print("The document was not closed: the server opens it when it needs to.\n");
     }
     Ok(Exit::Success)
 }

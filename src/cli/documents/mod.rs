@@ -1,4 +1,4 @@
-//! `docs list | show | delete | restore | purge | export | import`, and `import`.
+//! `docs list | show | delete | restore | purge | retry | export | import`, and `import`.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -38,6 +38,7 @@ pub(super) fn run(config: &Config, command: &DocsCommand, json: bool) -> Result<
         DocsCommand::Purge { which, yes } => {
             dispose::purge(&Server::of_existing(config)?, &of(which)?, *yes, json)
         }
+        DocsCommand::Retry { which } => dispose::retry(&Server::of_existing(config)?, &of(which)?, json),
         DocsCommand::Export(wanted) => export::run(&Server::of_existing(config)?, wanted, json),
         DocsCommand::Import(wanted) => files::run(config, wanted, json),
     }

@@ -54,7 +54,7 @@ pub use apps::{Apps, AuditTrail, Decide, DecidedApp, DecidedNow};
 pub use backup::{BackupBody, BackupNow, Backups};
 pub use documents::{
     Deleted, Document, Documents, DocumentsApi, Growth, MAX_DOCUMENT_BYTES, Merged, NamespaceNow, Namespaces,
-    Pieces, Point, Purged,
+    Pieces, Point, Purged, Retried,
 };
 pub use owner::OwnerNow;
 pub use record::{RecordNow, RecordState, RecordWatch};

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::Status;
 use super::record::RecordState;
 use crate::config::TlsMode;
+use crate::engine::BadEnd;
 use crate::listen::CertificateNow;
 use crate::types::{Millis, day};
 
@@ -41,6 +42,16 @@ pub fn warnings(status: &Status, now: Millis) -> Vec<Warning> {
     if !status.alive {
         let fix = "if this lasts, restart the server; the log says more";
         warn("not_alive", true, "the engine does not answer in time".into(), Some(fix));
+    }
+    for closed in &status.engine.closed_documents {
+        let BadEnd { namespace, document, ends } = closed;
+        let message = format!(
+            "the server ended {ends} times in a row while it opened document {document} in {namespace}, so the document stays closed: it syncs on, but it is not compacted, and large uploads into it are refused"
+        );
+        let fix = format!(
+            "give the server more memory, then allow another try: `sudo groundmist-sync docs retry {namespace} {document}`"
+        );
+        warn("document_closed", false, message, Some(&fix));
     }
     if let Some(trouble) = certificate_trouble(&status.certificate, now) {
         let fix = "do what is said there; the server tries again by itself, or at once after `sudo groundmist-sync reload`";
@@ -128,10 +139,20 @@ mod tests {
         bad.listen[0].address = "[::]:3031".parse().unwrap();
         bad.engine.journal_error = Some("the disk is full".into());
         bad.owner.reason = Some("DNS does not answer".into());
+        let of = |ends| BadEnd { namespace: "xyz.one".into(), document: "abc".into(), ends };
+        bad.engine.closed_documents = vec![of(2)];
         bad.record.state = RecordState::Missing;
         bad.backup.last = Some(LastBackup { created: now - OLD_BACKUP_MS - 1, ..LastBackup::default() });
-        let expected =
-            ["not_saved", "not_alive", "owner_unknown", "no_domain", "disk", "record_missing", "backup_old"];
+        let expected = [
+            "not_saved",
+            "not_alive",
+            "owner_unknown",
+            "document_closed",
+            "no_domain",
+            "disk",
+            "record_missing",
+            "backup_old",
+        ];
         let found = codes(&bad, now);
         assert_eq!(found.iter().map(|(code, _)| code.as_str()).collect::<Vec<_>>(), expected);
         assert_eq!(found.iter().filter(|(_, grave)| *grave).count(), 3);

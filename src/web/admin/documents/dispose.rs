@@ -1,4 +1,4 @@
-//! Documents into the bin, out of it, and out of the world.
+//! Documents into the bin, out of it, and out of the world; and those that stay closed, for another try.
 
 use hyper::StatusCode;
 use serde::{Deserialize, Serialize};
@@ -23,6 +23,13 @@ pub struct Deleted {
 pub struct Purged {
     /// True.
     pub purged: bool,
+}
+
+/// Answer to `POST /api/documents/{namespace}/{document}/retry`: it is durable.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Retried {
+    /// The document stayed closed before; false if the server would have opened it anyway.
+    pub retried: bool,
 }
 
 impl DocumentsApi {
@@ -61,6 +68,13 @@ impl DocumentsApi {
             true => Ok(json(StatusCode::OK, &Purged { purged: true }).map(Into::into)),
             false => Err(meanwhile("restored")),
         }
+    }
+
+    /// A document that stays closed, because opening it ended the process twice, may be opened again. It need not be
+    /// stored: a device may have brought it in vain.
+    pub(super) async fn retry(&self, key: Result<DocKey, Failure>) -> Answer {
+        let retried = self.engine.retry(&key?).await.map_err(Failure::store)?;
+        Ok(json(StatusCode::OK, &Retried { retried }).map(Into::into))
     }
 
     /// What the store says when it is done. It is noted if it was this that was done, not what somebody else did meanwhile.

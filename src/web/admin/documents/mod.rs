@@ -7,6 +7,7 @@
 //! | `DELETE /api/documents/{namespace}/{document}` | [`Deleted`]: in the bin for 30 days |
 //! | `POST /api/documents/{namespace}/{document}/restore` | [`Document`]: out of the bin |
 //! | `POST /api/documents/{namespace}/{document}/purge` | [`Purged`]: deleted for good, its id is never taken again |
+//! | `POST /api/documents/{namespace}/{document}/retry` | [`Retried`]: a document that stays closed may be opened again |
 //! | `GET /api/namespaces` | [`Namespaces`] |
 //! | `GET /api/growth?days=` | [`Growth`] |
 //! | `GET /api/documents/{namespace}/{document}` | [`Document`] |
@@ -39,7 +40,7 @@ mod list;
 mod pieces;
 mod totals;
 
-pub use dispose::{Deleted, Purged};
+pub use dispose::{Deleted, Purged, Retried};
 pub use list::Documents;
 pub use pieces::Pieces;
 pub use totals::{Growth, NamespaceNow, Namespaces, Point};
@@ -173,6 +174,7 @@ impl DocumentsApi {
                 self.restore(key(namespace, document)).await
             }
             (["", namespace, document, "purge"], &Method::POST) => self.purge(key(namespace, document)).await,
+            (["", namespace, document, "retry"], &Method::POST) => self.retry(key(namespace, document)).await,
             (["", namespace, document, "automerge"], &Method::GET) => {
                 self.export(key(namespace, document)).await
             }
@@ -180,7 +182,7 @@ impl DocumentsApi {
                 self.import(key(namespace, document), body).await
             }
             (["", _, _, "automerge"], _) => Err(Failure::method("GET, POST")),
-            (["", _, _, "restore" | "purge"], _) => Err(Failure::method("POST")),
+            (["", _, _, "restore" | "purge" | "retry"], _) => Err(Failure::method("POST")),
             (["", _, _], _) => Err(Failure::method("GET, DELETE")),
             ([""], _) => Err(Failure::method("GET")),
             _ => {
