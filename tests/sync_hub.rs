@@ -42,6 +42,7 @@ fn options() -> HubOptions {
         hub: 0,
         hubs: 1,
         memory_budget: 1 << 20,
+        held_budget: 1 << 20,
         max_documents: 100,
         max_requests: 100,
         request_timeout_ms: TIMEOUT_MS,
@@ -101,6 +102,7 @@ impl Server {
             peer: format!("peer-{id}").parse().unwrap(),
             session: None,
             storage: storage.map(|storage| storage.parse().unwrap()),
+            counts: Default::default(),
         };
         self.hub.join(ConnId(id), joining, self.now);
         ConnId(id)

@@ -202,7 +202,15 @@ impl Guest {
             unreachable!("base58 has no control characters")
         };
         let (namespace, client) = (key.namespace.clone(), IMPORT_CLIENT.into());
-        let joining = Joining { namespace, read_only: false, client, peer, session: None, storage: None };
+        let joining = Joining {
+            namespace,
+            read_only: false,
+            client,
+            peer,
+            session: None,
+            storage: None,
+            counts: Default::default(),
+        };
         let (inbound, outbound) = engine.join(joining);
         Self { inbound, outbound, store: store.clone(), key: key.clone() }
     }

@@ -51,6 +51,9 @@ use vital::Vital;
 /// socket closes before that its document takes no more changes until the app is loaded again.
 const QUIET_BEFORE_CLOSE: Duration = Duration::from_millis(250);
 
+/// Part of the memory budget that connections may hold, in eighths; the rest is for graphs.
+const HELD_EIGHTHS: usize = 7;
+
 /// How the engine runs. Every limit has a unit and a default (see `config`).
 #[derive(Debug, Clone)]
 pub struct EngineOptions {
@@ -172,8 +175,9 @@ impl Engine {
                 hub,
                 hubs,
                 memory_budget: options.memory_budget / hubs,
-                max_documents: options.max_documents.div_ceil(hubs),
-                max_requests: options.max_requests.div_ceil(hubs),
+                held_budget: options.memory_budget / hubs / 8 * HELD_EIGHTHS,
+                max_documents: options.max_documents,
+                max_requests: options.max_requests,
                 request_timeout_ms: options.request_timeout_ms,
                 announce: options.announce,
                 compact_grace_ms: options.compact_grace_ms,

@@ -44,6 +44,7 @@ fn joining(peer: &str) -> Joining {
         read_only: false,
         session: None,
         storage: None,
+        counts: Default::default(),
     }
 }
 

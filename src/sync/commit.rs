@@ -128,6 +128,7 @@ impl Hub {
             // With the graph goes what a compaction relies on: its result is not taken.
             doc.compacting = false;
             self.snapshots.retain(|waiting| waiting.key != key || waiting.conn.is_some());
+            doc.drop_parked();
             doc.graph = None;
             doc.taken = doc.durable_end();
             let affected: Vec<ConnId> = doc

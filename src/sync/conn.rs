@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::wire::Body;
 use crate::types::{DocKey, DocumentId, Namespace, PeerId, StorageId};
@@ -12,6 +13,42 @@ const MAX_ERRORS: usize = 16;
 pub const MAX_EPHEMERAL: usize = 256;
 /// Most bytes of them.
 pub const MAX_EPHEMERAL_BYTES: usize = 256 * 1024;
+
+/// What a connection has open and waits for, over all shards: limits are of connections, not of their parts.
+#[derive(Debug, Default)]
+pub struct Counts {
+    /// Open documents.
+    documents: AtomicUsize,
+    /// Requests for absent documents that wait for an answer.
+    requests: AtomicUsize,
+}
+
+impl Counts {
+    /// Open documents.
+    pub fn documents(&self) -> usize {
+        self.documents.load(Ordering::Relaxed)
+    }
+
+    /// Counts one more open document, unless there are `most`.
+    pub(super) fn open(&self, most: usize) -> bool {
+        let one_more = |count: usize| (count < most).then_some(count + 1);
+        self.documents.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).is_ok()
+    }
+
+    pub(super) fn close(&self, documents: usize) {
+        self.documents.fetch_sub(documents, Ordering::Relaxed);
+    }
+
+    /// Counts one more request, unless there are `most`.
+    pub(super) fn request(&self, most: usize) -> bool {
+        let one_more = |count: usize| (count < most).then_some(count + 1);
+        self.requests.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).is_ok()
+    }
+
+    pub(super) fn answer(&self, requests: usize) {
+        self.requests.fetch_sub(requests, Ordering::Relaxed);
+    }
+}
 
 /// What a connection proved about itself before joining.
 #[derive(Debug, Clone)]
@@ -28,6 +65,8 @@ pub struct Joining {
     pub peer: PeerId,
     /// Its storage id, if it has one and is not ephemeral.
     pub storage: Option<StorageId>,
+    /// Shared by the parts of the connection in all shards.
+    pub counts: Arc<Counts>,
 }
 
 /// What to put on the socket.

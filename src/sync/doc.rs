@@ -7,6 +7,7 @@ use bytes::Bytes;
 use super::chunk::{self, Change, Chunk};
 use super::graph::{Added, Graph, Misfit};
 use super::message::SyncMessage;
+use super::parking::Parking;
 use super::peer::{Base, Peer};
 use super::snapshot::Index;
 use super::storage::Storage;
@@ -60,6 +61,8 @@ pub struct Doc {
     pub head: Option<Head>,
     /// Loaded when changes come or peers differ.
     pub graph: Option<Box<Graph>>,
+    /// What waits for its dependencies, while the graph is not loaded.
+    pub parked: Option<Box<Parking>>,
     /// Connections with a share in it.
     pub peers: Vec<Peer>,
     /// When it was last used, in the hub's ticks.
@@ -100,6 +103,7 @@ impl Doc {
             key,
             head,
             graph: None,
+            parked: None,
             peers: Vec::new(),
             used: 0,
             taken,
@@ -133,8 +137,33 @@ impl Doc {
 
     /// The graph can be dropped and read again without loss.
     pub fn is_evictable(&self) -> bool {
-        let clean = |graph: &Graph| graph.end() == self.durable_end() && !graph.has_parked();
+        let clean = |graph: &Graph| graph.end() == self.durable_end();
         !self.compacting && self.intakes == 0 && self.graph.as_ref().is_some_and(|graph| clean(graph))
+    }
+
+    /// Drops the graph, which must be evictable. What waits for its dependencies stays: whoever sent it would not send it
+    /// again on the same connection.
+    pub fn evict(&mut self) {
+        let parking = self.graph.take().map(|mut graph| graph.take_parking());
+        self.parked = parking.filter(|parking| !parking.is_empty()).map(Box::new);
+    }
+
+    /// Drops what waits for its dependencies.
+    pub fn drop_parked(&mut self) {
+        self.parked = None;
+        if let Some(graph) = &mut self.graph {
+            drop(graph.take_parking());
+        }
+        self.peers.iter_mut().for_each(|peer| peer.parked = 0);
+    }
+
+    /// Gives a connection a share in the document.
+    pub fn attach(&mut self, peer: Peer) {
+        // Most documents are open on one connection, and a vector's first allocation has room for four.
+        if self.peers.is_empty() {
+            self.peers.reserve_exact(1);
+        }
+        self.peers.push(peer);
     }
 
     /// Nobody needs it in memory.
@@ -158,7 +187,11 @@ impl Doc {
     pub fn load(&mut self, storage: &dyn Storage, index: bool) -> Result<&mut Graph, Fault> {
         let mut graph = match self.graph.take() {
             Some(graph) => graph,
-            None => Box::new(self.read_graph(storage)?),
+            None => {
+                let mut graph = Box::new(self.read_graph(storage)?);
+                graph.set_parking(self.parked.take().map_or_else(Parking::default, |parked| *parked));
+                graph
+            }
         };
         let result = if index && graph.lacks_index() { self.read_index(&mut graph, storage) } else { Ok(()) };
         let graph = self.graph.insert(graph);
@@ -207,7 +240,7 @@ impl Doc {
         &mut self,
         conn: ConnId,
         remote: Option<&StorageId>,
-        message: SyncMessage,
+        mut message: SyncMessage,
         storage: &dyn Storage,
         now: Millis,
     ) -> Result<Received, Fault> {
@@ -215,17 +248,22 @@ impl Doc {
         let writer = self.peer(conn).is_some_and(|peer| peer.writer);
         if writer && !message.changes.is_empty() {
             let graph = self.load(storage, true)?;
-            let before = graph.end();
+            let (before, parked) = (graph.end(), graph.parked_bytes());
             let mut theirs = Vec::with_capacity(message.changes.len());
-            for change in &message.changes {
-                match graph.add(change.clone()) {
+            for change in std::mem::take(&mut message.changes) {
+                match graph.add(change) {
                     Ok(Added::At(row) | Added::Known(Some(row))) => theirs.push(row),
                     Ok(Added::Known(None) | Added::Parked) => {}
                     Err(misfit) => received.misfit = Some(misfit),
                 }
             }
             received.appended = graph.end() - before;
+            let (still, parked) = (graph.parked_bytes(), graph.parked_bytes().saturating_sub(parked));
+            if still == 0 {
+                self.peers.iter_mut().for_each(|peer| peer.parked = 0);
+            }
             if let Some(peer) = self.peer(conn) {
+                peer.parked += parked;
                 theirs.into_iter().for_each(|row| peer.has_row(row));
             }
         }
@@ -382,7 +420,7 @@ impl Doc {
         self.head = head;
         match &mut self.graph {
             Some(graph) if graph.end() >= below => graph.rebase(below, info.heads.clone()),
-            graph => *graph = None,
+            _ => self.evict(),
         }
         self.taken = self.taken.max(below);
         let end = self.graph.as_ref().map_or(self.durable_end(), |graph| graph.end());

@@ -3,7 +3,7 @@
 //! Rows number the changes in order of arrival. A change's dependencies have lower rows, and rows below `base` are
 //! in the snapshot, so "is in the snapshot" is a comparison.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use bytes::Bytes;
 
@@ -18,6 +18,10 @@ const RECENT_BYTES: usize = 64 * 1024;
 /// What one change costs in memory besides its bytes, about: the entry, the map from hash to row.
 const ENTRY_MEMORY: usize = 144;
 
+/// Most heads of one document. Each device that edits apart from the others adds one, and the next change that knows
+/// them all merges them, so honest documents have a few. Every commit and every message of a document names all its heads.
+pub const MAX_HEADS: usize = 1024;
+
 /// Why a change does not fit the graph.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Misfit {
@@ -27,6 +31,11 @@ pub enum Misfit {
     /// Its operations start before those that it depends on end.
     #[error("a change's operations start before those it depends on end")]
     StartOp,
+    /// The document would have more heads than it may.
+    #[error(
+        "the document has {MAX_HEADS} heads, which is the most it may have: a change must build on some of them"
+    )]
+    Heads,
     /// Too many changes wait for dependencies that have not come.
     #[error(
         "too many changes came before their dependencies (limit: {} changes or {} bytes of one document)",
@@ -67,6 +76,11 @@ struct Entry {
     hash: ChangeHash,
     max_op: u64,
     deps: Deps,
+}
+
+/// True when the change is in the snapshot with these heads, sorted, and this index.
+fn is_inside(heads: &[ChangeHash], index: Option<&Index>, hash: &ChangeHash) -> bool {
+    heads.binary_search(hash).is_ok() || index.is_some_and(|index| index.knows(hash))
 }
 
 /// The graph.
@@ -140,7 +154,7 @@ impl Graph {
 
     /// True when the change is in the snapshot.
     pub fn in_snapshot(&self, hash: &ChangeHash) -> bool {
-        self.snapshot_heads.contains(hash) || self.index.as_ref().is_some_and(|index| index.knows(hash))
+        is_inside(&self.snapshot_heads, self.index.as_ref(), hash)
     }
 
     /// Take a change in; those parked that it frees follow it. Appended rows are `end()` before to `end()` after.
@@ -177,10 +191,17 @@ impl Graph {
             return if known { Ok(Added::Known(None)) } else { Err(Misfit::Sequence) };
         }
         if let Some(missing) = change.deps.iter().find(|dep| !self.knows(dep)).copied() {
-            return self.parking.park(change, missing).map(|()| Added::Parked);
+            let knows = |hash: &ChangeHash| {
+                self.rows.contains_key(hash) || is_inside(&self.snapshot_heads, self.index.as_ref(), hash)
+            };
+            return self.parking.park(change, missing, knows).map(|()| Added::Parked);
         }
         if change.seq != last_seq + 1 {
             return Err(Misfit::Sequence);
+        }
+        let merges = || change.deps.iter().any(|dep| self.heads.binary_search(dep).is_ok());
+        if self.heads.len() >= MAX_HEADS && !merges() {
+            return Err(Misfit::Heads);
         }
         let mut rows = Vec::with_capacity(change.deps.len());
         let mut into_snapshot = Vec::new();
@@ -195,8 +216,7 @@ impl Graph {
                 None => into_snapshot.push(*dep),
             }
         }
-        let on_whole_snapshot = !self.snapshot_heads.is_empty()
-            && self.snapshot_heads.iter().all(|head| into_snapshot.contains(head));
+        let on_whole_snapshot = !self.snapshot_heads.is_empty() && self.covers_snapshot(&into_snapshot);
         if on_whole_snapshot && self.index.as_ref().is_some_and(|index| index.max_op >= change.start_op) {
             return Err(Misfit::StartOp);
         }
@@ -208,7 +228,17 @@ impl Graph {
     }
 
     fn push(&mut self, row: u64, change: &Change, rows: Vec<u64>, into_snapshot: Vec<ChangeHash>) {
-        self.heads.retain(|head| !change.deps.contains(head));
+        match &change.deps[..] {
+            [dep] => {
+                if let Ok(at) = self.heads.binary_search(dep) {
+                    self.heads.remove(at);
+                }
+            }
+            deps => {
+                let deps: HashSet<&ChangeHash> = deps.iter().collect();
+                self.heads.retain(|head| !deps.contains(head));
+            }
+        }
         let at = self.heads.partition_point(|head| *head < change.hash);
         self.heads.insert(at, change.hash);
         if !into_snapshot.is_empty() {
@@ -297,6 +327,10 @@ impl Graph {
 
     /// True when `below` (hashes in the snapshot that someone has) implies the whole snapshot.
     pub fn covers_snapshot(&self, below: &[ChangeHash]) -> bool {
+        if below.len() < self.snapshot_heads.len() {
+            return false;
+        }
+        let below: HashSet<&ChangeHash> = below.iter().collect();
         self.snapshot_heads.iter().all(|head| below.contains(head))
     }
 
@@ -315,7 +349,17 @@ impl Graph {
         !self.parking.is_empty()
     }
 
-    /// Bytes parked.
+    /// Takes out what waits for its dependencies.
+    pub fn take_parking(&mut self) -> Parking {
+        std::mem::take(&mut self.parking)
+    }
+
+    /// Puts back what [`Self::take_parking`] gave.
+    pub fn set_parking(&mut self, parking: Parking) {
+        self.parking = parking;
+    }
+
+    /// Bytes of memory of what waits for its dependencies, about.
     pub fn parked_bytes(&self) -> usize {
         self.parking.bytes()
     }
@@ -347,13 +391,13 @@ impl Graph {
         }
     }
 
-    /// Bytes of memory in use, about.
+    /// Bytes of memory in use, about, without what waits for its dependencies.
     pub fn memory(&self) -> usize {
         256 + self.entries.len() * ENTRY_MEMORY
             + self.recent_bytes
             + self.recent.len() * 32
             + self.actors.len() * 96
             + self.index.as_ref().map_or(0, Index::memory)
-            + self.parking.bytes()
+            + (self.heads.len() + self.snapshot_heads.len()) * 32
     }
 }

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
+use super::budget::Budget;
 use super::commit::{InFlight, Snapshotting};
 use super::conn::{Conn, Joining, Out};
 use super::doc::{Doc, Fault};
@@ -19,8 +20,14 @@ use super::wire::Body;
 use crate::store::{Disposal, Op, StoreError};
 use crate::types::{ConnId, DocKey, DocumentId, Millis, StorageId};
 
-/// Bytes of messages that may wait for the opener in one hub, in bytes.
-const MAX_HELD_BYTES: usize = 64 << 20;
+/// What an open document costs for each connection that has it open, in bytes, about, besides the lists of hashes: the
+/// document, its place in the map, the peer, the allocator's overhead.
+const OPEN_BYTES: usize = 1000;
+/// Most heads that a peer may claim for one document. More than [`super::graph::MAX_HEADS`], so that a device can bring the
+/// change that merges too many of them.
+const MAX_CLAIMED_HEADS: usize = 4 * super::graph::MAX_HEADS;
+/// Told to a connection that holds more than its share.
+const OVER_BUDGET: &str = "memory.budget: this connection holds more than its share of the server's memory; connect again with fewer documents open";
 
 /// How a hub behaves. Units as in the configuration.
 #[derive(Debug, Clone)]
@@ -31,8 +38,10 @@ pub struct HubOptions {
     pub hub: usize,
     /// Number of hubs.
     pub hubs: usize,
-    /// Bytes that graphs may use.
+    /// Bytes that graphs and connections may use together: graphs get what connections leave, but an eighth at least.
     pub memory_budget: usize,
+    /// Bytes of the memory budget that connections may hold.
+    pub held_budget: usize,
     /// Documents one connection may have open.
     pub max_documents: usize,
     /// Requests for unknown documents one connection may have waiting.
@@ -72,6 +81,8 @@ pub struct Counters {
     pub changes_out: u64,
     /// Graphs let go of to stay within the memory budget.
     pub evictions: u64,
+    /// Connections closed because they held more than their share of the memory budget.
+    pub gave_way: u64,
     /// Documents that stopped being synced: damaged, or fatal to automerge or to us.
     pub quarantines: u64,
 }
@@ -79,7 +90,7 @@ pub struct Counters {
 /// The state machine. Deterministic: what is gone through in order is kept in order.
 pub struct Hub {
     pub(super) options: HubOptions,
-    pub(super) docs: HashMap<DocKey, Doc>,
+    pub(super) docs: HashMap<DocKey, Box<Doc>>,
     pub(super) conns: BTreeMap<ConnId, Conn>,
     /// Connections with something to send.
     ready: VecDeque<ConnId>,
@@ -97,7 +108,9 @@ pub struct Hub {
     pub(super) seen: Seen,
     pub(super) remote: RemoteBook,
     pub(super) counters: Counters,
-    pub(super) held_bytes: usize,
+    pub(super) budget: Budget,
+    /// Bytes of graphs at which the next eviction may find something: the last one found nothing to let go of.
+    evict_at: usize,
     ticks: u64,
     /// When the first document was opened: about the start of the process.
     started: Option<Millis>,
@@ -107,7 +120,10 @@ pub struct Hub {
 impl Hub {
     /// An empty hub.
     pub fn new(options: HubOptions) -> Self {
+        let budget = Budget::new(options.held_budget);
         Self {
+            budget,
+            evict_at: 0,
             options,
             docs: HashMap::new(),
             conns: BTreeMap::new(),
@@ -123,7 +139,6 @@ impl Hub {
             seen: Seen::default(),
             remote: RemoteBook::default(),
             counters: Counters::default(),
-            held_bytes: 0,
             ticks: 0,
             started: None,
             memory: 0,
@@ -134,6 +149,7 @@ impl Hub {
     pub fn join(&mut self, id: ConnId, joining: Joining, now: Millis) {
         let conn = Conn::new(joining, self.options.announce);
         let announce = conn.announce.is_some();
+        self.budget.join(id, &conn.joining);
         self.conns.insert(id, conn);
         if announce {
             self.make_ready(id);
@@ -144,11 +160,11 @@ impl Hub {
     /// A connection is gone.
     pub fn leave(&mut self, id: ConnId, now: Millis) {
         let Some(conn) = self.conns.remove(&id) else { return };
+        conn.joining.counts.close(conn.docs.len());
         self.remote.leave(id);
         for key in conn.docs {
+            let Some(peer) = self.detach(id, &key) else { continue };
             let Some(doc) = self.docs.get_mut(&key) else { continue };
-            let Some(at) = doc.peers.iter().position(|peer| peer.conn == id) else { continue };
-            let peer = doc.peers.swap_remove(at);
             if let Some(storage) = &conn.joining.storage {
                 self.remote.last_seen(doc, &peer, storage, now);
                 if peer.moved && peer.need.is_empty() && !peer.their_heads.is_empty() && doc.head.is_some() {
@@ -156,9 +172,84 @@ impl Hub {
                     self.ops.push(Op::SyncState { key, storage, shared_heads: peer.their_heads });
                 }
             }
+            self.end_asking(&key);
             self.ask_or_tell(&key, now);
             self.forget_if_idle(&key);
         }
+        self.budget.leave(id);
+    }
+
+    /// Ends a connection's share in a document.
+    fn detach(&mut self, id: ConnId, key: &DocKey) -> Option<Peer> {
+        let doc = self.docs.get_mut(key)?;
+        let at = doc.peers.iter().position(|peer| peer.conn == id)?;
+        let peer = doc.peers.swap_remove(at);
+        self.budget.change(peer.payer, peer.counted, 0);
+        Some(peer)
+    }
+
+    /// Gives a connection a share in a document in use, at its own cost.
+    pub(super) fn attach(&mut self, id: ConnId, key: &DocKey, peer: Peer) {
+        self.attach_for(id, key, Peer { payer: id, counted: OPEN_BYTES, ..peer });
+    }
+
+    /// Gives a connection a share in a document in use, at the cost of the peer's payer.
+    pub(super) fn attach_for(&mut self, id: ConnId, key: &DocKey, peer: Peer) {
+        let Some(doc) = self.docs.get_mut(key) else { return };
+        if let Some(conn) = self.conns.get_mut(&id) {
+            conn.docs.insert(key.clone());
+        }
+        self.budget.change(peer.payer, 0, peer.counted);
+        doc.attach(Peer { conn: id, ..peer });
+    }
+
+    /// Counts anew what a connection makes the server hold of a document.
+    fn recount_peer(&mut self, id: ConnId, key: &DocKey) {
+        let Some(peer) = self.docs.get_mut(key).and_then(|doc| doc.peer(id)) else { return };
+        let bytes = OPEN_BYTES + peer.lists_bytes() + peer.parked;
+        let before = std::mem::replace(&mut peer.counted, bytes);
+        // A connection that was asked for the document pays for itself once it has spoken of it.
+        let after = if peer.heard { id } else { peer.payer };
+        let payer = std::mem::replace(&mut peer.payer, after);
+        self.budget.change(payer, before, 0);
+        self.budget.change(after, 0, bytes);
+    }
+
+    /// While connections hold more than they may: takes everything from the one that must give way, and closes it.
+    pub(super) fn enforce_budget(&mut self, now: Millis) {
+        while let Some(id) = self.budget.excess() {
+            self.give_way(id, now);
+        }
+    }
+
+    fn give_way(&mut self, id: ConnId, now: Millis) {
+        self.counters.gave_way += 1;
+        let keys = self.conns.get_mut(&id).map_or_else(BTreeSet::new, |conn| {
+            tracing::info!(client = %conn.joining.client, namespace = %conn.joining.namespace, documents = conn.docs.len(), "a connection holds more than its share of the memory budget and is closed");
+            conn.queue.clear();
+            conn.waiting.clear();
+            conn.joining.counts.close(conn.docs.len());
+            std::mem::take(&mut conn.docs)
+        });
+        for key in keys {
+            let parked = self.detach(id, &key).map_or(0, |peer| peer.parked);
+            let Some(doc) = self.docs.get_mut(&key) else { continue };
+            if parked > 0 {
+                doc.drop_parked();
+            }
+            let (theirs, others) =
+                std::mem::take(&mut doc.held).into_iter().partition::<Vec<_>, _>(|(of, _)| *of == id);
+            doc.held = others;
+            for (_, message) in theirs {
+                self.budget.change(id, message.bytes(), 0);
+            }
+            self.end_asking(&key);
+            self.ask_or_tell(&key, now);
+            self.forget_if_idle(&key);
+        }
+        self.budget.leave(id);
+        self.error(id, OVER_BUDGET.into());
+        self.close(id, 1013, "memory.budget: this connection holds more than its share");
     }
 
     /// Close a connection once what it is owed first is sent.
@@ -183,7 +274,17 @@ impl Hub {
         match incoming.body {
             Body::Sync { document, .. } | Body::Request { document, .. } => {
                 let Some(message) = incoming.sync else { return };
-                self.receive_sync(id, key(document), message, storage, now);
+                let key = key(document);
+                if message.heads.len() > MAX_CLAIMED_HEADS {
+                    let heads = message.heads.len();
+                    let why = format!(
+                        "document {document} has {heads} heads, more than the {MAX_CLAIMED_HEADS} that this server hears of; merge them first"
+                    );
+                    return self.error(id, why);
+                }
+                self.receive_sync(id, key.clone(), message, storage, now);
+                self.recount_peer(id, &key);
+                self.enforce_budget(now);
             }
             Body::Unavailable { document } => self.said_no(id, &key(document), now),
             Body::Ephemeral { document, session, count, data } => {
@@ -258,11 +359,7 @@ impl Hub {
     }
 
     fn hold(&mut self, id: ConnId, key: &DocKey, message: SyncMessage) {
-        let bytes = message.bytes();
-        if self.held_bytes + bytes > MAX_HELD_BYTES {
-            return self.close(id, 1013, "busy taking in a large document, try again");
-        }
-        self.held_bytes += bytes;
+        self.budget.change(id, 0, message.bytes());
         if let Some(doc) = self.docs.get_mut(key) {
             doc.held.push((id, message));
         }
@@ -272,7 +369,7 @@ impl Hub {
     pub(super) fn release_held(&mut self, key: &DocKey, storage: &dyn Storage, now: Millis) {
         let Some(doc) = self.docs.get_mut(key).filter(|doc| doc.intakes == 0) else { return };
         for (id, message) in std::mem::take(&mut doc.held) {
-            self.held_bytes -= message.bytes();
+            self.budget.change(id, message.bytes(), 0);
             if self.conns.contains_key(&id) {
                 self.receive_sync(id, key.clone(), message, storage, now);
             }
@@ -296,11 +393,11 @@ impl Hub {
                     // Counted from the start too. If compacting a document ends the process, the next one must not
                     // begin with the same compaction.
                     doc.compact_after = created.max(started) + self.options.compact_grace_ms;
-                    self.docs.insert(key.clone(), doc);
+                    self.docs.insert(key.clone(), Box::new(doc));
                 }
                 // In use, so that who asks for it is answered.
                 Err(error @ StoreError::Corrupt { .. }) => {
-                    self.docs.insert(key.clone(), Doc::new(key.clone(), None));
+                    self.docs.insert(key.clone(), Box::new(Doc::new(key.clone(), None)));
                     self.quarantine(key, error.to_string());
                 }
                 Err(error) => return Err(error.into()),
@@ -318,19 +415,21 @@ impl Hub {
         if conn.docs.contains(key) {
             return true;
         }
-        if conn.docs.len() >= self.options.max_documents {
-            let limit = self.options.max_documents;
+        let limit = self.options.max_documents;
+        if !conn.joining.counts.open(limit) {
             self.error(id, format!("limits.documents: this connection has {limit} documents open already"));
             return false;
         }
-        let Some(doc) = self.docs.get_mut(key) else { return false };
-        conn.docs.insert(key.clone());
-        doc.peers.push(Peer { conn: id, writer: !conn.joining.read_only, ..Peer::default() });
+        let writer = !conn.joining.read_only;
+        if !self.docs.contains_key(key) {
+            return false;
+        }
+        self.attach(id, key, Peer { writer, ..Peer::default() });
         true
     }
 
     pub(super) fn forget_if_idle(&mut self, key: &DocKey) {
-        if self.docs.get(key).is_some_and(Doc::is_idle)
+        if self.docs.get(key).is_some_and(|doc| doc.is_idle())
             && let Some(doc) = self.docs.remove(key)
         {
             self.memory -= doc.counted;
@@ -418,6 +517,7 @@ impl Hub {
             match doc.reply(id, storage, may_extract) {
                 Ok(Reply::Send(body, changes)) => {
                     self.counters.changes_out += changes;
+                    self.recount_peer(id, &key);
                     self.recount(&key);
                     self.queue(&key);
                     return Some(Out::Message { sender: None, body });
@@ -452,6 +552,13 @@ impl Hub {
         !self.unanswered.is_empty()
     }
 
+    /// Bytes that graphs may use: what connections leave of the budget, but not nothing, or every message would read its
+    /// document anew.
+    fn graph_budget(&self) -> usize {
+        let budget = self.options.memory_budget;
+        budget.saturating_sub(self.budget.used()).max(budget / 8)
+    }
+
     /// Count the document's graph anew, and let go of graphs least recently used while over the budget.
     pub(super) fn recount(&mut self, key: &DocKey) {
         if let Some(doc) = self.docs.get_mut(key) {
@@ -459,12 +566,13 @@ impl Hub {
             self.memory = self.memory + bytes - doc.counted;
             doc.counted = bytes;
         }
-        if self.memory > self.options.memory_budget {
+        if self.memory > self.graph_budget().max(self.evict_at) {
             self.evict();
         }
     }
 
     fn evict(&mut self) {
+        let budget = self.graph_budget();
         let mut loaded: Vec<(u64, DocKey)> = self
             .docs
             .values()
@@ -474,15 +582,22 @@ impl Hub {
         loaded.sort_unstable_by_key(|(used, _)| *used);
         for (_, key) in loaded {
             // A quarter of room at once, so that the next message does not evict again.
-            if self.memory <= self.options.memory_budget / 4 * 3 {
+            if self.memory <= budget / 4 * 3 {
                 break;
             }
             if let Some(doc) = self.docs.get_mut(&key) {
-                doc.graph = None;
+                doc.evict();
                 self.memory -= std::mem::take(&mut doc.counted);
                 self.counters.evictions += 1;
             }
         }
+        // What cannot be let go of now must not have each message look through all documents again.
+        self.evict_at = if self.memory > budget { self.memory + budget / 8 } else { 0 };
+    }
+
+    /// Bytes that connections hold, about.
+    pub fn held(&self) -> usize {
+        self.budget.used()
     }
 
     /// Bytes of graphs in memory, about; how many.

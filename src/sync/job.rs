@@ -70,6 +70,11 @@ impl Job {
     }
 }
 
+/// Bytes of an intake's chunks.
+pub(super) fn chunks_bytes(chunks: &[Bytes]) -> usize {
+    chunks.iter().map(Bytes::len).sum()
+}
+
 /// A snapshot ready to be stored.
 #[derive(Debug, Clone)]
 pub struct Snapshot {
@@ -146,6 +151,9 @@ impl Hub {
 
     pub(super) fn intake(&mut self, conn: ConnId, key: &DocKey, chunks: Vec<Bytes>, operations: u64) {
         let Some(doc) = self.docs.get_mut(key) else { return };
+        if !self.budget.begin_upload(conn, chunks_bytes(&chunks)) {
+            return self.close(conn, 1013, "busy taking in another large document, try again");
+        }
         doc.intakes += 1;
         doc.at_opener += 1;
         let existing = doc.head.is_some() || doc.graph.is_some();
@@ -237,6 +245,8 @@ impl Hub {
             }
             Ok(Intake::Snapshot(_)) => {
                 doc.at_opener += 1;
+                // Ended a moment ago, so it fits again.
+                self.budget.begin_upload(conn, chunks_bytes(&chunks));
                 self.jobs.push(Job::Intake { key: key.clone(), conn, chunks, operations, existing: true });
                 return;
             }

@@ -5,6 +5,7 @@
 //! what came by file instead.
 
 pub mod bloom;
+pub mod budget;
 pub mod chunk;
 pub mod columns;
 pub mod commit;

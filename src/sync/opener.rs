@@ -9,6 +9,7 @@ use automerge::{Automerge, LoadOptions, OnPartialLoad, ReadDoc, VerificationMode
 use bytes::Bytes;
 
 use super::chunk::Change;
+use super::graph::MAX_HEADS;
 use super::job::{Done, EXTRACT_BYTES, Intake, Job, Snapshot};
 use super::snapshot::Index;
 use super::storage::Storage;
@@ -126,6 +127,12 @@ impl Opener {
             if !existing && chunks.len() == 1 && count > SMALL_DOCUMENT_CHANGES {
                 let (index, changes) = self.index(&doc);
                 let mut heads = doc.get_heads();
+                if heads.len() > MAX_HEADS {
+                    return Err(format!(
+                        "it has {} heads, more than the {MAX_HEADS} that a document may have",
+                        heads.len()
+                    ));
+                }
                 heads.sort_unstable();
                 let info = SnapshotInfo { heads, changes, bytes: chunk.len() as u64 };
                 return Ok(Intake::Snapshot(Snapshot {

@@ -14,6 +14,10 @@ const WHOLE_SNAPSHOT_BYTES: u64 = 1 << 20;
 /// Most rows beyond the cursor that are remembered as known to the peer; others are sent again.
 const MAX_EXTRA: usize = 4096;
 
+/// Most entries of a message's `have` that are looked at; automerge sends one. Others cost the sender some changes that it
+/// has already, which are sent again.
+const MAX_HAVES: usize = 4;
+
 /// What the peer has of the snapshot.
 #[derive(Debug, Default)]
 pub enum Base {
@@ -106,11 +110,33 @@ pub struct Peer {
     pub stale: bool,
     /// It waits in its connection's queue.
     pub queued: bool,
+    /// The connection whose budget pays for this peer: its own, or the one that had it asked for the document.
+    pub payer: ConnId,
+    /// Bytes that it was last counted with in the payer's budget.
+    pub counted: usize,
+    /// Bytes of changes that it sent and that wait for their dependencies, as long as any of the document do.
+    pub parked: usize,
     /// What it has changed since it joined, so its sync state is worth keeping.
     pub moved: bool,
 }
 
 impl Peer {
+    /// Bytes of memory that the peer's lists take, about: what it claims, and what is remembered of it.
+    pub fn lists_bytes(&self) -> usize {
+        let hashes = self.their_heads.len()
+            + self.known_heads.len()
+            + self.need.len()
+            + self.asked_for.len()
+            + self.last_sent.as_ref().map_or(0, Vec::len);
+        let base = match &self.base {
+            Base::Part(extract) => {
+                extract.have.len() * 32 + extract.parts.iter().map(|part| part.len() + 32).sum::<usize>()
+            }
+            Base::Has | Base::Whole => 0,
+        };
+        hashes * 32 + (self.extra.len() + self.resend.len()) * 16 + base
+    }
+
     /// Rows of the tail and beyond that it has.
     pub fn has_row(&mut self, row: u64) {
         if row == self.cursor {
@@ -190,6 +216,8 @@ impl Peer {
         have: &[Have],
         remembered: impl FnOnce() -> Vec<ChangeHash>,
     ) {
+        // Each filter is asked about each change of the tail.
+        let have = &have[..have.len().min(MAX_HAVES)];
         let known = |hashes: &[ChangeHash]| {
             hashes.iter().filter(|hash| graph.knows(hash)).copied().collect::<Vec<_>>()
         };

@@ -1,5 +1,7 @@
 //! The next message that one peer is owed about one document.
 
+use std::collections::HashSet;
+
 use bytes::Bytes;
 
 use super::doc::{Doc, Fault};
@@ -121,7 +123,9 @@ impl Doc {
             Some(graph) if !peer.need.is_empty() => graph.missing(&peer.need),
             _ => peer.need.clone(),
         };
-        let complete = peer.heard && load.complete && need.iter().all(|hash| peer.their_heads.contains(hash));
+        let claimed: HashSet<&ChangeHash> =
+            if need.is_empty() { HashSet::new() } else { peer.their_heads.iter().collect() };
+        let complete = peer.heard && load.complete && need.iter().all(|hash| claimed.contains(hash));
         let have = match (peer.takes_none, complete) {
             (true, _) => Some(&peer.known_heads[..]),
             (false, true) => Some(self.heads()),

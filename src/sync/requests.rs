@@ -2,11 +2,13 @@
 //! way, answered with `doc-unavailable` when all have said no, left or kept silent too long, and remembered for late
 //! arrivals.
 
+use std::collections::HashSet;
+
 use super::conn::Conn;
 use super::hub::Hub;
 use super::peer::{Ask, Peer};
 use super::storage::Storage;
-use crate::types::{ConnId, DocKey, Millis};
+use crate::types::{ConnId, DocKey, DocumentId, Millis};
 
 /// How long an absent document has to turn up by itself before others are asked for it, in milliseconds. An
 /// automerge-repo client that is asked for what it lacks takes it for unavailable until it comes, for its own app too:
@@ -14,6 +16,10 @@ use crate::types::{ConnId, DocKey, Millis};
 pub const ASK_AFTER_MS: Millis = 500;
 /// Most absent documents that a newcomer is asked for, if that is not more than half of what it may have open.
 const MAX_ASKED: usize = 1000;
+/// Most devices that are asked for one absent document, one connection each.
+const MAX_ASKED_DEVICES: usize = 32;
+/// What asking one connection for one document costs who wants it, in bytes, about.
+const ASKED_BYTES: usize = 400;
 /// Documents offered at a time while `sync.announce` is on.
 const ANNOUNCE_PAGE: usize = 64;
 
@@ -33,7 +39,7 @@ impl Hub {
         if peer.wants {
             return;
         }
-        if conn.requests >= max_requests {
+        if !conn.joining.counts.request(max_requests) {
             peer.tell_unavailable = true;
             return self.error(
                 id,
@@ -53,12 +59,37 @@ impl Hub {
         self.options.max_documents / 2
     }
 
+    /// Asks a connection for a document at the cost of one that waits for it: who is asked has not chosen to be.
     fn ask(&mut self, id: ConnId, key: &DocKey, now: Millis) {
         let until = now + self.options.request_timeout_ms;
-        let Some(doc) = self.docs.get_mut(key) else { return };
-        let Some(conn) = self.conns.get_mut(&id) else { return };
-        conn.docs.insert(key.clone());
-        doc.peers.push(Peer { conn: id, writer: true, ask: Ask::Due(until), ..Peer::default() });
+        let wants = |peer: &&Peer| peer.wants || peer.subscribed;
+        let waiting = self.docs.get(key).and_then(|doc| doc.peers.iter().find(wants));
+        let payer = waiting.map_or(id, |peer| peer.conn);
+        let counts = self.conns.get(&id).map(|conn| conn.joining.counts.clone());
+        if counts.is_some_and(|counts| counts.open(self.options.max_documents)) {
+            let ask = Ask::Due(until);
+            self.attach_for(
+                id,
+                key,
+                Peer { payer, counted: ASKED_BYTES, writer: true, ask, ..Peer::default() },
+            );
+        }
+    }
+
+    /// Nobody wants an absent document any more: those that were asked for it are let go of.
+    pub(super) fn end_asking(&mut self, key: &DocKey) {
+        let Some(doc) = self.docs.get_mut(key).filter(|doc| doc.head.is_none()) else { return };
+        if doc.peers.iter().any(|peer| peer.subscribed) {
+            return;
+        }
+        for peer in std::mem::take(&mut doc.peers) {
+            self.budget.change(peer.payer, peer.counted, 0);
+            if let Some(conn) = self.conns.get_mut(&peer.conn)
+                && conn.docs.remove(key)
+            {
+                conn.joining.counts.close(1);
+            }
+        }
     }
 
     /// A connection has joined: perhaps it has what nobody had so far. What others are yet to be asked for, it is asked for
@@ -71,7 +102,10 @@ impl Hub {
                 && self.any_peer(key, |peer| peer.subscribed)
         };
         let most = MAX_ASKED.min(self.room_for_questions());
-        for key in self.wanted.iter().filter(missing).take(most).cloned().collect::<Vec<_>>() {
+        let first = DocKey { namespace: conn.joining.namespace.clone(), document: DocumentId([0; 16]) };
+        let of_namespace =
+            self.wanted.range(first..).take_while(|key| key.namespace == conn.joining.namespace);
+        for key in of_namespace.filter(missing).take(most).cloned().collect::<Vec<_>>() {
             if !self.is_coming(&key, now) {
                 self.ask(id, &key, now);
                 self.queue(&key);
@@ -104,9 +138,7 @@ impl Hub {
         if ask_at.is_some() {
             self.unanswered.insert(key.clone(), None);
             let room = self.room_for_questions();
-            let others =
-                self.conns.iter().filter(|(_, conn)| may_be_asked(conn, key) && conn.docs.len() < room);
-            for id in others.map(|(id, _)| *id).collect::<Vec<_>>() {
+            for id in self.devices_to_ask(key, room) {
                 self.ask(id, key, now);
             }
         }
@@ -114,6 +146,22 @@ impl Hub {
             self.end_wait(key, true);
         }
         self.queue(key);
+    }
+
+    /// The newest connection of each device that may have the document, at most [`MAX_ASKED_DEVICES`].
+    fn devices_to_ask(&self, key: &DocKey, room: usize) -> Vec<ConnId> {
+        let mut devices = HashSet::new();
+        let others = self
+            .conns
+            .iter()
+            .rev()
+            .filter(|(_, conn)| may_be_asked(conn, key) && conn.joining.counts.documents() < room);
+        // A connection without a session is a device of its own.
+        let others = others.filter(|(id, conn)| {
+            let device = conn.joining.session.as_deref();
+            devices.insert((device, device.is_none().then_some(**id)))
+        });
+        others.map(|(id, _)| *id).take(MAX_ASKED_DEVICES).collect()
     }
 
     fn any_peer(&self, key: &DocKey, is: impl Fn(&Peer) -> bool) -> bool {
@@ -129,6 +177,7 @@ impl Hub {
             peer.tell_unavailable |= unavailable;
             if let Some(conn) = self.conns.get_mut(&peer.conn) {
                 conn.requests = conn.requests.saturating_sub(1);
+                conn.joining.counts.answer(1);
             }
         }
     }
@@ -152,10 +201,18 @@ impl Hub {
             peer.offer_due |= !peer.subscribed && matches!(peer.ask, Ask::Until(_) | Ask::No);
             if let (Ask::Due(_), Some(conn)) = (peer.ask, self.conns.get_mut(&peer.conn)) {
                 conn.docs.remove(key);
+                conn.joining.counts.close(1);
             }
         }
         // Too late to ask.
-        doc.peers.retain(|peer| !matches!(peer.ask, Ask::Due(_)));
+        let budget = &mut self.budget;
+        doc.peers.retain(|peer| {
+            let stays = !matches!(peer.ask, Ask::Due(_));
+            if !stays {
+                budget.change(peer.payer, peer.counted, 0);
+            }
+            stays
+        });
         if self.options.announce {
             let there = self.conns.iter().filter(|(_, conn)| conn.joining.namespace == key.namespace);
             for id in there.map(|(id, _)| *id).collect::<Vec<_>>() {

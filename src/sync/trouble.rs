@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use super::conn::Out;
 use super::doc::{Doc, Fault};
 use super::hub::{Hub, Incoming};
-use super::job::Done;
+use super::job::{Done, Job, chunks_bytes};
 use super::peer::Peer;
 use super::storage::Storage;
 use crate::store::{Op, StoreError};
@@ -38,6 +38,9 @@ impl Hub {
     /// The opener has finished a job.
     pub fn job_done(&mut self, done: Done, storage: &dyn Storage, now: Millis) {
         let key = done.key().clone();
+        if let Done::Intake { conn, chunks, .. } | Done::Refused(Job::Intake { conn, chunks, .. }) = &done {
+            self.budget.end_upload(*conn, chunks_bytes(chunks));
+        }
         if let (Done::Intake { .. }, Some(doc)) = (&done, self.docs.get_mut(&key)) {
             doc.at_opener = doc.at_opener.saturating_sub(1);
         }
@@ -45,6 +48,7 @@ impl Hub {
         if catch_unwind(work).is_err() {
             self.start_over(&key);
         }
+        self.enforce_budget(now);
     }
 
     /// The program failed while it worked for a connection, on a document if it was that far.
@@ -77,13 +81,17 @@ impl Hub {
             let mut fresh = Doc::new(key.clone(), doc.head.take());
             fresh.taken = doc.taken.max(fresh.taken);
             fresh.broken = fresh.broken.or(doc.broken.take());
+            for peer in &doc.peers {
+                self.budget.change(peer.payer, peer.counted, 0);
+            }
+            for (of, message) in &doc.held {
+                self.budget.change(*of, message.bytes(), 0);
+            }
             // Others are over: what they gave is thrown away, or in the commit under way.
             (fresh.at_opener, fresh.stale_intakes) = (doc.at_opener, doc.at_opener);
-            *doc = fresh;
+            **doc = fresh;
         }
         self.memory = self.docs.values().map(|doc| doc.counted).sum();
-        self.held_bytes =
-            self.docs.values().flat_map(|doc| &doc.held).map(|(_, message)| message.bytes()).sum();
         for id in self.shares(key) {
             self.share_anew(id, key);
         }
@@ -104,16 +112,17 @@ impl Hub {
 
     /// A connection's share in a document that starts over. Its queue may have lost its place, so it is looked at.
     fn share_anew(&mut self, id: ConnId, key: &DocKey) {
+        let Some(conn) = self.conns.get(&id) else { return };
+        let writer = !conn.joining.read_only;
+        self.attach(id, key, Peer { writer, tell_unavailable: true, ..Peer::default() });
         let Some(conn) = self.conns.get_mut(&id) else { return };
-        if let Some(doc) = self.docs.get_mut(key) {
-            let writer = !conn.joining.read_only;
-            doc.peers.push(Peer { conn: id, writer, tell_unavailable: true, ..Peer::default() });
-        }
         let waits = |key| {
             let peers = self.docs.get(key).map_or(&[][..], |doc| &doc.peers);
             peers.iter().any(|peer| peer.conn == id && peer.wants)
         };
-        conn.requests = conn.docs.iter().filter(|key| waits(key)).count();
+        let requests = conn.docs.iter().filter(|key| waits(key)).count();
+        conn.joining.counts.answer(conn.requests - requests);
+        conn.requests = requests;
         if conn.extracting.as_ref() == Some(key) {
             conn.extracting = None;
             for waiting in std::mem::take(&mut conn.waiting) {
@@ -178,6 +187,7 @@ mod tests {
             hub: 0,
             hubs: 1,
             memory_budget: 1 << 20,
+            held_budget: 1 << 20,
             max_documents: 10,
             max_requests: 10,
             request_timeout_ms: 50,
@@ -203,6 +213,7 @@ mod tests {
                 read_only: false,
                 session: None,
                 storage: None,
+                counts: Default::default(),
             };
             hub.join(one, joining, 0);
             let mut doc = AutoCommit::new();

@@ -128,6 +128,7 @@ async fn talk<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
         session: Some(session.id.as_str().into()),
         peer: them.clone(),
         storage: join.storage,
+        counts: Default::default(),
     });
     let hello = handshake::encode_peer(us, shared.engine.storage_id(), them);
     if sender.message(&hello).await.is_err() {

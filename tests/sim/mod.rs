@@ -77,6 +77,7 @@ impl World {
             hubs: 1,
             // Often so small that every message evicts.
             memory_budget: [0, 3000, 1 << 20][rng.below(3)],
+            held_budget: 1 << 20,
             max_documents: 100,
             max_requests: 100,
             request_timeout_ms: 50,
@@ -175,7 +176,15 @@ impl World {
         }
         let peer_id = format!("peer-{who}").parse().unwrap();
         let (namespace, client) = (key(self.documents[0]).namespace, "https://app.example/".into());
-        let joining = Joining { namespace, read_only: false, client, peer: peer_id, session: None, storage };
+        let joining = Joining {
+            namespace,
+            read_only: false,
+            client,
+            peer: peer_id,
+            session: None,
+            storage,
+            counts: Default::default(),
+        };
         self.hub.join(id, joining, self.now);
         for which in 0..self.documents.len() {
             self.peers[who].send(which);
