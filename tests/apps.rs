@@ -9,11 +9,11 @@ use std::sync::Arc;
 
 use common::peer::new_document;
 use common::{Peer, Server, Start};
-use groundmist_sync::access::{Access, App, Decision, Entering, Pending, Proof, secret};
+use groundmist_sync::access::{Access, App, Decision, Entered, Entering, Pending, Proof, secret};
 use groundmist_sync::appliance::STORE_FILE;
 use groundmist_sync::config::{Config, Flags, Sources};
 use groundmist_sync::store::{Op, RecordKind, Store};
-use groundmist_sync::types::now;
+use groundmist_sync::types::{DocumentId, now};
 use serde_json::Value;
 
 const CLIENT: &str = "https://app.example/with/a/rather/long/path/to/its/client-metadata.json?v=1";
@@ -153,6 +153,45 @@ fn the_wrong_app_is_not_decided_about() {
     );
     let revoked = done(&server, &["apps", "revoke", OTHER]);
     assert!(revoked.contains("Revoked in xyz.ahead"), "{revoked}");
+}
+
+fn url(n: u8) -> String {
+    format!("automerge:{}", DocumentId([n; 16]))
+}
+
+async fn offer(access: &Arc<Access>, n: u8) -> Entered {
+    access.enter(Entering { root_doc_url: Some(url(n)), ..asks(CLIENT, "xyz.example") }).await.unwrap()
+}
+
+#[test]
+fn the_owner_has_a_root_document_forgotten_by_command() {
+    let (_dir, server, token) = filled(async |access, _| {
+        approve(access, CLIENT, "xyz.example").await;
+        approve(access, CLIENT, "xyz.none").await;
+        for n in 1..3 {
+            assert_eq!(offer(access, n).await.root_doc_url, Some(url(1)));
+        }
+        offer(access, 3).await.token
+    });
+    let list = done(&server, &["apps", "list"]);
+    assert!(list.contains(&format!("starts from: {}, not arrived yet", url(1))), "{list}");
+    // The third device brings its document.
+    Peer::join_with(&server, &token, "app").unwrap().store(DocumentId([3; 16]), "key", "value");
+    assert_eq!(fails(&server, &["apps", "forget-root", OTHER]), "not_found");
+    assert_eq!(fails(&server, &["apps", "forget-root", CLIENT, "--namespace", "xyz.none"]), "not_found");
+    assert_eq!(fails(&server, &["apps", "forget-root", CLIENT, "--namespace", "none"]), "bad_namespace");
+    let forgotten = answer(&server, &["apps", "forget-root", CLIENT]);
+    assert_eq!((&forgotten["forgotten"], &forgotten["next"]), (&url(1).into(), &url(3).into()));
+    let list = done(&server, &["apps", "list"]);
+    assert!(list.contains(&format!("starts from: {}, stored", url(3))), "{list}");
+    done(&server, &["docs", "delete", "xyz.example", &DocumentId([3; 16]).to_string(), "--yes"]);
+    let list = done(&server, &["apps", "list"]);
+    assert!(list.contains("deleted: the next document that a device offers"), "{list}");
+    let said = done(&server, &["apps", "forget-root", CLIENT]);
+    assert!(said.contains("the next document that one of them offers"), "{said}");
+    assert_eq!(fails(&server, &["apps", "forget-root", CLIENT]), "not_found");
+    let log = done(&server, &["apps", "log"]);
+    assert!(log.contains("root document forgotten, xyz.example"), "{log}");
 }
 
 #[test]

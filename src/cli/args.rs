@@ -201,6 +201,18 @@ pub(super) enum AppsCommand {
         #[command(flatten)]
         app: WhichApp,
     },
+    /// Forget which document an app's devices start from
+    ///
+    /// Its devices are then told another document that one of them offered and that is stored, or else the next one that a
+    /// device offers. The forgotten document stays; `docs delete` deletes it.
+    ForgetRoot {
+        /// The app's client_id
+        #[arg(value_name = "CLIENT_ID")]
+        client_id: String,
+        /// Namespace, if the app's devices start from a document in several
+        #[arg(long, value_name = "DOMAIN")]
+        namespace: Option<String>,
+    },
     /// Show what was decided, who entered and who was refused
     Log,
 }
