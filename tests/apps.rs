@@ -11,7 +11,7 @@ use common::peer::new_document;
 use common::{Peer, Server, Start};
 use groundmist_sync::access::{Access, App, Decision, Entered, Entering, Pending, Proof, secret};
 use groundmist_sync::appliance::STORE_FILE;
-use groundmist_sync::config::{Config, Flags, Sources};
+use groundmist_sync::config::{Access as Settings, Approve, Config, Flags, Sources};
 use groundmist_sync::store::{Op, RecordKind, Store};
 use groundmist_sync::types::{DocumentId, now};
 use serde_json::Value;
@@ -192,6 +192,88 @@ fn the_owner_has_a_root_document_forgotten_by_command() {
     assert_eq!(fails(&server, &["apps", "forget-root", CLIENT]), "not_found");
     let log = done(&server, &["apps", "log"]);
     assert!(log.contains("root document forgotten, xyz.example"), "{log}");
+}
+
+/// Namespaces with a decision about an app, and the decision.
+fn decisions(server: &Server) -> Vec<(String, String)> {
+    let text = |app: &Value, name: &str| app[name].as_str().unwrap().to_owned();
+    let listed = answer(server, &["apps", "list"]);
+    let apps = listed["apps"].as_array().unwrap().iter();
+    apps.map(|app| (text(app, "namespace"), text(app, "decision"))).collect()
+}
+
+fn pairs(expected: &[(&str, &str)]) -> Vec<(String, String)> {
+    expected.iter().map(|(namespace, decision)| ((*namespace).into(), (*decision).into())).collect()
+}
+
+#[test]
+fn asking_elsewhere_keeps_no_approval() {
+    let (_dir, server, token) = filled(async |access, _| {
+        approve(access, CLIENT, "xyz.example").await;
+        let token = access.enter(asks(CLIENT, "xyz.example")).await.unwrap().token;
+        for namespace in ["xyz.one", "xyz.two"] {
+            access.enter(asks(CLIENT, namespace)).await.err().unwrap();
+        }
+        access.enter(asks(OTHER, "xyz.one")).await.err().unwrap();
+        token
+    });
+    let mut peer = Peer::join_with(&server, &token, "app").unwrap();
+    assert_eq!(answer(&server, &["apps", "revoke", CLIENT])["namespace"], "xyz.example");
+    assert_eq!(peer.socket.closed().unwrap(), (1008, "sync token revoked".into()));
+    assert!(Peer::join_with(&server, &token, "again").is_err());
+    assert_eq!(fails(&server, &["apps", "revoke", CLIENT]), "not_found", "nothing is left to take back");
+    assert_eq!(fails(&server, &["apps", "revoke", OTHER]), "not_found", "an app that only waits");
+}
+
+#[test]
+fn an_app_that_let_itself_in_elsewhere_is_revoked_everywhere() {
+    let (_dir, server, tokens) = filled(async |access, _| {
+        let settings = config(Path::new("/none")).access;
+        access.reconfigure(Settings { approve: Approve::FirstUse, ..settings });
+        let mut tokens = Vec::new();
+        for namespace in ["xyz.one", "xyz.two"] {
+            tokens.push(access.enter(asks(CLIENT, namespace)).await.unwrap().token);
+        }
+        access.enter(asks(OTHER, "xyz.one")).await.unwrap();
+        tokens
+    });
+    let said = done(&server, &["apps", "revoke", CLIENT]);
+    assert!(said.contains("Revoked in xyz.one") && said.contains("Revoked in xyz.two"), "{said}");
+    for token in tokens {
+        assert!(Peer::join_with(&server, &token, "app").is_err());
+    }
+    let others = decisions(&server).into_iter().filter(|(_, decision)| decision == "read_write").count();
+    assert_eq!(others, 1, "the other app stays");
+}
+
+#[test]
+fn what_waits_is_denied_and_approved_first() {
+    let (_dir, server, ()) = filled(async |access, _| {
+        approve(access, CLIENT, "xyz.example").await;
+        for namespace in ["xyz.one", "xyz.two"] {
+            access.enter(asks(CLIENT, namespace)).await.err().unwrap();
+        }
+    });
+    assert_eq!(fails(&server, &["apps", "approve", CLIENT]), "ambiguous_app", "it lets nobody in on a doubt");
+    let said = done(&server, &["apps", "deny", CLIENT]);
+    assert!(said.contains("Denied in xyz.one") && said.contains("Denied in xyz.two"), "{said}");
+    assert!(said.contains("stays approved in xyz.example"), "{said}");
+    let denied = pairs(&[("xyz.example", "read_write"), ("xyz.one", "denied"), ("xyz.two", "denied")]);
+    assert_eq!(decisions(&server), denied);
+    done(&server, &["apps", "deny", CLIENT]);
+    let denied = pairs(&[("xyz.example", "denied"), ("xyz.one", "denied"), ("xyz.two", "denied")]);
+    assert_eq!(decisions(&server), denied, "where it was approved, for it waits nowhere");
+}
+
+#[test]
+fn one_request_that_waits_is_approved_whatever_was_decided_elsewhere() {
+    let (_dir, server, ()) = filled(async |access, _| {
+        approve(access, CLIENT, "xyz.example").await;
+        access.enter(asks(CLIENT, "xyz.one")).await.err().unwrap();
+    });
+    let said = done(&server, &["apps", "approve", CLIENT, "--read-only"]);
+    assert!(said.contains("to read only in xyz.one") && said.contains("xyz.example"), "{said}");
+    assert_eq!(decisions(&server), pairs(&[("xyz.example", "read_write"), ("xyz.one", "read_only")]));
 }
 
 #[test]

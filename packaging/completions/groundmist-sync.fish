@@ -93,22 +93,22 @@ complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand apps; an
 complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand apps; and __fish_seen_subcommand_from pending" -l data-dir -d 'Directory of the store, the secret and the admin socket [default: /var/lib/groundmist-sync]' -r -F
 complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand apps; and __fish_seen_subcommand_from pending" -l json -d 'Print results and errors as JSON'
 complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand apps; and __fish_seen_subcommand_from pending" -s h -l help -d 'Print help'
-complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand apps; and __fish_seen_subcommand_from approve" -l namespace -d 'Where, if the app asked for several or has not asked' -r
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand apps; and __fish_seen_subcommand_from approve" -l namespace -d 'Namespace that the command is about' -r
 complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand apps; and __fish_seen_subcommand_from approve" -l config -d 'Configuration file [default: /etc/groundmist-sync/config.toml, if there is one]' -r -F
 complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand apps; and __fish_seen_subcommand_from approve" -l data-dir -d 'Directory of the store, the secret and the admin socket [default: /var/lib/groundmist-sync]' -r -F
 complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand apps; and __fish_seen_subcommand_from approve" -l read-only -d 'It may only read'
 complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand apps; and __fish_seen_subcommand_from approve" -l json -d 'Print results and errors as JSON'
-complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand apps; and __fish_seen_subcommand_from approve" -s h -l help -d 'Print help'
-complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand apps; and __fish_seen_subcommand_from deny" -l namespace -d 'Where, if the app asked for several or has not asked' -r
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand apps; and __fish_seen_subcommand_from approve" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand apps; and __fish_seen_subcommand_from deny" -l namespace -d 'Namespace that the command is about' -r
 complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand apps; and __fish_seen_subcommand_from deny" -l config -d 'Configuration file [default: /etc/groundmist-sync/config.toml, if there is one]' -r -F
 complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand apps; and __fish_seen_subcommand_from deny" -l data-dir -d 'Directory of the store, the secret and the admin socket [default: /var/lib/groundmist-sync]' -r -F
 complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand apps; and __fish_seen_subcommand_from deny" -l json -d 'Print results and errors as JSON'
-complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand apps; and __fish_seen_subcommand_from deny" -s h -l help -d 'Print help'
-complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand apps; and __fish_seen_subcommand_from revoke" -l namespace -d 'Where, if the app asked for several or has not asked' -r
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand apps; and __fish_seen_subcommand_from deny" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand apps; and __fish_seen_subcommand_from revoke" -l namespace -d 'Namespace that the command is about' -r
 complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand apps; and __fish_seen_subcommand_from revoke" -l config -d 'Configuration file [default: /etc/groundmist-sync/config.toml, if there is one]' -r -F
 complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand apps; and __fish_seen_subcommand_from revoke" -l data-dir -d 'Directory of the store, the secret and the admin socket [default: /var/lib/groundmist-sync]' -r -F
 complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand apps; and __fish_seen_subcommand_from revoke" -l json -d 'Print results and errors as JSON'
-complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand apps; and __fish_seen_subcommand_from revoke" -s h -l help -d 'Print help'
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand apps; and __fish_seen_subcommand_from revoke" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand apps; and __fish_seen_subcommand_from forget-root" -l namespace -d 'Namespace, if the app\'s devices start from a document in several' -r
 complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand apps; and __fish_seen_subcommand_from forget-root" -l config -d 'Configuration file [default: /etc/groundmist-sync/config.toml, if there is one]' -r -F
 complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand apps; and __fish_seen_subcommand_from forget-root" -l data-dir -d 'Directory of the store, the secret and the admin socket [default: /var/lib/groundmist-sync]' -r -F

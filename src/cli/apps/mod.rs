@@ -6,15 +6,14 @@ use super::admin_client::call;
 use super::args::{AppsCommand, WhichApp};
 use super::text::safe;
 use super::{CliError, Exit, print, print_json};
-use crate::access::Decision;
 use crate::config::Config;
 use crate::web::admin::{Apps, AuditTrail, Decide, DecidedNow, ForgetRoot, RootForgotten};
 
 mod find;
 mod words;
 
-use find::{find, with_root_document};
-use words::{decided_words, pending_words, trail_words};
+use find::{Verb, approved_elsewhere, find, with_root_document};
+use words::{decided_words, decision_words, pending_words, trail_words};
 
 pub(super) fn run(config: &Config, command: &AppsCommand, json: bool) -> Result<Exit, CliError> {
     match command {
@@ -30,9 +29,9 @@ pub(super) fn run(config: &Config, command: &AppsCommand, json: bool) -> Result<
                 print(&pending_words(&pending));
             }
         }
-        AppsCommand::Approve { app, read_only } => decide(config, "approve", app, *read_only, json)?,
-        AppsCommand::Deny { app } => decide(config, "deny", app, false, json)?,
-        AppsCommand::Revoke { app } => decide(config, "revoke", app, false, json)?,
+        AppsCommand::Approve { app, read_only } => decide(config, Verb::Approve, app, *read_only, json)?,
+        AppsCommand::Deny { app } => decide(config, Verb::Deny, app, false, json)?,
+        AppsCommand::Revoke { app } => decide(config, Verb::Revoke, app, false, json)?,
         AppsCommand::ForgetRoot { client_id, namespace } => {
             forget_root(config, client_id, namespace.as_deref(), json)?
         }
@@ -50,30 +49,39 @@ fn apps(config: &Config) -> Result<Apps, CliError> {
 
 fn decide(
     config: &Config,
-    verb: &str,
+    verb: Verb,
     which: &WhichApp,
     read_only: bool,
     json: bool,
 ) -> Result<(), CliError> {
-    let (client_id, namespace) = find(&apps(config)?, which)?;
-    let body = Decide { client_id, namespace, read_only };
-    let decided: DecidedNow = call(config, Method::POST, &format!("/api/apps/{verb}"), Some(&body))?;
-    if json {
-        return print_json(&decided);
+    let known = apps(config)?;
+    let (client_id, namespaces) = find(&known, verb, which)?;
+    let path = format!("/api/apps/{}", verb.name());
+    let mut all = Vec::new();
+    for namespace in &namespaces {
+        let body = Decide { client_id: client_id.clone(), namespace: namespace.clone(), read_only };
+        let decided: DecidedNow = call(config, Method::POST, &path, Some(&body))?;
+        if !json {
+            print(&decision_words(&decided));
+        }
+        all.push(decided);
     }
-    let ended = match decided.sessions_ended {
-        0 => String::new(),
-        1 => " Its session is ended and its connections are closed.".into(),
-        many => format!(" Its {many} sessions are ended and their connections closed."),
+    if json {
+        return match all.as_slice() {
+            [one] => print_json(one),
+            _ => print_json(&serde_json::json!({ "decided": all })),
+        };
+    }
+    let elsewhere = match (verb, &which.namespace) {
+        (Verb::Approve | Verb::Deny, None) => approved_elsewhere(&known, &client_id, &namespaces),
+        _ => Vec::new(),
     };
-    let client_id = safe(&decided.client_id);
-    let done = match decided.decision {
-        Decision::ReadWrite => "Approved, to read and write",
-        Decision::ReadOnly => "Approved, to read only",
-        Decision::Denied => "Denied",
-        Decision::Revoked => "Revoked",
-    };
-    print(&format!("{done} in {}: {client_id}.{ended}\n", decided.namespace));
+    if !elsewhere.is_empty() {
+        print(&format!(
+            "It stays approved in {}; `groundmist-sync apps revoke CLIENT_ID` takes that back.\n",
+            elsewhere.join(", ")
+        ));
+    }
     Ok(())
 }
 

@@ -4,7 +4,23 @@ use std::fmt::Write as _;
 
 use super::super::text::{date, safe};
 use crate::access::{Decision, Event, Pending, Proof, RootState, What};
-use crate::web::admin::{Apps, DecidedApp};
+use crate::web::admin::{Apps, DecidedApp, DecidedNow};
+
+/// What a decision did.
+pub(super) fn decision_words(decided: &DecidedNow) -> String {
+    let ended = match decided.sessions_ended {
+        0 => String::new(),
+        1 => " Its session is ended and its connections are closed.".into(),
+        many => format!(" Its {many} sessions are ended and their connections closed."),
+    };
+    let done = match decided.decision {
+        Decision::ReadWrite => "Approved, to read and write",
+        Decision::ReadOnly => "Approved, to read only",
+        Decision::Denied => "Denied",
+        Decision::Revoked => "Revoked",
+    };
+    format!("{done} in {}: {}.{ended}\n", decided.namespace, safe(&decided.client_id))
+}
 
 /// A block for each app: a `client_id` is what the owner decides on, so it is never cut to fit a column.
 pub(super) fn decided_words(apps: &Apps) -> String {
