@@ -247,7 +247,7 @@ impl Offers {
             (_, Standing::Bound | Standing::Former) => asking.writes && is_own,
         };
         if binds {
-            self.bind(&url.to_owned(), Some(asking.device.clone()));
+            self.bind(url, Some(asking.device.clone()));
         }
     }
 
