@@ -14,7 +14,7 @@ mod time;
 pub use identity::{Did, DidMethod, Handle, IdentityError, MAX_DID_BYTES, MAX_HOST_BYTES};
 pub use place::place_of;
 pub use secret::{fingerprint, secret};
-pub use time::{DAY_MS, civil, day, now, rfc3339};
+pub use time::{DAY_MS, Moment, civil, day, now, rfc3339};
 
 /// Longest namespace in bytes (an NSID's limit, atproto NSID spec).
 pub const MAX_NAMESPACE_BYTES: usize = 253;

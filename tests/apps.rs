@@ -9,11 +9,11 @@ use std::sync::Arc;
 
 use common::peer::new_document;
 use common::{Peer, Server, Start};
-use groundmist_sync::access::{Access, App, Decision, Entering, Pending, Proof, secret};
+use groundmist_sync::access::{Access, App, Decision, Entered, Entering, Pending, Proof, secret};
 use groundmist_sync::appliance::STORE_FILE;
-use groundmist_sync::config::{Config, Flags, Sources};
+use groundmist_sync::config::{Access as Settings, Approve, Config, Flags, Sources};
 use groundmist_sync::store::{Op, RecordKind, Store};
-use groundmist_sync::types::now;
+use groundmist_sync::types::{DocumentId, now};
 use serde_json::Value;
 
 const CLIENT: &str = "https://app.example/with/a/rather/long/path/to/its/client-metadata.json?v=1";
@@ -153,6 +153,127 @@ fn the_wrong_app_is_not_decided_about() {
     );
     let revoked = done(&server, &["apps", "revoke", OTHER]);
     assert!(revoked.contains("Revoked in xyz.ahead"), "{revoked}");
+}
+
+fn url(n: u8) -> String {
+    format!("automerge:{}", DocumentId([n; 16]))
+}
+
+async fn offer(access: &Arc<Access>, n: u8) -> Entered {
+    access.enter(Entering { root_doc_url: Some(url(n)), ..asks(CLIENT, "xyz.example") }).await.unwrap()
+}
+
+#[test]
+fn the_owner_has_a_root_document_forgotten_by_command() {
+    let (_dir, server, token) = filled(async |access, _| {
+        approve(access, CLIENT, "xyz.example").await;
+        approve(access, CLIENT, "xyz.none").await;
+        for n in 1..3 {
+            assert_eq!(offer(access, n).await.root_doc_url, Some(url(1)));
+        }
+        offer(access, 3).await.token
+    });
+    let list = done(&server, &["apps", "list"]);
+    assert!(list.contains(&format!("starts from: {}, not arrived yet", url(1))), "{list}");
+    // The third device brings its document.
+    Peer::join_with(&server, &token, "app").unwrap().store(DocumentId([3; 16]), "key", "value");
+    assert_eq!(fails(&server, &["apps", "forget-root", OTHER]), "not_found");
+    assert_eq!(fails(&server, &["apps", "forget-root", CLIENT, "--namespace", "xyz.none"]), "not_found");
+    assert_eq!(fails(&server, &["apps", "forget-root", CLIENT, "--namespace", "none"]), "bad_namespace");
+    let forgotten = answer(&server, &["apps", "forget-root", CLIENT]);
+    assert_eq!((&forgotten["forgotten"], &forgotten["next"]), (&url(1).into(), &url(3).into()));
+    let list = done(&server, &["apps", "list"]);
+    assert!(list.contains(&format!("starts from: {}, stored", url(3))), "{list}");
+    done(&server, &["docs", "delete", "xyz.example", &DocumentId([3; 16]).to_string(), "--yes"]);
+    let list = done(&server, &["apps", "list"]);
+    assert!(list.contains("deleted: the next document that a device offers"), "{list}");
+    let said = done(&server, &["apps", "forget-root", CLIENT]);
+    assert!(said.contains("the next document that one of them offers"), "{said}");
+    assert_eq!(fails(&server, &["apps", "forget-root", CLIENT]), "not_found");
+    let log = done(&server, &["apps", "log"]);
+    assert!(log.contains("root document forgotten, xyz.example"), "{log}");
+}
+
+/// Namespaces with a decision about an app, and the decision.
+fn decisions(server: &Server) -> Vec<(String, String)> {
+    let text = |app: &Value, name: &str| app[name].as_str().unwrap().to_owned();
+    let listed = answer(server, &["apps", "list"]);
+    let apps = listed["apps"].as_array().unwrap().iter();
+    apps.map(|app| (text(app, "namespace"), text(app, "decision"))).collect()
+}
+
+fn pairs(expected: &[(&str, &str)]) -> Vec<(String, String)> {
+    expected.iter().map(|(namespace, decision)| ((*namespace).into(), (*decision).into())).collect()
+}
+
+#[test]
+fn asking_elsewhere_keeps_no_approval() {
+    let (_dir, server, token) = filled(async |access, _| {
+        approve(access, CLIENT, "xyz.example").await;
+        let token = access.enter(asks(CLIENT, "xyz.example")).await.unwrap().token;
+        for namespace in ["xyz.one", "xyz.two"] {
+            access.enter(asks(CLIENT, namespace)).await.err().unwrap();
+        }
+        access.enter(asks(OTHER, "xyz.one")).await.err().unwrap();
+        token
+    });
+    let mut peer = Peer::join_with(&server, &token, "app").unwrap();
+    assert_eq!(answer(&server, &["apps", "revoke", CLIENT])["namespace"], "xyz.example");
+    assert_eq!(peer.socket.closed().unwrap(), (1008, "sync token revoked".into()));
+    assert!(Peer::join_with(&server, &token, "again").is_err());
+    assert_eq!(fails(&server, &["apps", "revoke", CLIENT]), "not_found", "nothing is left to take back");
+    assert_eq!(fails(&server, &["apps", "revoke", OTHER]), "not_found", "an app that only waits");
+}
+
+#[test]
+fn an_app_that_let_itself_in_elsewhere_is_revoked_everywhere() {
+    let (_dir, server, tokens) = filled(async |access, _| {
+        let settings = config(Path::new("/none")).access;
+        access.reconfigure(Settings { approve: Approve::FirstUse, ..settings });
+        let mut tokens = Vec::new();
+        for namespace in ["xyz.one", "xyz.two"] {
+            tokens.push(access.enter(asks(CLIENT, namespace)).await.unwrap().token);
+        }
+        access.enter(asks(OTHER, "xyz.one")).await.unwrap();
+        tokens
+    });
+    let said = done(&server, &["apps", "revoke", CLIENT]);
+    assert!(said.contains("Revoked in xyz.one") && said.contains("Revoked in xyz.two"), "{said}");
+    for token in tokens {
+        assert!(Peer::join_with(&server, &token, "app").is_err());
+    }
+    let others = decisions(&server).into_iter().filter(|(_, decision)| decision == "read_write").count();
+    assert_eq!(others, 1, "the other app stays");
+}
+
+#[test]
+fn what_waits_is_denied_and_approved_first() {
+    let (_dir, server, ()) = filled(async |access, _| {
+        approve(access, CLIENT, "xyz.example").await;
+        for namespace in ["xyz.one", "xyz.two"] {
+            access.enter(asks(CLIENT, namespace)).await.err().unwrap();
+        }
+    });
+    assert_eq!(fails(&server, &["apps", "approve", CLIENT]), "ambiguous_app", "it lets nobody in on a doubt");
+    let said = done(&server, &["apps", "deny", CLIENT]);
+    assert!(said.contains("Denied in xyz.one") && said.contains("Denied in xyz.two"), "{said}");
+    assert!(said.contains("stays approved in xyz.example"), "{said}");
+    let denied = pairs(&[("xyz.example", "read_write"), ("xyz.one", "denied"), ("xyz.two", "denied")]);
+    assert_eq!(decisions(&server), denied);
+    done(&server, &["apps", "deny", CLIENT]);
+    let denied = pairs(&[("xyz.example", "denied"), ("xyz.one", "denied"), ("xyz.two", "denied")]);
+    assert_eq!(decisions(&server), denied, "where it was approved, for it waits nowhere");
+}
+
+#[test]
+fn one_request_that_waits_is_approved_whatever_was_decided_elsewhere() {
+    let (_dir, server, ()) = filled(async |access, _| {
+        approve(access, CLIENT, "xyz.example").await;
+        access.enter(asks(CLIENT, "xyz.one")).await.err().unwrap();
+    });
+    let said = done(&server, &["apps", "approve", CLIENT, "--read-only"]);
+    assert!(said.contains("to read only in xyz.one") && said.contains("xyz.example"), "{said}");
+    assert_eq!(decisions(&server), pairs(&[("xyz.example", "read_write"), ("xyz.one", "read_only")]));
 }
 
 #[test]

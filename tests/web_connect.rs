@@ -8,7 +8,9 @@ use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use common::{Said, Server, Start, wait_for};
+use common::peer::new_document;
+use common::{Peer, Said, Server, Start, wait_for};
+use groundmist_sync::types::DocumentId;
 use serde_json::{Value, json};
 use url::form_urlencoded;
 
@@ -59,6 +61,10 @@ fn value(pairs: &[(String, String)], name: &str) -> String {
     value
 }
 
+fn start() -> Start {
+    Start::default().set("OWNER", OWNER).set("ACCESS__ALLOW_LOOPBACK_CLIENTS", "true")
+}
+
 /// A server, and the owner's browser, signed in.
 struct Scene {
     server: Server,
@@ -68,7 +74,7 @@ struct Scene {
 
 impl Scene {
     fn begin() -> Self {
-        Self::of(Start::default().set("OWNER", OWNER).set("ACCESS__ALLOW_LOOPBACK_CLIENTS", "true"))
+        Self::of(start())
     }
 
     fn of(start: Start) -> Self {
@@ -198,6 +204,79 @@ fn the_owner_says_yes_and_the_app_syncs_and_stays() {
     let log = scene.server.log();
     for secret in [&token, &refresh_token, &next.text("refresh_token")] {
         assert!(!log.contains(secret.as_str()), "a secret is in the log");
+    }
+}
+
+/// A device of the app with its refresh token, and a document of its own.
+struct Device {
+    name: &'static str,
+    document: DocumentId,
+    refresh: String,
+    root: String,
+    token: String,
+}
+
+impl Device {
+    fn come(scene: &Scene, name: &'static str) -> Self {
+        let document = new_document();
+        let own = format!("automerge:{document}");
+        let said = scene.by_code(&scene.code(), &[("root_doc_url", &own), ("name", name)]);
+        let (refresh, root) = (said.text("refresh_token"), said.text("rootDocUrl"));
+        Self { name, document, refresh, root, token: said.text("access_token") }
+    }
+
+    /// The page is loaded again: a new token, and the root document that the device has is offered.
+    fn reload(&mut self, scene: &Scene) {
+        let pairs = [
+            ("grant_type", "refresh_token"),
+            ("refresh_token", &self.refresh),
+            ("client_id", CLIENT),
+            ("root_doc_url", &self.root),
+        ];
+        let said = scene.token(&with(&pairs, &[]));
+        self.root = said.text("rootDocUrl");
+        (self.refresh, self.token) = (said.text("refresh_token"), said.text("access_token"));
+    }
+
+    fn uploads(&self, scene: &Scene) {
+        let mut peer = Peer::join_with(&scene.server, &self.token, self.name).unwrap();
+        peer.store(self.document, "made by", self.name);
+    }
+
+    fn sees(&self, scene: &Scene, document: DocumentId) -> String {
+        Peer::join_with(&scene.server, &self.token, self.name).unwrap().find(document, "made by")
+    }
+}
+
+#[test]
+fn two_devices_at_once_end_at_one_document_and_lose_nothing() {
+    for (first_uploads, restarts) in [(true, false), (false, true)] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut scene = Scene::of(start().data_dir(dir.path()));
+        let mut devices = [Device::come(&scene, "one"), Device::come(&scene, "two")];
+        let root = format!("automerge:{}", devices[0].document);
+        assert_eq!([&devices[0].root, &devices[1].root], [&root, &root], "the first offer is told to both");
+        let order = if first_uploads { [0, 1] } else { [1, 0] };
+        for index in order {
+            devices[index].uploads(&scene);
+            for device in &mut devices {
+                device.reload(&scene);
+                assert_eq!(device.root, root, "{first_uploads} {}", device.name);
+            }
+        }
+        if restarts {
+            scene.server.terminate();
+            scene = Scene::of(start().data_dir(dir.path()));
+            for device in &mut devices {
+                device.reload(&scene);
+                assert_eq!(device.root, root);
+            }
+        }
+        for device in &devices {
+            for made in &devices {
+                assert_eq!(device.sees(&scene, made.document), made.name);
+            }
+        }
     }
 }
 

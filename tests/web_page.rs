@@ -212,6 +212,21 @@ fn another_site_cannot_ride_on_the_cookie() {
 }
 
 #[test]
+fn where_an_app_starts_is_forgotten_from_the_page_by_the_owner_only() {
+    let server = Server::start();
+    let cookie = sign_in(&server);
+    let body = r#"{"client_id":"https://app.example/c.json","namespace":"xyz.example"}"#;
+    let forget = |headers: &[(&str, &str)]| {
+        code(&server.http_with_body("POST", "/api/apps/forget-root", headers, body))
+    };
+    assert_eq!(forget(&[("Origin", &origin(&server))]), (401, "not_signed_in".into()));
+    assert_eq!(forget(&[("Cookie", &cookie)]), (403, "cross_origin".into()));
+    let own = [("Cookie", cookie.as_str()), ("Origin", &origin(&server))];
+    assert_eq!(forget(&own), (404, "not_found".into()), "there is none");
+    assert_eq!(code(&server.http("GET", "/api/apps/forget-root", &own)), (405, "method_not_allowed".into()));
+}
+
+#[test]
 fn what_would_give_all_away_is_not_done_from_a_browser() {
     let server = Server::start();
     let (cookie, ours) = (sign_in(&server), origin(&server));

@@ -64,6 +64,9 @@ _groundmist__sync() {
             groundmist__sync__subcmd__apps,deny)
                 cmd="groundmist__sync__subcmd__apps__subcmd__deny"
                 ;;
+            groundmist__sync__subcmd__apps,forget-root)
+                cmd="groundmist__sync__subcmd__apps__subcmd__forget__subcmd__root"
+                ;;
             groundmist__sync__subcmd__apps,list)
                 cmd="groundmist__sync__subcmd__apps__subcmd__list"
                 ;;
@@ -153,7 +156,7 @@ _groundmist__sync() {
             return 0
             ;;
         groundmist__subcmd__sync__subcmd__apps)
-            opts="-h --json --config --data-dir --help list pending approve deny revoke log"
+            opts="-h --json --config --data-dir --help list pending approve deny revoke forget-root log"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -201,6 +204,32 @@ _groundmist__sync() {
             return 0
             ;;
         groundmist__subcmd__sync__subcmd__apps__subcmd__deny)
+            opts="-h --namespace --json --config --data-dir --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --namespace)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --data-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        groundmist__subcmd__sync__subcmd__apps__subcmd__forget__subcmd__root)
             opts="-h --namespace --json --config --data-dir --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{AccessError, App};
 use crate::store::{Op, Record, RecordKind, Store};
-use crate::types::{DocKey, Millis};
+use crate::types::{DocKey, DocumentId, Millis};
 
 /// Most events that are kept; the oldest give way.
 pub const MAX_AUDIT: usize = 2 * RING;
@@ -45,6 +45,8 @@ pub enum What {
     DocumentRestored,
     /// The owner had a deleted document go for good.
     DocumentPurged,
+    /// The owner had the document forgotten that an app's devices start from.
+    RootForgotten,
     /// An app got a session.
     Entered,
     /// An app was turned away because it is not approved.
@@ -143,6 +145,11 @@ impl Event {
     pub(super) fn document(what: What, key: &DocKey, now: Millis) -> Self {
         let (namespace, document) = (Some(key.namespace.to_string()), Some(key.document.to_string()));
         Self { namespace, document, ..Self::new(what, now) }
+    }
+
+    /// About a document of an app.
+    pub(super) fn on_document(self, document: DocumentId) -> Self {
+        Self { document: Some(document.to_string()), ..self }
     }
 
     pub(super) fn session(self, id: &str) -> Self {

@@ -6,13 +6,14 @@ use super::audit::{Event, What};
 use super::client_id::Origin;
 use super::connect::Joining;
 use super::entering::Checked;
+use super::root_document::{Asking, Device, Presences};
 use super::state::{State, Underway};
 use super::{
     Access, AccessError, Decision, EnterError, Entered, Entering, MAX_TOKEN_BYTES, NewSession, Proof,
     Session, now,
 };
 use crate::config::Approve;
-use crate::types::Millis;
+use crate::types::{Millis, Moment};
 
 /// Most namespaces of one app that `access.approve = "first-use"` lets it into.
 pub const MAX_FIRST_USES: usize = 20;
@@ -48,9 +49,10 @@ impl Access {
         if token.len() > MAX_TOKEN_BYTES {
             return Err(EnterError::Invalid("the app's client_id and the DID are too long for a token"));
         }
+        let presences = self.presences(&State::root_key(&asked), asked.root_doc_url.as_deref());
         let (root_doc_url, sent) = {
             let mut state = self.state();
-            let admitted = self.admit_app(&mut state, &asked, joining, session.clone(), now);
+            let admitted = self.admit_app(&mut state, &asked, joining, session.clone(), &presences, now);
             self.schedule_flush(&mut state);
             let (root_doc_url, ops, underway) = admitted?;
             (root_doc_url, self.send(ops, underway, "creating the session"))
@@ -95,6 +97,7 @@ impl Access {
         asked: &Checked,
         joining: Option<&Joining>,
         session: Session,
+        presences: &Presences,
         now: Millis,
     ) -> Result<(Option<String>, Vec<crate::store::Op>, Underway), EnterError> {
         let app = &asked.app;
@@ -108,8 +111,8 @@ impl Access {
             state.audit.note(refusal(What::RefusedLoopback));
             return Err(EnterError::Loopback);
         }
-        match state.grants.get(app) {
-            Some(Decision::ReadWrite | Decision::ReadOnly) => {}
+        let decision = match state.grants.get(app) {
+            Some(decision @ (Decision::ReadWrite | Decision::ReadOnly)) => decision,
             Some(Decision::Denied) => {
                 state.audit.note(refusal(What::RefusedDenied));
                 return Err(EnterError::Denied(app.namespace.clone()));
@@ -121,7 +124,7 @@ impl Access {
                 state.audit.note(refusal(What::NotApproved));
                 return Err(EnterError::NotApproved(app.namespace.clone()));
             }
-        }
+        };
         let root = State::root_key(asked);
         if asked.root_doc_url.is_some() && !state.roots.has_room_for(&root) {
             return Err(EnterError::TooMany("the server keeps as many root documents as it may"));
@@ -150,9 +153,15 @@ impl Access {
             state.end(&id, &mut ops, &mut underway);
         }
         ops.extend(state.used.claim(&asked.used));
-        let (url, op) = state.roots.enter(&root, asked.root_doc_url.as_deref());
-        underway.root = op.is_some().then_some(root);
+        let asking = Asking {
+            url: asked.root_doc_url.as_deref(),
+            writes: decision == Decision::ReadWrite && !asked.read_only_wanted,
+            device: Device::new(&session, joining.map(Joining::family), Moment::now()),
+        };
+        let (url, write) = state.tell_root(&root, &asking, presences);
+        let (op, write) = write.unzip();
         ops.extend(op);
+        underway.roots.extend(write);
         state.begin(&session, &mut ops, &mut underway)?;
         if let Some(joining) = joining {
             joining.join(state, &session, &mut ops, &mut underway, now)?;

@@ -30,6 +30,16 @@ pub enum AccessError {
         /// Where.
         namespace: String,
     },
+    /// No root document to forget.
+    #[error(
+        "the devices of {client_id} start from no document in {namespace} that could be forgotten: `groundmist-sync apps list` shows which apps have one"
+    )]
+    NoRootDocument {
+        /// The app's `client_id`.
+        client_id: String,
+        /// The namespace.
+        namespace: String,
+    },
     /// Revoked while it was on its way into the store.
     #[error("the session was revoked while it was being made")]
     RevokedMeanwhile,
@@ -102,7 +112,7 @@ impl AccessError {
             Self::TooMany => "too_many_sessions",
             Self::TooManyApps => "too_many_apps",
             Self::ClientId(_) => "bad_client_id",
-            Self::NoApp { .. } | Self::NotFound(_) => "not_found",
+            Self::NoApp { .. } | Self::NoRootDocument { .. } | Self::NotFound(_) => "not_found",
             Self::RevokedMeanwhile => "revoked_meanwhile",
             Self::Ambiguous { .. } => "ambiguous_name",
             Self::Pin | Self::Read { .. } | Self::Commit { .. } => "store_failed",

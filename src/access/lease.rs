@@ -2,11 +2,11 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
-use super::{Access, Refused, Session, now};
+use super::{Access, LAST_USED_STEP_MS, Refused, Session, now};
 
 /// Longest sleep before the wall clock is looked at again: it can be set while a timer runs.
 const LOOK_AGAIN: Duration = Duration::from_secs(60);
@@ -17,11 +17,13 @@ pub struct Lease {
     access: Arc<Access>,
     session: Session,
     end: watch::Receiver<Option<Refused>>,
+    /// When access was last told that the socket is open.
+    noted: Instant,
 }
 
 impl Lease {
     pub(super) fn new(access: Arc<Access>, session: Session, end: watch::Receiver<Option<Refused>>) -> Self {
-        Self { access, session, end }
+        Self { access, session, end, noted: Instant::now() }
     }
 
     /// Whose socket this is and what it may do.
@@ -34,6 +36,10 @@ impl Lease {
         loop {
             if let Some(refused) = *self.end.borrow_and_update() {
                 return refused;
+            }
+            if self.noted.elapsed() >= Duration::from_millis(LAST_USED_STEP_MS) {
+                self.noted = Instant::now();
+                self.access.still_connected(&self.session);
             }
             let left = Duration::from_millis(self.session.expires.saturating_sub(now()));
             if left.is_zero() {
@@ -54,7 +60,7 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.access.closed(&self.session.id);
+        self.access.closed(&self.session);
     }
 }
 

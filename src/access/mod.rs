@@ -55,7 +55,7 @@ pub use grant::{App, Decision, Grant, MAX_GRANTS};
 pub use lease::Lease;
 pub use owner::{FIRST_RETRY, LAST_RETRY, OwnerUnknown, Ownership, Pin};
 pub use pending::{MAX_PENDING, MAX_PENDING_PER_CLIENT, Pending};
-pub use root_document::MAX_ROOT_DOCUMENTS;
+pub use root_document::{ForgottenRoot, MAX_OFFERS, MAX_ROOT_DOCUMENTS, RootDocument, RootState};
 pub use session::{LOCAL_CLIENT, LOCAL_DID, MAX_NAME_BYTES, MAX_USER_AGENT_BYTES, NewSession, Session};
 pub use sessions::MAX_SESSIONS_PER_APP;
 pub use sign_ins::{
@@ -206,9 +206,11 @@ impl Access {
     }
 
     /// A socket of that session has closed.
-    fn closed(self: &Arc<Self>, id: &str) {
+    fn closed(self: &Arc<Self>, session: &Session) {
         let mut state = self.state();
-        state.sessions.touch(id, now());
+        // A document that has not arrived waits for its device for 24 hours from now, also after a restart.
+        let step = if state.is_awaited(session) { 0 } else { LAST_USED_STEP_MS };
+        state.sessions.touch(&session.id, now(), step);
         self.schedule_flush(&mut state);
     }
 

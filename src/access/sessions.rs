@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 use super::{App, Refused, Session};
 use crate::store::{Record, RecordKind, Store};
-use crate::types::Millis;
+use crate::types::{Millis, Moment};
 
 /// Most sessions of one app in one namespace; beyond it the one that is longest out of use gives way.
 pub const MAX_SESSIONS_PER_APP: usize = 500;
@@ -26,6 +26,8 @@ struct Slot {
     going: bool,
     /// `last_used` in its row.
     noted: Option<Millis>,
+    /// When a socket with the session was last opened or closed; if none was, when the session began.
+    used: Moment,
     /// Made when the first socket opens.
     end: Option<End>,
 }
@@ -33,6 +35,10 @@ struct Slot {
 impl Slot {
     fn live(&self) -> usize {
         self.end.as_ref().map_or(0, watch::Sender::receiver_count)
+    }
+
+    fn last_connected(&self) -> Moment {
+        if self.live() > 0 { Moment::now() } else { self.used }
     }
 
     fn close(&mut self, why: Refused) {
@@ -78,8 +84,11 @@ impl Sessions {
     pub(super) fn insert(&mut self, session: Session, durable: bool) {
         let id = session.id.clone();
         let (noted, number) = (session.last_used, self.next);
+        // One that is not stored yet begins now.
+        let used = if durable { Moment::from(session.idle_since()) } else { Moment::now() };
         self.next += 1;
-        self.slots.insert(id.clone(), Slot { session, number, durable, going: false, noted, end: None });
+        let slot = Slot { session, number, durable, going: false, noted, used, end: None };
+        self.slots.insert(id.clone(), slot);
         self.index(&id);
     }
 
@@ -218,22 +227,35 @@ impl Sessions {
 
     /// A socket opens: how it will hear that it must close.
     pub(super) fn open(&mut self, id: &str, now: Millis) -> Option<watch::Receiver<Option<Refused>>> {
-        self.touch(id, now);
+        self.touch(id, now, super::LAST_USED_STEP_MS);
         let slot = self.slots.get_mut(id)?;
         Some(slot.end.get_or_insert_with(|| watch::Sender::new(None)).subscribe())
     }
 
-    /// It is in use now.
-    pub(super) fn touch(&mut self, id: &str, now: Millis) {
+    /// Notes that the session is in use now. That is worth writing if its row is older than `step_ms`.
+    pub(super) fn touch(&mut self, id: &str, now: Millis, step_ms: Millis) {
         let Some(slot) = self.slots.get(id).filter(|slot| !slot.going) else { return };
-        if slot.noted.is_none_or(|noted| now.saturating_sub(noted) >= super::LAST_USED_STEP_MS) {
+        if slot.noted.is_none_or(|noted| now.saturating_sub(noted) >= step_ms) {
             self.used.insert(id.to_owned());
         }
         self.unindex(id);
         if let Some(slot) = self.slots.get_mut(id) {
             slot.session.last_used = Some(now);
+            slot.used = Moment { wall: now, ..Moment::now() };
         }
         self.index(id);
+    }
+
+    /// When one of an app's sessions that a test picks was last connected; now, if one is.
+    pub(super) fn last_connected(&self, app: &App, pick: impl Fn(&Session) -> bool) -> Option<Moment> {
+        let of_app = self.by_app.get(app).into_iter().flatten();
+        let slots = of_app.filter_map(|(.., id)| self.slots.get(id)).filter(|slot| pick(&slot.session));
+        slots.map(Slot::last_connected).max_by_key(|moment| moment.wall)
+    }
+
+    /// A session, and when it was last connected.
+    pub(super) fn with_last_connected(&self, id: &str) -> Option<(&Session, Moment)> {
+        self.slots.get(id).map(|slot| (&slot.session, slot.last_connected()))
     }
 
     /// Closes an app's sockets; its sessions stay.

@@ -7,7 +7,7 @@ use super::connect::{Codes, Families};
 use super::entering::Checked;
 use super::grant::{Decision, Grant, Grants};
 use super::pending::PendingApps;
-use super::root_document::{RootDocuments, RootKey};
+use super::root_document::{RootDocuments, RootKey, RootWrite};
 use super::session::{Session, deletion};
 use super::sessions::Sessions;
 use super::token::Claims;
@@ -46,8 +46,8 @@ pub(super) struct Underway {
     pub(super) made: Option<String>,
     /// Sessions that end.
     pub(super) gone: Vec<String>,
-    /// A root document that is stored.
-    pub(super) root: Option<RootKey>,
+    /// Versions of root documents that are stored.
+    pub(super) roots: Vec<RootWrite>,
     /// A decision.
     pub(super) grant: Option<Grant>,
     /// A refresh token's row that is written.
@@ -137,6 +137,12 @@ impl State {
 
     /// A session is to end.
     pub(super) fn end(&mut self, id: &str, ops: &mut Vec<Op>, underway: &mut Underway) {
+        if let Some((session, connected)) = self.sessions.with_last_connected(id) {
+            let of_family = |family: &str| self.families.sessions_of(family);
+            let (op, write) = self.roots.session_ends(session, connected, of_family).unzip();
+            ops.extend(op);
+            underway.roots.extend(write);
+        }
         self.sessions.going(id);
         ops.push(deletion(id));
         underway.gone.push(id.to_owned());
@@ -188,9 +194,9 @@ impl State {
 
     /// A commit has come to its end.
     pub(super) fn settle(&mut self, underway: Underway, durable: bool, store: &Store) {
-        let Underway { made, gone, root, grant, family, families_gone, event } = underway;
-        if let Some(key) = root {
-            self.roots.written(&key, durable);
+        let Underway { made, gone, roots, grant, family, families_gone, event } = underway;
+        for write in roots {
+            self.roots.written(write, durable, store);
         }
         if durable {
             made.iter().for_each(|id| self.sessions.durable(id));

@@ -184,6 +184,8 @@ pub(super) enum AppsCommand {
     /// List the apps that asked and wait for your decision
     Pending,
     /// Let an app in
+    ///
+    /// By client_id without a namespace: where the app waits, or if it waits nowhere, where something is decided about it.
     Approve {
         #[command(flatten)]
         app: WhichApp,
@@ -192,14 +194,30 @@ pub(super) enum AppsCommand {
         read_only: bool,
     },
     /// Refuse an app from now on, and end its sessions
+    ///
+    /// By client_id without a namespace: everywhere the app waits, or if it waits nowhere, everywhere it is approved.
     Deny {
         #[command(flatten)]
         app: WhichApp,
     },
     /// Take an approval back and end the app's sessions; if it asks again it waits for you again
+    ///
+    /// By client_id without a namespace: everywhere the app is approved.
     Revoke {
         #[command(flatten)]
         app: WhichApp,
+    },
+    /// Forget which document an app's devices start from
+    ///
+    /// Its devices are then told another document that one of them offered and that is stored, or else the next one that a
+    /// device offers. The forgotten document stays; `docs delete` deletes it.
+    ForgetRoot {
+        /// The app's client_id
+        #[arg(value_name = "CLIENT_ID")]
+        client_id: String,
+        /// Namespace, if the app's devices start from a document in several
+        #[arg(long, value_name = "DOMAIN")]
+        namespace: Option<String>,
     },
     /// Show what was decided, who entered and who was refused
     Log,
@@ -210,7 +228,7 @@ pub(super) struct WhichApp {
     /// Its number in `apps pending`, or its client_id
     #[arg(value_name = "NUMBER|CLIENT_ID")]
     pub(super) app: String,
-    /// Where, if the app asked for several or has not asked
+    /// Namespace that the command is about
     #[arg(long, value_name = "DOMAIN")]
     pub(super) namespace: Option<String>,
 }

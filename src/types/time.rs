@@ -1,4 +1,9 @@
-//! The machine's clock, and dates of the Gregorian calendar in UTC.
+//! The machine's clocks, and dates of the Gregorian calendar in UTC.
+
+use std::sync::LazyLock;
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
 
 use super::Millis;
 
@@ -9,6 +14,48 @@ pub const DAY_MS: Millis = 86_400_000;
 pub fn now() -> Millis {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     Millis::try_from(since.as_millis()).unwrap_or(Millis::MAX)
+}
+
+/// A point in time by the wall clock and, within this process, by the clock that nobody sets. Only the wall clock's
+/// reading is stored, so a moment that was read from the store has no other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Millis", into = "Millis")]
+pub struct Moment {
+    /// Milliseconds since the Unix epoch.
+    pub wall: Millis,
+    /// Milliseconds of this process by the monotonic clock.
+    pub steady: Option<Millis>,
+}
+
+impl Moment {
+    /// This moment.
+    pub fn now() -> Self {
+        static FIRST: LazyLock<Instant> = LazyLock::new(Instant::now);
+        let steady = Millis::try_from(FIRST.elapsed().as_millis()).unwrap_or(Millis::MAX);
+        Self { wall: now(), steady: Some(steady) }
+    }
+
+    /// Milliseconds from this moment to a later one. The monotonic clock decides where both moments have its reading,
+    /// so setting the wall clock changes nothing then. Otherwise a moment that the wall clock has not reached yet
+    /// counts as the later one.
+    pub fn until(self, later: Self) -> Millis {
+        match (self.steady, later.steady) {
+            (Some(before), Some(after)) => after.saturating_sub(before),
+            _ => later.wall.saturating_sub(self.wall),
+        }
+    }
+}
+
+impl From<Millis> for Moment {
+    fn from(wall: Millis) -> Self {
+        Self { wall, steady: None }
+    }
+}
+
+impl From<Moment> for Millis {
+    fn from(moment: Moment) -> Self {
+        moment.wall
+    }
 }
 
 /// Year, month, day, hour, minute, second.
@@ -45,6 +92,18 @@ pub fn day(at: Millis) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn setting_the_clock_moves_no_moment_of_this_process() {
+        let moment = |wall, steady| Moment { wall, steady };
+        let before = moment(1_000, Some(10));
+        assert_eq!(before.until(moment(9_000_000, Some(11))), 1, "set forward");
+        assert_eq!(before.until(moment(0, Some(60))), 50, "set back");
+        let stored: Moment = serde_json::from_str(&serde_json::to_string(&before).unwrap()).unwrap();
+        assert_eq!(stored, moment(1_000, None));
+        assert_eq!(stored.until(moment(1_500, Some(1))), 500);
+        assert_eq!(stored.until(moment(500, Some(1))), 0, "from the future");
+    }
 
     #[test]
     fn dates_are_right() {

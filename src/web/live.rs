@@ -19,7 +19,7 @@ use serde::Serialize;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::admin::Admin;
+use super::admin::{Admin, root_documents};
 use super::answer::{error, with};
 use super::held::{AnyBody, any};
 use super::{Web, gate};
@@ -42,8 +42,9 @@ const DOCUMENT_LOOKS: u64 = 3;
 /// All that can change, by the names that the page knows.
 const TOPICS: [&str; 5] = ["status", "apps", "sessions", "documents", "activity"];
 
-/// Fingerprints of what would be answered, in the order of [`TOPICS`].
-type Seen = [u64; 5];
+/// Fingerprints of what would be answered, in the order of [`TOPICS`]. The last one, of root documents, is part of that of
+/// the apps: it is kept because it reads the store and is not made at each look.
+type Seen = [u64; 6];
 
 /// The pages that are told.
 #[derive(Default)]
@@ -155,16 +156,17 @@ fn look_at(admin: &Arc<Admin>, look: u64, before: Seen) -> Seen {
         (&engine.journal_error, &engine.closed_documents),
         certificate,
     );
-    let documents = match look % DOCUMENT_LOOKS {
-        0 => print(&engine.commits),
-        _ => before[3],
+    let (documents, roots) = match look % DOCUMENT_LOOKS {
+        0 => (print(&engine.commits), print(&root_documents(admin))),
+        _ => (before[3], before[5]),
     };
     [
         print(&status),
-        print(&(admin.access.grants(), admin.access.pending())),
+        print(&(admin.access.grants(), admin.access.pending(), roots)),
         print(&admin.access.sessions()),
         documents,
         print(&admin.access.audit()),
+        roots,
     ]
 }
 
@@ -228,8 +230,8 @@ mod tests {
 
     #[test]
     fn only_what_changed_is_told() {
-        assert_eq!(topics(&[0; 5], None), TOPICS);
-        assert!(topics(&[1; 5], Some(&[1; 5])).is_empty());
-        assert_eq!(topics(&[1, 2, 1, 1, 3], Some(&[1; 5])), ["apps", "activity"]);
+        assert_eq!(topics(&[0; 6], None), TOPICS);
+        assert!(topics(&[1; 6], Some(&[1; 6])).is_empty());
+        assert_eq!(topics(&[1, 2, 1, 1, 3, 9], Some(&[1; 6])), ["apps", "activity"]);
     }
 }

@@ -23,6 +23,7 @@ mod journal;
 mod leases;
 mod limits;
 mod races;
+mod root_documents;
 mod secrecy;
 mod sessions;
 mod tokens;

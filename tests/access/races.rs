@@ -173,6 +173,35 @@ async fn a_root_document_is_never_told_before_it_is_durable() {
     assert_eq!(enters(&place, asks(CLIENT)).await.root_doc_url, Some(url(1)));
 }
 
+#[tokio::test]
+async fn an_offer_in_the_same_instant_as_a_failed_commit_is_told_by_its_own_commit_only() {
+    use groundmist_sync::types::DocumentId;
+    let url = |n| format!("automerge:{}", DocumentId([n; 16]));
+    let (place, journal) = held_and_approved().await;
+    journal.hold();
+    let first = spawned!(place, enter(Entering { root_doc_url: Some(url(1)), ..asks(CLIENT) }));
+    journal.until_waiting(1).await;
+    let second = spawned!(place, enter(Entering { root_doc_url: Some(url(2)), ..asks(CLIENT) }));
+    journal.until_waiting(2).await;
+    journal.set_broken(true);
+    journal.go_on();
+    assert!(first.await.unwrap().is_err() && second.await.unwrap().is_err());
+    journal.set_broken(false);
+    assert_eq!(
+        enters(&place, Entering { root_doc_url: Some(url(3)), ..asks(CLIENT) }).await.root_doc_url,
+        Some(url(3)),
+        "neither was told to anybody"
+    );
+    // Forgetting fails: what was told stays.
+    journal.set_broken(true);
+    assert!(place.access.forget_root(&app(CLIENT), None).await.is_err());
+    journal.set_broken(false);
+    assert_eq!(enters(&place, asks(CLIENT)).await.root_doc_url, Some(url(3)));
+    drop(journal);
+    let place = place.restart();
+    assert_eq!(enters(&place, asks(CLIENT)).await.root_doc_url, Some(url(3)));
+}
+
 /// Many sessions begin in few commits: nothing is locked across an fsync.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn entries_share_commits() {

@@ -11,6 +11,7 @@ from routes import DOCUMENT, ROOT
 ENUMS = {
     "Decision": ("access/grant.rs", "Decision"),
     "AuditTrail/properties/events/items/properties/what": ("access/audit.rs", "What"),
+    "RootDocument/properties/state": ("access/root_document/offers.rs", "RootState"),
     "Apps/properties/pending/items/properties/how": ("access/entering.rs", "Proof"),
     "Status/properties/listen/items/properties/spoken": ("listen/listeners.rs", "Spoken"),
     "Status/properties/record/properties/state": ("web/admin/record.rs", "RecordState"),

@@ -26,6 +26,11 @@ pub(in crate::access) struct Joining {
 }
 
 impl Joining {
+    /// Key of the family.
+    pub(in crate::access) fn family(&self) -> &str {
+        &self.key
+    }
+
     /// Nothing was taken back meanwhile. Called with the state locked, before anything is changed.
     pub(in crate::access) fn is_welcome(&self, state: &mut State) -> bool {
         match &self.code {

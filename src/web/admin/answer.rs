@@ -55,7 +55,9 @@ impl From<AccessError> for Failure {
     fn from(error: AccessError) -> Self {
         let status = match error {
             AccessError::Name(_) | AccessError::Life(_) | AccessError::ClientId(_) => StatusCode::BAD_REQUEST,
-            AccessError::NotFound(_) | AccessError::NoApp { .. } => StatusCode::NOT_FOUND,
+            AccessError::NotFound(_) | AccessError::NoApp { .. } | AccessError::NoRootDocument { .. } => {
+                StatusCode::NOT_FOUND
+            }
             AccessError::TooMany
             | AccessError::TooManyApps
             | AccessError::RevokedMeanwhile

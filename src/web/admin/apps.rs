@@ -1,4 +1,4 @@
-//! `/api/apps` and `/api/audit`: what the owner decided about apps, which of them wait, and what happened.
+//! `/api/apps` and `/api/audit`: what the owner decided about apps, which of them wait, where their devices start, and what happened.
 
 use std::collections::HashMap;
 
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Admin;
 use super::answer::{Answer, Failure, json, namespace, read};
-use crate::access::{App, Decision, Event, Grant, Pending};
+use crate::access::{App, Decision, Event, Grant, Pending, RootDocument};
 
 /// Answer to `GET /api/apps`. Times are milliseconds since the Unix epoch.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,6 +29,8 @@ pub struct DecidedApp {
     pub sessions: usize,
     /// Its open connections.
     pub connections: usize,
+    /// The document that its devices are told to start from, if one of them offered any.
+    pub root_document: Option<RootDocument>,
 }
 
 /// Body of `POST /api/apps/approve`, `deny` and `revoke`.
@@ -57,6 +59,29 @@ pub struct DecidedNow {
     pub sessions_ended: usize,
 }
 
+/// Body of `POST /api/apps/forget-root`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ForgetRoot {
+    /// The app's `client_id`, in full.
+    pub client_id: String,
+    /// The namespace.
+    pub namespace: String,
+}
+
+/// Answer to `POST /api/apps/forget-root`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RootForgotten {
+    /// The app's `client_id`.
+    pub client_id: String,
+    /// The namespace.
+    pub namespace: String,
+    /// URL of the document that devices are no longer told to start from. The document itself stays.
+    pub forgotten: String,
+    /// URL of the stored document that they are told now; otherwise the next one that a device offers.
+    pub next: Option<String>,
+}
+
 /// Answer to `GET /api/audit`. Times are milliseconds since the Unix epoch.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuditTrail {
@@ -72,9 +97,12 @@ pub(super) fn list(admin: &Admin) -> Answer {
         *sessions += 1;
         *connections += live;
     }
+    let owner = owner(admin);
     let counted = |grant: Grant| {
-        let (sessions, connections) = counts.get(&grant.app()).copied().unwrap_or_default();
-        DecidedApp { grant, sessions, connections }
+        let app = grant.app();
+        let (sessions, connections) = counts.get(&app).copied().unwrap_or_default();
+        let root_document = admin.access.root_document(&app, owner.as_deref());
+        DecidedApp { grant, sessions, connections, root_document }
     };
     let apps = admin.access.grants().into_iter().map(counted).collect();
     Ok(json(StatusCode::OK, &Apps { apps, pending: admin.access.pending() }))
@@ -103,6 +131,32 @@ where
     let (client_id, namespace) = (app.client_id, app.namespace.to_string());
     let sessions_ended = decided.sessions_ended;
     Ok(json(StatusCode::OK, &DecidedNow { client_id, namespace, decision, sessions_ended }))
+}
+
+/// Whose root documents are meant; of every account while the owner is not known.
+fn owner(admin: &Admin) -> Option<String> {
+    admin.ownership.did().ok().map(|did| did.to_string())
+}
+
+pub(super) async fn forget_root<B>(admin: &Admin, body: B) -> Answer
+where
+    B: Body<Data = Bytes>,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let wanted: ForgetRoot = read(body).await?;
+    let app = App { client_id: wanted.client_id, namespace: namespace(&wanted.namespace)? };
+    let done = admin.access.forget_root(&app, owner(admin).as_deref()).await?;
+    tracing::info!(client_id = app.client_id, namespace = %app.namespace, document = done.url, next = done.next, "the owner forgot the document that an app's devices start from");
+    let (client_id, namespace) = (app.client_id, app.namespace.to_string());
+    let answer = RootForgotten { client_id, namespace, forgotten: done.url, next: done.next };
+    Ok(json(StatusCode::OK, &answer))
+}
+
+/// Fingerprint material of `GET /api/apps` that only the store knows: what became of root documents.
+pub(in crate::web) fn root_documents(admin: &Admin) -> Vec<Option<RootDocument>> {
+    let owner = owner(admin);
+    let grants = admin.access.grants();
+    grants.iter().map(|grant| admin.access.root_document(&grant.app(), owner.as_deref())).collect()
 }
 
 pub(super) fn audit(admin: &Admin) -> Answer {

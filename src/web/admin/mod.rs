@@ -12,6 +12,7 @@
 //! | `DELETE /api/sessions` | [`RevokedSessions`] |
 //! | `GET /api/apps` | [`Apps`] |
 //! | `POST /api/apps/approve`, `/deny`, `/revoke` with [`Decide`] | [`DecidedNow`] |
+//! | `POST /api/apps/forget-root` with [`ForgetRoot`] | [`RootForgotten`] |
 //! | `GET /api/owner` | [`OwnerNow`] |
 //! | `GET /api/audit` | [`AuditTrail`] |
 //! | `GET /api/backup` | a backup (`store::backup`), or 409 while another is made |
@@ -50,7 +51,8 @@ mod status;
 mod tokens;
 mod warnings;
 
-pub use apps::{Apps, AuditTrail, Decide, DecidedApp, DecidedNow};
+pub(super) use apps::root_documents;
+pub use apps::{Apps, AuditTrail, Decide, DecidedApp, DecidedNow, ForgetRoot, RootForgotten};
 pub use backup::{BackupBody, BackupNow, Backups};
 pub use documents::{
     Deleted, Document, Documents, DocumentsApi, Growth, MAX_DOCUMENT_BYTES, Merged, NamespaceNow, Namespaces,
@@ -139,7 +141,8 @@ where
         ("/metrics", &Method::GET) => Ok(metrics::answer(&admin.metrics).await),
         ("/api/reload", &Method::POST) => reload::reload(admin).await,
         ("/api/backup/kept", &Method::POST) => backup::kept(admin, body).await,
-        ("/api/reload" | "/api/backup/kept", _) => Err(Failure::method("POST")),
+        ("/api/apps/forget-root", &Method::POST) => apps::forget_root(admin, body).await,
+        ("/api/reload" | "/api/backup/kept" | "/api/apps/forget-root", _) => Err(Failure::method("POST")),
         ("/api/tokens", _) => Err(Failure::method("GET, POST")),
         ("/api/sessions", _) => Err(Failure::method("GET, DELETE")),
         (

@@ -30,14 +30,40 @@ function attention(pending) {
   heard = last?.number ?? heard ?? 0
 }
 
-async function decide(node, { client_id, namespace }, verb, read_only) {
+/** Does something about an app on the card `node`, and says what `work()` gives. */
+async function act(node, work) {
   const list = node.closest("ul")
-  const { sessions_ended } = await post(`/api/apps/${verb}`, { client_id, namespace, read_only })
-  const done = { deny: "Denied APP.", revoke: "Took back the approval of APP." }[verb] ?? `Let APP in, to read${read_only ? " only" : " and write"}.`
-  say(list, done.replace("APP", () => host(client_id)) + (sessions_ended ? ` ${count(sessions_ended, "session")} ended.` : ""))
+  say(list, await work())
   const held = node.contains(document.activeElement)
   await refresh()
   if (held) focus(node, list)
+}
+
+const decide = (node, { client_id, namespace }, verb, read_only) => act(node, async () => {
+  const { sessions_ended } = await post(`/api/apps/${verb}`, { client_id, namespace, read_only })
+  const done = { deny: "Denied APP.", revoke: "Took back the approval of APP." }[verb] ?? `Let APP in, to read${read_only ? " only" : " and write"}.`
+  return done.replace("APP", () => host(client_id)) + (sessions_ended ? ` ${count(sessions_ended, "session")} ended.` : "")
+})
+
+const OFFERED = "the next document that one of them offers"
+const STARTS = { held: "the document", awaited: "a document that has not arrived yet", lapsed: `${OFFERED}, not from this one, which never arrived`, deleted: `${OFFERED}, not from this one, which you deleted` }
+
+/** What an app's devices start from, on the card that `node()` is. */
+function start(node, { client_id, namespace }) {
+  const [words, url] = [muted(), h("p", { class: "id" })]
+  const forget = () => act(node(), async () => {
+    const { next } = await post("/api/apps/forget-root", { client_id, namespace })
+    return `Devices of ${host(client_id)} now start from ${next ?? OFFERED}.`
+  })
+  const ask = () => [`Forget where ${host(client_id)} starts?`, id(url.textContent),
+    `Its devices then start from another stored document that was offered, or else from ${OFFERED}. They may not show this one any more; it stays here.`]
+  const part = h("div", {}, words, url, h("div", { class: "actions" }, button("Forget", `where ${host(client_id)} starts in ${namespace}`, forget, { ask })))
+  return [part, root => {
+    show(part, root)
+    if (!root) return
+    fill(words, `Its devices start from ${STARTS[root.state]}:`)
+    fill(url, foreign(root.url))
+  }]
 }
 
 /** What is the same for all. */
@@ -82,12 +108,15 @@ function decided(app) {
   const [read_only, denied, use] = [decision === "read_only", decision === "denied", muted()]
   const { approve, revoke } = choices(() => node, app)
   const since = time(app.decided)
+  const [begins, begin] = start(() => node, app)
   const node = card(app, "", ...(isIn(app)
-    ? [p("It may ", ...may(read_only, namespace), ". Approved ", since, "."), use,
+    ? [p("It may ", ...may(read_only, namespace), ". Approved ", since, "."), use, begins,
       h("div", { class: "actions" }, approve(read_only ? "Let it write too" : "Make it read only", !read_only), revoke())]
     : [p(denied ? "You denied it in " : "You took its approval back in ", name(namespace), ", ", since, "."),
       muted(denied ? "It is turned away without asking you." : "If it asks again, it waits for you again."),
       h("div", { class: "actions" }, approve("Approve", false), approve("Approve, read only", true))]))
-  return [node, ({ sessions, connections }) => fill(use,
-    `${sessions ? `Signed in on ${count(sessions, "device")}` : "Not signed in anywhere"}, ${connections ? `${count(connections, "connection")} open now` : "not connected now"}.`)]
+  return [node, ({ sessions, connections, root_document }) => {
+    fill(use, `${sessions ? `Signed in on ${count(sessions, "device")}` : "Not signed in anywhere"}, ${connections ? `${count(connections, "connection")} open now` : "not connected now"}.`)
+    begin(root_document)
+  }]
 }
