@@ -38,7 +38,9 @@ async fn a_request_that_panics_ends_alone_and_a_shard_that_dies_ends_the_server(
     let (sources, loaded) = configured(dir.path());
     let config = loaded.config.clone();
     let store = Arc::new(open_store(&config).unwrap());
-    let secret = secret::load_or_create(&config).unwrap();
+    let secret =
+        secret::load_or_create(&config, &crate::directory::Directory::open(&config.data_dir).unwrap())
+            .unwrap();
     let engine = Engine::start(store.clone(), config.engine_options()).unwrap();
     let mut signals = Signals::new().unwrap();
     let reload = |parts| Arc::new(Reload::new(sources, loaded, parts));
