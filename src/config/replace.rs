@@ -139,7 +139,7 @@ mod tests {
         let path = dir.path().join("config.toml");
         fs::create_dir(&path).unwrap();
         let error = replace(&path, "x").unwrap_err().to_string();
-        assert!(error.contains("putting in place") && error.contains("nothing was changed"), "{error}");
+        assert!(error.contains("not a regular file") && error.contains("nothing was changed"), "{error}");
         assert!(path.is_dir() && fs::read_dir(dir.path()).unwrap().count() == 1);
     }
 }

@@ -258,6 +258,3 @@ fn single(name: &OsStr) -> io::Result<&OsStr> {
 
 #[cfg(test)]
 mod tests;
-
-#[cfg(test)]
-mod tests;

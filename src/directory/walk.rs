@@ -1,7 +1,7 @@
 //! Follows a path to a directory, one component at a time.
 //!
 //! As root, a symbolic link is followed only in a directory that root alone can change, reached through such directories
-//! only: systemd's `/var/lib/groundmist-sync -> private/groundmist-sync` is one. From the first directory on that somebody
+//! only (or through one like `/tmp`, where nobody else can replace what is root's): systemd's `/var/lib/groundmist-sync -> private/groundmist-sync` is one. From the first directory on that somebody
 //! else can change, each component has to be a directory itself. `..` goes back to the descriptor that the walk came
 //! through, never to what the kernel takes for the parent by then.
 
@@ -73,8 +73,21 @@ pub(super) fn file(path: &Path) -> io::Result<End> {
 /// A directory on the way.
 struct Step {
     descriptor: OwnedFd,
-    /// It and all before it can be changed by root alone.
+    /// Nobody but root can replace it, or what is root's in it.
+    steady: bool,
+    /// Nobody but root can change what is in it either.
     trusted: bool,
+}
+
+impl Step {
+    /// `above`: nobody but root can replace what is root's in the directory above.
+    fn new(descriptor: OwnedFd, above: bool) -> io::Result<Self> {
+        let is = rustix::fs::fstat(&descriptor)?;
+        let trusted = above && only_root_changes(&is);
+        // In a sticky directory of root's, others cannot rename or remove what is root's.
+        let sticky = is.st_uid == 0 && Mode::from_raw_mode(is.st_mode).contains(Mode::SVTX);
+        Ok(Self { descriptor, steady: trusted || above && sticky, trusted })
+    }
 }
 
 struct Walk {
@@ -88,9 +101,7 @@ struct Walk {
 
 impl Walk {
     fn start(make: Option<Mode>) -> io::Result<Self> {
-        let descriptor = rustix::fs::openat(CWD, "/", FLAGS, Mode::empty())?;
-        let trusted = only_root_changes(&rustix::fs::fstat(&descriptor)?);
-        let root = Step { descriptor, trusted };
+        let root = Step::new(rustix::fs::openat(CWD, "/", FLAGS, Mode::empty())?, true)?;
         Ok(Self { root, steps: Vec::new(), pending: VecDeque::new(), links: 0, make })
     }
 
@@ -134,8 +145,8 @@ impl Walk {
         };
         match opened {
             Ok(descriptor) => {
-                let trusted = at.trusted && only_root_changes(&rustix::fs::fstat(&descriptor)?);
-                self.steps.push(Step { descriptor, trusted });
+                let step = Step::new(descriptor, at.steady)?;
+                self.steps.push(step);
                 Ok(())
             }
             // Something else than a directory.
@@ -172,15 +183,14 @@ impl Walk {
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::os::unix::fs::{chown, symlink};
+    use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
 
     use super::*;
 
     /// As if `root` were the root of the file system: what tests can make lies in /tmp, where no link is trusted.
     fn walk(root: &Path, path: &str) -> io::Result<PathBuf> {
         let descriptor = rustix::fs::openat(CWD, root, FLAGS, Mode::empty())?;
-        let trusted = only_root_changes(&rustix::fs::fstat(&descriptor)?);
-        let root = Step { descriptor, trusted };
+        let root = Step::new(descriptor, true)?;
         let mut walk = Walk { root, steps: Vec::new(), pending: VecDeque::new(), links: 0, make: None };
         walk.follow(Path::new(path))?;
         use std::os::fd::AsRawFd as _;
@@ -216,6 +226,15 @@ mod tests {
             );
         }
         assert_eq!(walk(&root, "loop").unwrap_err().raw_os_error(), Some(Errno::LOOP.raw_os_error()));
+        // Everybody can make names in a directory like /tmp, but not replace root's.
+        fs::create_dir_all(root.join("tmp/root")).unwrap();
+        fs::set_permissions(root.join("tmp"), fs::Permissions::from_mode(0o1777)).unwrap();
+        symlink("/lib", root.join("tmp/link")).unwrap();
+        symlink("/lib", root.join("tmp/root/link")).unwrap();
+        assert!(walk(&root, "tmp/link").is_err());
+        assert_eq!(walk(&root, "tmp/root/link").unwrap(), root.join("lib"));
+        fs::set_permissions(root.join("tmp"), fs::Permissions::from_mode(0o777)).unwrap();
+        assert!(walk(&root, "tmp/root/link").is_err());
         // From here on it is the user's.
         symlink("/lib", root.join("lib/private/sync/below/link")).unwrap();
         symlink("below", root.join("lib/private/sync/link")).unwrap();
