@@ -75,7 +75,8 @@ pub fn init(log: &Log) -> Result<Level, TelemetryError> {
     Ok(Level(handle))
 }
 
-/// Ours at the chosen level; other crates' warnings, for they do not know what must not be said.
+/// Our own crate at the chosen level, and warnings of other crates, which do not know what must not be said. automerge
+/// is silent: it warns of each column that it does not know, and one message can have millions of those.
 pub fn filter(level: LogLevel) -> Targets {
     let ours = match level {
         LogLevel::Error => LevelFilter::ERROR,
@@ -84,7 +85,10 @@ pub fn filter(level: LogLevel) -> Targets {
         LogLevel::Debug => LevelFilter::DEBUG,
         LogLevel::Trace => LevelFilter::TRACE,
     };
-    Targets::new().with_default(ours.min(LevelFilter::WARN)).with_target("groundmist_sync", ours)
+    Targets::new()
+        .with_default(ours.min(LevelFilter::WARN))
+        .with_target("groundmist_sync", ours)
+        .with_target("automerge", LevelFilter::OFF)
 }
 
 /// One JSON object a line.

@@ -79,6 +79,7 @@ fn the_counters_tell_what_clients_did() {
         ("groundmist_queue_length{queue=\"shard\"}", 0.0),
         ("groundmist_commit_failing", 0.0),
         ("groundmist_quarantines_total", 0.0),
+        ("groundmist_refused_messages_total", 0.0),
         ("groundmist_panics_total", 0.0),
         (concat!("groundmist_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"}"), 1.0),
     ];

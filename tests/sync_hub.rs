@@ -22,6 +22,7 @@ use groundmist_sync::sync::conn::{Joining, MAX_EPHEMERAL, Out};
 use groundmist_sync::sync::hub::{Hub, HubOptions, Incoming};
 use groundmist_sync::sync::message::{Draft, SyncMessage, flags};
 use groundmist_sync::sync::opener::Opener;
+use groundmist_sync::sync::price::Limits;
 use groundmist_sync::sync::requests::ASK_AFTER_MS;
 use groundmist_sync::sync::storage::Storage;
 use groundmist_sync::sync::wire::{Body, RemoteHeads};
@@ -86,7 +87,7 @@ fn whole(doc: &mut AutoCommit) -> Bytes {
 fn incoming(id: ConnId, body: Body) -> Incoming {
     let sync = match &body {
         Body::Sync { data, .. } | Body::Request { data, .. } => {
-            Some(SyncMessage::decode(data, 16 << 20).unwrap())
+            Some(SyncMessage::decode(data, &Limits::default()).unwrap())
         }
         _ => None,
     };

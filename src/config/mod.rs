@@ -13,6 +13,7 @@ use crate::atproto::http::{HttpOptions, REQUEST_TIME};
 use crate::atproto::{Hosts, IdentityOptions};
 use crate::engine::EngineOptions;
 use crate::store::StoreOptions;
+use crate::sync::price::Limits as MessagePrice;
 
 mod edit;
 mod error;
@@ -149,8 +150,17 @@ pub struct Memory {
 pub struct Limits {
     /// Bytes of one WebSocket message (all its frames together). Default 32 MiB, from 64 KiB to 1 GiB.
     pub message_bytes: usize,
-    /// Bytes one received change or document may inflate to. Default 128 MiB, from 64 KiB to 4 GiB.
+    /// Operations that one sync message may claim, all its chunks together. Default 8,388,608, from 10,000 to
+    /// 1,000,000,000.
+    pub operations: usize,
+    /// Bytes that one sync message's deflated parts may inflate to, all together. Default 32 MiB, from 64 KiB to 4 GiB.
     pub inflated_bytes: usize,
+    /// Changes in one sync message. Default 131,072, from 1,000 to 100,000,000.
+    pub changes: usize,
+    /// Hashes that one sync message may name: heads, needs and last syncs. Default 16,384, from 100 to 1,000,000.
+    pub hashes: usize,
+    /// Bytes of one sync message's Bloom filters. Default 4 MiB, from 64 KiB to 1 GiB.
+    pub bloom_bytes: usize,
     /// Documents one connection may have open. Default 50,000, from 1 to 10,000,000.
     pub documents: usize,
     /// Requests for unknown documents one connection may have pending. Default 1,000, from 1 to 1,000,000.
@@ -226,6 +236,19 @@ pub struct Log {
     pub format: LogFormat,
 }
 
+impl Limits {
+    /// What decoding one sync message may cost.
+    pub fn message_price(&self) -> MessagePrice {
+        MessagePrice {
+            operations: self.operations as u64,
+            inflated_bytes: self.inflated_bytes as u64,
+            changes: self.changes as u64,
+            hashes: self.hashes as u64,
+            bloom_bytes: self.bloom_bytes as u64,
+        }
+    }
+}
+
 impl Config {
     /// Path of the admin socket.
     pub fn admin_socket(&self) -> PathBuf {
@@ -243,7 +266,7 @@ impl Config {
             inbox_bytes: self.limits.inbox_bytes,
             max_documents: self.limits.documents,
             max_requests: self.limits.requests,
-            max_inflated_bytes: self.limits.inflated_bytes,
+            price: self.limits.message_price(),
             request_timeout_ms: millis(self.sync.request_timeout),
             announce: self.sync.announce,
             compact_grace_ms: millis(self.storage.compact_grace),

@@ -99,7 +99,11 @@ fn read(r: &mut Reader, dev: bool) -> Config {
         },
         limits: Limits {
             message_bytes: r.bytes("limits.message_bytes", 32 * MIB, 64 * KIB..=GIB),
-            inflated_bytes: r.bytes("limits.inflated_bytes", 128 * MIB, 64 * KIB..=4 * GIB),
+            operations: r.count("limits.operations", 8_388_608, 10_000..=1_000_000_000),
+            inflated_bytes: r.bytes("limits.inflated_bytes", 32 * MIB, 64 * KIB..=4 * GIB),
+            changes: r.count("limits.changes", 131_072, 1_000..=100_000_000),
+            hashes: r.count("limits.hashes", 16_384, 100..=1_000_000),
+            bloom_bytes: r.bytes("limits.bloom_bytes", 4 * MIB, 64 * KIB..=GIB),
             documents: r.count("limits.documents", 50_000, 1..=10_000_000),
             requests: r.count("limits.requests", 1_000, 1..=1_000_000),
             connections: r.count("limits.connections", 1_000, 1..=100_000),

@@ -14,6 +14,7 @@ use crate::store::{Store, StoreError};
 use crate::sync::chunk::Change;
 use crate::sync::message::{SyncMessage, flags};
 use crate::sync::parcel::Parcel;
+use crate::sync::price::Limits;
 use crate::sync::snapshot::Index;
 use crate::sync::wire::{self, Body};
 use crate::types::{ChangeHash, DocKey};
@@ -136,9 +137,9 @@ impl Engine {
         Ok(brought)
     }
 
-    /// Bytes that one chunk may inflate to.
-    pub fn max_inflated_bytes(&self) -> u64 {
-        self.core.options.max_inflated_bytes as u64
+    /// What one chunk of a file may cost.
+    pub fn file_limits(&self) -> Limits {
+        self.core.options.price.for_files()
     }
 }
 

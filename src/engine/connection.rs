@@ -1,21 +1,19 @@
 //! A joined connection's two halves: messages in, decoded and checked; messages out.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::sync::Semaphore;
 
 use super::Core;
+use super::decode::{Access, DecodeError};
+use super::fair::Lane;
 use super::outbox::{Outbox, Outgoing};
 use super::shard::Input;
 use crate::sync::hub::{Incoming, hub_of};
 use crate::sync::message::SyncMessage;
 use crate::sync::wire::{self, Body, WireError};
 use crate::types::{ConnId, DocumentId, Namespace, PeerId};
-
-/// A payload of more bytes than this is decoded where it does not hold up other connections.
-const LARGE_PAYLOAD: usize = 256 * 1024;
 
 /// The client broke the protocol: send `message` in an `error` message.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -36,6 +34,9 @@ pub(super) struct Membership {
     pub core: Arc<Core>,
     pub id: ConnId,
     pub name: (Namespace, PeerId),
+    /// Whose turn in decoding its messages take.
+    pub lane: Lane,
+    pub access: Access,
 }
 
 impl Drop for Membership {
@@ -97,7 +98,7 @@ impl Inbound {
         let permit = self.room(frame.len()).await?;
         let sync = match &envelope.body {
             Body::Request { data, .. } | Body::Sync { data, .. } => {
-                Some(decode_sync(data, core.options.max_inflated_bytes as u64).await?)
+                Some(self.decode(&envelope.body, data).await?)
             }
             _ => None,
         };
@@ -133,6 +134,18 @@ impl Inbound {
         Ok(())
     }
 
+    async fn decode(&self, body: &Body, payload: &Bytes) -> Result<SyncMessage, Rejected> {
+        let Membership { core, lane, access, .. } = &*self.membership;
+        let decoded = core.decoding.decode(lane, payload, *access).await;
+        decoded.map_err(|error| match (error, body.document()) {
+            (DecodeError::Stopped, _) => rejected(true, error),
+            (_, None) => rejected(false, error),
+            (_, Some(document)) => {
+                rejected(false, format!("document {document}: the sync message was refused: {error}"))
+            }
+        })
+    }
+
     async fn room(&self, bytes: usize) -> Result<tokio::sync::OwnedSemaphorePermit, Rejected> {
         let bytes = bytes.clamp(1, self.membership.core.options.inbox_bytes);
         let permit = self.inbox.clone().acquire_many_owned(bytes as u32).await;
@@ -144,24 +157,6 @@ impl Inbound {
         let shard = &shards[hub_of(document, shards.len())];
         // A shard that has stopped takes nothing more; the socket is about to be closed.
         let _ = shard.send(Input::Message(self.membership.id, Box::new(incoming), permit));
-    }
-}
-
-/// Decode and check a sync payload; automerge, which decodes each change, may panic on hostile bytes.
-async fn decode_sync(data: &Bytes, max_inflated: u64) -> Result<SyncMessage, Rejected> {
-    let work = {
-        let data = data.clone();
-        move || catch_unwind(AssertUnwindSafe(|| SyncMessage::decode(&data, max_inflated)))
-    };
-    let decoded = if data.len() > LARGE_PAYLOAD {
-        tokio::task::spawn_blocking(work).await.map_err(|_| rejected(true, "the server is stopping"))?
-    } else {
-        work()
-    };
-    match decoded {
-        Ok(Ok(message)) => Ok(message),
-        Ok(Err(bad)) => Err(rejected(false, format!("sync message: {bad}"))),
-        Err(_) => Err(rejected(false, "sync message: automerge cannot decode it")),
     }
 }
 

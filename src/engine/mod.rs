@@ -1,13 +1,15 @@
-//! Runs the sync core on threads: connections, shards, journal, the document opener.
+//! Runs the sync core on threads: connections, decoders, shards, journal, the document opener.
 //!
 //! ```text
-//! Inbound -> shard (Hub) -> journal -> fsync -> shard -> Outbox -> Outbound
-//!                 \-> opener -/
+//! Inbound -> (decoder) -> shard (Hub) -> journal -> fsync -> shard -> Outbox -> Outbound
+//!                              \-> opener -/
 //! ```
 
 mod bring;
 mod connection;
+mod decode;
 mod dispose;
+mod fair;
 mod heart;
 mod journal;
 mod mailbox;
@@ -37,8 +39,11 @@ pub use outbox::Outgoing;
 use crate::store::{Op, Store};
 use crate::sync::hub::{HubOptions, hub_of};
 use crate::sync::job::Job;
+use crate::sync::price::Limits;
 use crate::telemetry::histogram::Buckets;
 use crate::types::{ConnId, DocKey, Millis, Namespace, PeerId, StorageId, now};
+use decode::{Access, DecodePool};
+use fair::Lane;
 use heart::Heart;
 use journal::{Journal, Reply};
 use mailbox::Sender;
@@ -69,8 +74,8 @@ pub struct EngineOptions {
     pub max_documents: usize,
     /// Requests for unknown documents one connection may have pending.
     pub max_requests: usize,
-    /// Bytes one change or document may inflate to.
-    pub max_inflated_bytes: usize,
+    /// What decoding one sync message may cost.
+    pub price: Limits,
     /// Milliseconds after which a peer asked for a document counts as "no".
     pub request_timeout_ms: u64,
     /// Offer every document of the namespace to a new peer.
@@ -111,8 +116,11 @@ pub struct EngineFigures {
     pub evictions: u64,
     /// Documents that stopped being synced since start, because of what is in them.
     pub quarantines: u64,
-    /// What waits in each thread's inbox, by the thread's name: `shard`, all of them together, `journal`, `opener`.
-    pub waiting: [(&'static str, usize); 3],
+    /// Sync messages refused since start, because decoding them would have cost more than a limit allows.
+    pub refusals: u64,
+    /// What waits in each thread's inbox, by the thread's name: `shard`, all of them together, `journal`, `opener`,
+    /// `decode`, both of them together.
+    pub waiting: [(&'static str, usize); 4],
     /// From the hand-over to the journal to the disk.
     pub commit: Buckets,
     /// From a message's arrival at its shard to its changes being in the outboxes of others; a commit counts once, and
@@ -139,6 +147,7 @@ struct Core {
     hearts: Vec<Arc<Heart>>,
     opener: Sender<(Job, Sender<Input>)>,
     openings: Arc<Openings>,
+    decoding: DecodePool,
     vital: Vital,
     registry: Mutex<Registry>,
     next_conn: AtomicU64,
@@ -157,7 +166,7 @@ fn server_peer_id(storage: &StorageId) -> Result<PeerId, crate::types::NameError
 }
 
 impl Engine {
-    /// Start shards, journal and opener.
+    /// Start shards, journal, opener and decoders.
     /// # Errors
     /// The system has no threads left.
     pub fn start(store: Arc<Store>, options: EngineOptions) -> io::Result<Self> {
@@ -167,6 +176,7 @@ impl Engine {
         let journal = Journal::start(store.clone(), &vital)?;
         let openings = Openings::load(&store, journal.clone());
         let opener = worker::start(store.clone(), openings.clone(), &vital)?;
+        let decoding = DecodePool::start(options.price, &vital)?;
         let hubs = options.shards.max(1);
         let (mut shards, mut stats, mut hearts) = (Vec::new(), Vec::new(), vec![journal.heart()]);
         for hub in 0..hubs {
@@ -205,6 +215,7 @@ impl Engine {
             hearts,
             opener,
             openings,
+            decoding,
             vital,
             registry: Mutex::default(),
             next_conn: AtomicU64::new(1),
@@ -236,7 +247,9 @@ impl Engine {
         }
         core.send_all(|| Input::Join(id, Box::new(joining.clone()), outbox.clone()));
         let inbox = Arc::new(Semaphore::new(core.options.inbox_bytes));
-        connection::pair(connection::Membership { core: core.clone(), id, name }, inbox, outbox)
+        let lane = Lane::new(&joining, id);
+        let access = if joining.read_only { Access::ReadOnly } else { Access::ReadWrite };
+        connection::pair(connection::Membership { core: core.clone(), id, name, lane, access }, inbox, outbox)
     }
 
     /// Write to the store through the journal: handed over when this is called, in the order of calls; durable when
@@ -309,10 +322,12 @@ impl Engine {
             status: self.status(),
             evictions: core.sum(|stats| &stats.evictions),
             quarantines: core.sum(|stats| &stats.quarantines),
+            refusals: core.decoding.refusals(),
             waiting: [
                 ("shard", core.shards.iter().map(Sender::len).sum()),
                 ("journal", core.journal.waiting()),
                 ("opener", core.opener.len()),
+                ("decode", core.decoding.waiting()),
             ],
             commit: core.journal.took(),
             relay: core.stats.iter().map(|stats| stats.relay.read()).sum(),

@@ -21,7 +21,7 @@ fn engine() -> (TempDir, Arc<Store>, Engine) {
         inbox_bytes: 1 << 20,
         max_documents: 10,
         max_requests: 10,
-        max_inflated_bytes: 1 << 20,
+        price: Limits::default(),
         request_timeout_ms: 100,
         announce: false,
         compact_grace_ms: 0,

@@ -3,14 +3,23 @@
 //! Format: automerge binary document format, "chunks". A change's hash is SHA-256 over type 1, length and inflated
 //! content; the checksum in the header is its first four bytes.
 
+use std::io::Read as _;
+
 use bytes::Bytes;
+use flate2::bufread::DeflateDecoder;
 use sha2::{Digest, Sha256};
 
-use super::columns::{Columns, inflate};
+use super::columns::Columns;
 use super::leb::{Bad, Reader, put_unsigned};
+use super::price::{self, Meter, Refused};
+use super::source::{ColumnSource, Inflating, Source};
 use crate::types::ChangeHash;
 
 const MAGIC: [u8; 4] = [0x85, 0x6f, 0x4a, 0x83];
+/// Room for a chunk's header: magic bytes, checksum, type, and the length in at most ten bytes.
+const HEADER_ROOM: usize = 19;
+/// Dependencies and actor ids are reserved for only so many at once, whatever is claimed.
+const RESERVE: u64 = 64;
 
 /// What kind of chunk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,7 +34,20 @@ pub enum Kind {
     Bundle,
 }
 
-/// One chunk within a blob.
+/// One chunk within a blob, borrowed from it.
+#[derive(Debug, Clone, Copy)]
+pub struct RawChunk<'a> {
+    /// Its kind.
+    pub kind: Kind,
+    /// First bytes of the hash.
+    pub checksum: [u8; 4],
+    /// All its bytes, header included.
+    pub bytes: &'a [u8],
+    /// Its content, without the header.
+    pub content: &'a [u8],
+}
+
+/// One chunk, which shares a blob's bytes.
 #[derive(Debug, Clone)]
 pub struct Chunk {
     /// Its kind.
@@ -36,6 +58,14 @@ pub struct Chunk {
     pub bytes: Bytes,
     /// Its content, without the header.
     pub content: Bytes,
+}
+
+impl Chunk {
+    /// The same chunk, borrowed.
+    pub fn raw(&self) -> RawChunk<'_> {
+        let (bytes, content) = (&self.bytes[..], &self.content[..]);
+        RawChunk { kind: self.kind, checksum: self.checksum, bytes, content }
+    }
 }
 
 /// A change that passed every check that needs no other change.
@@ -64,7 +94,7 @@ pub fn split(blob: &Bytes) -> Result<Vec<Chunk>, Bad> {
     let mut chunks = Vec::new();
     let mut reader = Reader::new(blob);
     while !reader.is_empty() {
-        chunks.push(next(blob, &mut reader)?);
+        chunks.push(next(&mut reader)?.within(blob));
     }
     Ok(chunks)
 }
@@ -76,8 +106,8 @@ pub fn salvage(blob: &Bytes) -> (Vec<Chunk>, Option<Bad>) {
     let mut reader = Reader::new(blob);
     while !reader.is_empty() {
         let start = reader.rest();
-        match next(blob, &mut reader) {
-            Ok(chunk) => chunks.push(chunk),
+        match next(&mut reader) {
+            Ok(chunk) => chunks.push(chunk.within(blob)),
             Err(bad) => {
                 wrong.get_or_insert(bad);
                 let found = start[1..].windows(MAGIC.len()).position(|bytes| bytes == MAGIC);
@@ -88,7 +118,18 @@ pub fn salvage(blob: &Bytes) -> (Vec<Chunk>, Option<Bad>) {
     (chunks, wrong)
 }
 
-fn next(blob: &Bytes, reader: &mut Reader<'_>) -> Result<Chunk, Bad> {
+impl RawChunk<'_> {
+    /// The same chunk, sharing the bytes of `blob`, in which it lies.
+    pub fn within(&self, blob: &Bytes) -> Chunk {
+        let (bytes, content) = (blob.slice_ref(self.bytes), blob.slice_ref(self.content));
+        Chunk { kind: self.kind, checksum: self.checksum, bytes, content }
+    }
+}
+
+/// Read the next chunk.
+/// # Errors
+/// When its header is malformed.
+pub fn next<'a>(reader: &mut Reader<'a>) -> Result<RawChunk<'a>, Bad> {
     let start = reader.rest();
     if reader.bytes(4)? != MAGIC {
         return Err(Bad("chunk without magic bytes"));
@@ -103,151 +144,283 @@ fn next(blob: &Bytes, reader: &mut Reader<'_>) -> Result<Chunk, Bad> {
     };
     let content = reader.prefixed()?;
     let length = start.len() - reader.rest().len();
-    Ok(Chunk { kind, checksum, bytes: blob.slice_ref(&start[..length]), content: blob.slice_ref(content) })
+    Ok(RawChunk { kind, checksum, bytes: &start[..length], content })
 }
 
 /// The fields of a change's content that the graph needs.
-struct Head<'a> {
+struct Head {
     deps: Vec<ChangeHash>,
-    actor: &'a [u8],
+    actor: Bytes,
     seq: u64,
     start_op: u64,
 }
 
-fn hashes(reader: &mut Reader<'_>) -> Result<Vec<ChangeHash>, Bad> {
-    let count = reader.unsigned()?;
-    if count > reader.rest().len() as u64 / 32 {
-        return Err(Bad("more hashes than bytes"));
+fn hashes(source: &mut impl Source) -> Result<Vec<ChangeHash>, Refused> {
+    let count = source.unsigned()?;
+    let mut hashes = Vec::with_capacity(count.min(RESERVE) as usize);
+    for _ in 0..count {
+        let mut hash = [0; 32];
+        source.read(&mut hash)?;
+        hashes.push(ChangeHash(hash));
     }
-    (0..count).map(|_| Ok(ChangeHash(reader.bytes(32)?.try_into().map_err(|_| Bad("hash"))?))).collect()
+    Ok(hashes)
 }
 
-fn change_head<'a>(reader: &mut Reader<'a>) -> Result<Head<'a>, Bad> {
-    let deps = hashes(reader)?;
-    let actor = reader.prefixed()?;
-    let seq = reader.unsigned()?;
-    let start_op = reader.unsigned()?;
-    Ok(Head { deps, actor, seq, start_op })
+fn change_head(source: &mut impl Source) -> Result<Head, Refused> {
+    let deps = hashes(source)?;
+    let length = source.unsigned()?;
+    if length > price::MAX_NAME_BYTES {
+        return Err(Bad("an actor id of more than 1 MiB").into());
+    }
+    let mut actor = vec![0; length as usize];
+    source.read(&mut actor)?;
+    Ok(Head { deps, actor: actor.into(), seq: source.unsigned()?, start_op: source.unsigned()? })
 }
 
-/// Take in a change chunk: bounded inflation, bounded expansion, whole decode by automerge, checksum.
+/// A deflated change's chunk as it would be without deflation, so that automerge never inflates by itself.
+pub struct Frame {
+    bytes: Vec<u8>,
+    start: usize,
+}
+
+impl Frame {
+    /// Inflates `decoder` to at most `most` bytes; `None` when there are more.
+    fn inflate(
+        decoder: &mut DeflateDecoder<&[u8]>,
+        checksum: [u8; 4],
+        most: u64,
+    ) -> Result<Option<Self>, Bad> {
+        // The header's length depends on the content's, so the header ends where the content begins.
+        let mut bytes = vec![0; HEADER_ROOM];
+        let read = decoder.take(most.saturating_add(1)).read_to_end(&mut bytes);
+        let length = read.map_err(|_| Bad("deflated data"))? as u64;
+        if length > most {
+            return Ok(None);
+        }
+        let mut header = Vec::with_capacity(HEADER_ROOM);
+        header.extend_from_slice(&MAGIC);
+        header.extend_from_slice(&checksum);
+        header.push(1);
+        put_unsigned(&mut header, length);
+        let start = HEADER_ROOM - header.len();
+        bytes[start..HEADER_ROOM].copy_from_slice(&header);
+        Ok(Some(Self { bytes, start }))
+    }
+
+    fn chunk(&self) -> &[u8] {
+        &self.bytes[self.start..]
+    }
+
+    fn content(&self) -> &[u8] {
+        &self.bytes[HEADER_ROOM..]
+    }
+}
+
+/// Prices the chunks of a message. Small inflated contents are kept for decoding, so that small changes are inflated
+/// once; large ones are counted in passing.
+pub struct Pricing<'a> {
+    /// What has been counted.
+    pub meter: Meter,
+    /// Inflated bytes that may still be kept.
+    keep: u64,
+    decoder: Option<DeflateDecoder<&'a [u8]>>,
+}
+
+impl<'a> Pricing<'a> {
+    /// Adds to `meter`, and keeps at most `keep` inflated bytes.
+    pub fn new(meter: Meter, keep: u64) -> Self {
+        Self { meter, keep, decoder: None }
+    }
+
+    /// Count what a chunk claims. A document's deflated columns, and a change's content, are inflated through a small
+    /// buffer, unless the content is small enough to be kept.
+    /// # Errors
+    /// When the chunk is malformed or the message becomes too expensive.
+    pub fn chunk(&mut self, chunk: &RawChunk<'a>) -> Result<Option<Frame>, Refused> {
+        self.meter.chunk(chunk.kind == Kind::Document)?;
+        let wire = chunk.bytes.len() as u64;
+        match chunk.kind {
+            Kind::Change => {
+                price_change(&mut Reader::new(chunk.content), &mut self.meter)?;
+                self.meter.end_change(wire, None);
+            }
+            Kind::Deflated => {
+                let (frame, inflated) = self.deflated(chunk)?;
+                self.meter.inflated(inflated)?;
+                self.meter.end_change(wire, Some(inflated));
+                return Ok(frame);
+            }
+            Kind::Document => {
+                price_document(chunk.content, &mut self.meter)?;
+                self.meter.end_document();
+            }
+            // No released client sends bundles and their expansion cannot be bounded beforehand.
+            Kind::Bundle => return Err(Bad("bundles are not accepted").into()),
+        }
+        Ok(None)
+    }
+
+    fn deflated(&mut self, chunk: &RawChunk<'a>) -> Result<(Option<Frame>, u64), Refused> {
+        let allowed = self.meter.may_inflate();
+        let over: Refused = self.meter.excess(price::Kind::InflatedBytes).into();
+        // A decoder has 43 kB of tables, so one serves all chunks of the message.
+        let decoder = self.decoder.get_or_insert_with(|| DeflateDecoder::new(&[]));
+        let keep = self.keep.min(allowed);
+        // What deflates to more than can be kept is not even begun to be kept.
+        if chunk.content.len() as u64 <= keep {
+            decoder.reset(chunk.content);
+            if let Some(frame) = Frame::inflate(decoder, chunk.checksum, keep)? {
+                let inflated = frame.content().len() as u64;
+                price_change(&mut Reader::new(frame.content()), &mut self.meter)?;
+                self.keep -= inflated;
+                return Ok((Some(frame), inflated));
+            }
+            if keep == allowed {
+                return Err(over);
+            }
+        }
+        decoder.reset(chunk.content);
+        let mut inflating = Inflating::new(decoder, allowed, over);
+        price_change(&mut inflating, &mut self.meter)?;
+        // What stands behind the columns is inflated too when the change is decoded.
+        inflating.drain()?;
+        Ok((None, inflating.inflated()))
+    }
+}
+
+fn price_change(source: &mut impl ColumnSource, meter: &mut Meter) -> Result<(), Refused> {
+    let deps = source.unsigned()?;
+    meter.hashes_in_chunk(deps)?;
+    source.skip(deps * 32)?;
+    meter.name(source.skip_prefixed()?)?; // actor
+    source.unsigned()?; // sequence number
+    source.unsigned()?; // first operation
+    source.signed()?; // time
+    meter.name(source.skip_prefixed()?)?; // message
+    price_actors(source, meter)?;
+    Columns::read(source)?.price(source, meter)
+}
+
+fn price_document(content: &[u8], meter: &mut Meter) -> Result<(), Refused> {
+    let reader = &mut Reader::new(content);
+    price_actors(reader, meter)?;
+    let heads = reader.unsigned()?;
+    meter.hashes_in_chunk(heads)?;
+    reader.skip(heads * 32)?;
+    let changes = Columns::read(reader)?;
+    let operations = Columns::read(reader)?;
+    changes.price_document(reader, meter)?;
+    meter.next_columns();
+    operations.price_document(reader, meter)
+}
+
+fn price_actors(source: &mut impl Source, meter: &mut Meter) -> Result<(), Refused> {
+    let count = source.unsigned()?;
+    meter.actors(count)?;
+    for _ in 0..count {
+        meter.name(source.skip_prefixed()?)?;
+    }
+    Ok(())
+}
+
+/// Decode a change chunk that was priced: whole decode by automerge, checksum. `frame` is what pricing kept of it, and
+/// `most` is how many bytes it may inflate to otherwise.
 /// # Errors
 /// What is wrong with it.
-pub fn take_in(chunk: &Chunk, max_inflated: u64) -> Result<Change, Bad> {
-    let inflated;
-    let content: &[u8] = match chunk.kind {
-        Kind::Change => &chunk.content,
+pub fn take_in(chunk: &RawChunk<'_>, frame: Option<Frame>, most: u64) -> Result<Change, Refused> {
+    let frame = match chunk.kind {
+        Kind::Change => None,
+        Kind::Deflated if frame.is_some() => frame,
         Kind::Deflated => {
-            inflated = inflate(&chunk.content, max_inflated)?;
-            &inflated
+            let decoder = &mut DeflateDecoder::new(chunk.content);
+            let frame = Frame::inflate(decoder, chunk.checksum, most)?;
+            Some(frame.ok_or(Bad("inflates to more than it was priced at"))?)
         }
-        Kind::Document | Kind::Bundle => return Err(Bad("not a change chunk")),
+        Kind::Document | Kind::Bundle => return Err(Bad("not a change chunk").into()),
     };
-    let mut reader = Reader::new(content);
-    let head = change_head(&mut reader)?;
-    reader.signed()?; // time
-    reader.prefixed()?; // message
-    for _ in 0..reader.unsigned()? {
-        reader.prefixed()?; // other actors
-    }
-    let columns = Columns::read(&mut reader)?;
-    columns.check(&mut reader, &mut 0)?;
-
-    // automerge decodes every operation; it gets the inflated form, so that it never inflates by itself.
-    let decoded = match chunk.kind {
-        Kind::Change => automerge::Change::try_from(&chunk.bytes[..]),
-        _ => {
-            let mut bytes = Vec::with_capacity(content.len() + 16);
-            bytes.extend_from_slice(&MAGIC);
-            bytes.extend_from_slice(&chunk.checksum);
-            bytes.push(1);
-            put_unsigned(&mut bytes, content.len() as u64);
-            bytes.extend_from_slice(content);
-            automerge::Change::try_from(&bytes[..])
-        }
-    }
-    .map_err(|_| Bad("change does not decode"))?;
-    let hash = decoded.hash();
+    let (bytes, content) = match &frame {
+        None => (chunk.bytes, chunk.content),
+        Some(frame) => (frame.chunk(), frame.content()),
+    };
+    let head = change_head(&mut Reader::new(content))?;
+    let decoded = automerge::Change::try_from(bytes).map_err(|_| Bad("change does not decode"))?;
+    let (hash, max_op) = (decoded.hash(), decoded.max_op());
     if hash.0[..4] != chunk.checksum {
-        return Err(Bad("checksum of change"));
+        return Err(Bad("checksum of change").into());
     }
     if head.deps.contains(&hash) || head.seq == 0 || head.start_op == 0 {
-        return Err(Bad("change header"));
+        return Err(Bad("change header").into());
     }
-    Ok(Change {
-        hash,
-        actor: Bytes::copy_from_slice(head.actor),
-        seq: head.seq,
-        start_op: head.start_op,
-        max_op: decoded.max_op(),
-        deps: head.deps,
-        bytes: compact_copy(&chunk.bytes),
-    })
+    // Both may be large, and go before the copy below is made.
+    drop((decoded, frame));
+    let Head { deps, actor, seq, start_op } = head;
+    // A copy: a small change must not keep the large message alive that it came in.
+    let bytes = Bytes::copy_from_slice(chunk.bytes);
+    Ok(Change { hash, actor, seq, start_op, max_op, deps, bytes })
 }
 
-/// A small change must not keep the large frame alive that it came in.
-fn compact_copy(bytes: &Bytes) -> Bytes {
-    Bytes::copy_from_slice(bytes)
-}
-
-/// Deps, actor and seq of a stored change, which was checked when it was taken in.
+/// Deps, actor and seq of a stored change, which was checked when it was taken in. Only its head is inflated.
 /// # Errors
 /// When the stored bytes are damaged.
 pub fn stored_change(bytes: &Bytes, hash: ChangeHash, max_op: u64) -> Result<Change, Bad> {
-    let chunk = split(bytes)?.pop().ok_or(Bad("empty row"))?;
-    let inflated;
-    let content: &[u8] = if chunk.kind == Kind::Deflated {
-        inflated = inflate(&chunk.content, u64::from(u32::MAX))?;
-        &inflated
+    let mut reader = Reader::new(bytes);
+    let chunk = next(&mut reader)?;
+    if !reader.is_empty() {
+        return Err(Bad("more than one chunk in a row"));
+    }
+    let head = if chunk.kind == Kind::Deflated {
+        let decoder = &mut DeflateDecoder::new(chunk.content);
+        change_head(&mut Inflating::new(decoder, u64::MAX, Bad("deflated data").into()))
     } else {
-        &chunk.content
+        change_head(&mut Reader::new(chunk.content))
     };
-    let head = change_head(&mut Reader::new(content))?;
-    Ok(Change {
-        hash,
-        actor: Bytes::copy_from_slice(head.actor),
-        seq: head.seq,
-        start_op: head.start_op,
-        max_op,
-        deps: head.deps,
-        bytes: bytes.clone(),
-    })
+    let Head { deps, actor, seq, start_op } = head.map_err(|refused| match refused {
+        Refused::Malformed(bad) => bad,
+        Refused::TooExpensive(_) => Bad("stored change"),
+    })?;
+    Ok(Change { hash, actor, seq, start_op, max_op, deps, bytes: bytes.clone() })
 }
 
-/// Check a document chunk before automerge opens it: checksum, bounded inflation, bounded expansion. Returns the heads
-/// and the number of operations that the chunk claims.
+/// Check the checksum of a document chunk that was priced, before automerge opens it. Gives the heads that it claims.
 /// # Errors
 /// What is wrong with it.
-pub fn check_document(chunk: &Chunk, max_inflated: u64) -> Result<(Vec<ChangeHash>, u64), Bad> {
+pub fn check_document(chunk: &RawChunk<'_>) -> Result<Vec<ChangeHash>, Refused> {
     if chunk.kind != Kind::Document {
-        return Err(Bad("not a document chunk"));
+        return Err(Bad("not a document chunk").into());
     }
     let mut hasher = Sha256::new();
     let mut header = vec![0];
     put_unsigned(&mut header, chunk.content.len() as u64);
     hasher.update(&header);
-    hasher.update(&chunk.content);
+    hasher.update(chunk.content);
     let digest = hasher.finalize();
     if digest[..4] != chunk.checksum {
-        return Err(Bad("checksum of document"));
+        return Err(Bad("checksum of document").into());
     }
-    let mut reader = Reader::new(&chunk.content);
+    let mut reader = Reader::new(chunk.content);
     for _ in 0..reader.unsigned()? {
         reader.prefixed()?; // actors
     }
-    let heads = hashes(&mut reader)?;
-    let changes = Columns::read(&mut reader)?;
-    let operations = Columns::read(&mut reader)?;
-    let mut left = max_inflated;
-    changes.check(&mut reader, &mut left)?;
-    let operations = operations.check(&mut reader, &mut left)?;
-    Ok((heads, operations))
+    hashes(&mut reader)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use automerge::{AutoCommit, ROOT, transaction::Transactable};
+
+    use crate::sync::price::Limits;
+
+    fn priced(chunk: &Chunk, limits: &Limits, keep: u64) -> Result<(Option<Frame>, price::Price), Refused> {
+        let mut pricing = Pricing::new(Meter::new(limits), keep);
+        let frame = pricing.chunk(&chunk.raw())?;
+        Ok((frame, *pricing.meter.price()))
+    }
+
+    fn take(chunk: &Chunk) -> Result<Change, Refused> {
+        let frame = priced(chunk, &Limits::default(), 1 << 20)?.0;
+        take_in(&chunk.raw(), frame, 0)
+    }
 
     fn change(text: &str) -> automerge::Change {
         let mut doc = AutoCommit::new();
@@ -262,7 +435,7 @@ mod tests {
             let blob = Bytes::from(made.bytes().into_owned());
             let chunks = split(&blob).unwrap();
             assert_eq!(chunks[0].kind, kind);
-            let taken = take_in(&chunks[0], 1 << 20).unwrap();
+            let taken = take(&chunks[0]).unwrap();
             assert_eq!((taken.hash, taken.seq, taken.max_op), (made.hash(), 1, made.max_op()));
             assert_eq!(taken.bytes, blob);
             let again = stored_change(&blob, taken.hash, taken.max_op).unwrap();
@@ -277,17 +450,31 @@ mod tests {
         for at in 0..bytes.len() {
             let mut bad = bytes.clone();
             bad[at] ^= 0x21;
-            let taken = split(&Bytes::from(bad)).and_then(|chunks| take_in(&chunks[0], 1 << 20));
-            assert!(taken.is_err(), "byte {at}");
+            let chunks = split(&Bytes::from(bad));
+            assert!(chunks.is_err() || take(&chunks.unwrap()[0]).is_err(), "byte {at}");
         }
     }
 
     #[test]
-    fn inflation_is_bounded_by_the_limit() {
+    fn a_change_costs_the_same_kept_or_counted_in_passing() {
         let mut made = change(&"x".repeat(100_000));
         let chunks = split(&Bytes::from(made.bytes().into_owned())).unwrap();
-        assert!(take_in(&chunks[0], 10_000).is_err());
-        assert!(take_in(&chunks[0], 200_000).is_ok());
+        let content = made.raw_bytes().len() as u64 - 12;
+        let limits = |inflated_bytes| Limits { inflated_bytes, ..Limits::default() };
+        let mut prices = Vec::new();
+        for keep in [0, 10_000, content, 1 << 20] {
+            let (frame, price) = priced(&chunks[0], &limits(content), keep).unwrap();
+            assert_eq!((price.inflated_bytes, price.operations), (content, 1));
+            assert_eq!(frame.is_some(), keep >= content);
+            let taken = take_in(&chunks[0].raw(), frame, content).unwrap();
+            assert_eq!(taken.hash, made.hash());
+            prices.push(price);
+            let over = priced(&chunks[0], &limits(content - 1), keep);
+            assert!(matches!(over, Err(Refused::TooExpensive(_))), "{keep}");
+        }
+        assert!(prices.iter().all(|price| *price == prices[0]));
+        assert!(prices[0].chunk_memory >= 3 * 100_000);
+        assert!(take_in(&chunks[0].raw(), None, content - 1).is_err());
     }
 
     #[test]
@@ -300,11 +487,15 @@ mod tests {
         let bytes = doc.save();
         let chunks = split(&Bytes::from(bytes.clone())).unwrap();
         assert_eq!(chunks.len(), 1);
-        check_document(&chunks[0], 1 << 20).unwrap();
-        assert!(check_document(&chunks[0], 100).is_err());
+        let price = priced(&chunks[0], &Limits::default(), 0).unwrap().1;
+        // 200 operations come on top of 200 changes.
+        assert_eq!((price.operations, price.documents, price.chunk_memory), (400, 1, 0));
+        let tight = Limits { inflated_bytes: price.inflated_bytes - 1, ..Limits::default() };
+        assert!(priced(&chunks[0], &tight, 0).is_err());
+        assert_eq!(check_document(&chunks[0].raw()).unwrap(), doc.get_heads());
         let mut bad = bytes;
         let last = bad.len() - 1;
         bad[last] ^= 1;
-        assert!(check_document(&split(&Bytes::from(bad)).unwrap()[0], 1 << 20).is_err());
+        assert!(check_document(&split(&Bytes::from(bad)).unwrap()[0].raw()).is_err());
     }
 }

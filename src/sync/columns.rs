@@ -4,111 +4,121 @@
 //! adds up the runs first. Format: automerge binary document format, "column data".
 
 use flate2::bufread::DeflateDecoder;
-use std::io::Read;
 
 use super::leb::{Bad, Reader};
+use super::price::{Kind, MAX_NAME_BYTES, Meter, Refused};
+use super::source::{ColumnSource, Inflating, Source};
 
-/// Most operations (or other column values) one chunk may hold.
-pub const MAX_CHUNK_VALUES: u64 = 16 << 20;
-
+/// Most columns in one set; automerge 0.12 writes 15.
+const MAX_COLUMNS: u64 = 64;
 /// Set in a column's specification when its data is deflated.
 const DEFLATED: u64 = 8;
+// What a column holds, in the low three bits of its specification.
+const GROUP: u64 = 0;
+const DELTA: u64 = 3;
+const BOOLEAN: u64 = 4;
+const STRING: u64 = 5;
+const VALUE_METADATA: u64 = 6;
+const RAW: u64 = 7;
 
-/// Checks the metadata of a set of columns, then each column's data, which follows in `data`.
+/// The metadata of a set of columns, whose data follows.
 pub struct Columns {
     specs: Vec<(u64, u64)>,
 }
 
 impl Columns {
-    /// Read the metadata: a count, then specification and length of each column.
+    /// Reads the metadata: a count, then specification and length of each column.
     /// # Errors
-    /// Malformed.
-    pub fn read(reader: &mut Reader<'_>) -> Result<Self, Bad> {
-        let count = reader.unsigned()?;
-        if count > 64 {
-            return Err(Bad("too many columns"));
+    /// When it is malformed.
+    pub fn read(source: &mut impl Source) -> Result<Self, Refused> {
+        let count = source.unsigned()?;
+        if count > MAX_COLUMNS {
+            return Err(Bad("too many columns").into());
         }
-        let specs =
-            (0..count).map(|_| Ok((reader.unsigned()?, reader.unsigned()?))).collect::<Result<_, Bad>>()?;
-        Ok(Self { specs })
+        let specs = (0..count).map(|_| Ok((source.unsigned()?, source.unsigned()?)));
+        Ok(Self { specs: specs.collect::<Result<_, Refused>>()? })
     }
 
-    /// Read the columns' data and add up what they expand to; returns the values of the longest column, which is the
-    /// number of operations or changes. `inflate_left` is lowered by the inflated size of deflated columns.
+    /// Reads the columns of a change and counts what they expand to.
     /// # Errors
-    /// Malformed, or over [`MAX_CHUNK_VALUES`] or `inflate_left`.
-    pub fn check(&self, reader: &mut Reader<'_>, inflate_left: &mut u64) -> Result<u64, Bad> {
-        let mut longest = 0;
+    /// When a column is malformed, deflated (a change is deflated as a whole or not at all) or too expensive.
+    pub fn price(&self, source: &mut impl ColumnSource, meter: &mut Meter) -> Result<(), Refused> {
+        for &(spec, length) in &self.specs {
+            if spec & DEFLATED != 0 {
+                return Err(Bad("deflated column in a change").into());
+            }
+            let values = source.column(spec & 7, length, meter)?;
+            meter.operations(values)?;
+        }
+        Ok(())
+    }
+
+    /// Reads the columns of a document, each of which may be deflated, and counts what they expand to.
+    /// # Errors
+    /// When a column is malformed or too expensive.
+    pub fn price_document(&self, reader: &mut Reader<'_>, meter: &mut Meter) -> Result<(), Refused> {
         for &(spec, length) in &self.specs {
             let data = reader.bytes(length)?;
-            if spec & DEFLATED == 0 {
-                longest = longest.max(check_column(spec & 7, data)?);
+            let values = if spec & DEFLATED == 0 {
+                count(spec & 7, &mut Reader::new(data), meter)?
             } else {
-                let inflated = inflate(data, *inflate_left)?;
-                *inflate_left -= inflated.len() as u64;
-                longest = longest.max(check_column(spec & 7, &inflated)?);
-            }
+                let mut decoder = DeflateDecoder::new(data);
+                let over = meter.excess(Kind::InflatedBytes).into();
+                let mut inflating = Inflating::new(&mut decoder, meter.may_inflate(), over);
+                let values = count(spec & 7, &mut inflating, meter)?;
+                inflating.drain()?;
+                meter.inflated(inflating.inflated())?;
+                values
+            };
+            meter.operations(values)?;
         }
-        Ok(longest)
+        Ok(())
     }
 }
 
-/// Inflate raw deflate data to at most `limit` bytes.
+/// Counts the values in the data of one column, all of `source`. A group column's members, which follow in other
+/// columns, count like a column of their own.
 /// # Errors
-/// Malformed, or larger.
-pub fn inflate(data: &[u8], limit: u64) -> Result<Vec<u8>, Bad> {
-    let mut out = Vec::new();
-    DeflateDecoder::new(data).take(limit + 1).read_to_end(&mut out).map_err(|_| Bad("deflated data"))?;
-    if out.len() as u64 > limit {
-        return Err(Bad("inflates to more than limits.inflated_bytes"));
+/// When the data is malformed, or claims more operations than the meter allows.
+pub fn count(kind: u64, source: &mut impl Source, meter: &mut Meter) -> Result<u64, Refused> {
+    // Raw values are as long as they are; the column before them counts them.
+    if kind == RAW {
+        return Ok(0);
     }
-    Ok(out)
-}
-
-/// Returns how many values the column holds.
-fn check_column(kind: u64, data: &[u8]) -> Result<u64, Bad> {
-    let reader = &mut Reader::new(data);
-    let mut total = 0u64;
-    let mut add = |count: u64| {
-        total = total.saturating_add(count);
-        if total > MAX_CHUNK_VALUES { Err(Bad("holds more operations than one chunk may")) } else { Ok(()) }
-    };
-    match kind {
-        7 => {} // raw values: as long as they are
-        4 => {
-            while !reader.is_empty() {
-                add(reader.unsigned()?)?;
+    let (mut values, mut members) = (0u64, 0u64);
+    while !source.ended()? {
+        let run = if kind == BOOLEAN { 0 } else { source.signed()? };
+        let length = if run == 0 { source.unsigned()? } else { run.unsigned_abs() };
+        // Checked before the values are read, which are then no more than the limit.
+        values = values.saturating_add(length);
+        meter.operations(values)?;
+        if run > 0 {
+            let each = value(kind, source, meter)?;
+            members = members.saturating_add(length.saturating_mul(each));
+        } else if run < 0 {
+            for _ in 0..length {
+                members = members.saturating_add(value(kind, source, meter)?);
             }
         }
-        _ => {
-            while !reader.is_empty() {
-                let run = reader.signed()?;
-                if run == 0 {
-                    add(reader.unsigned()?)?;
-                } else if run > 0 {
-                    add(run as u64)?;
-                    let each = value(kind, reader)?;
-                    add((run as u64).saturating_mul(each))?;
-                } else {
-                    add(run.unsigned_abs())?;
-                    for _ in 0..run.unsigned_abs() {
-                        let each = value(kind, reader)?;
-                        add(each)?;
-                    }
-                }
-            }
-        }
+        meter.operations(members)?;
     }
-    Ok(total)
+    Ok(values.max(members))
 }
 
-/// Reads one value; for a group column its value, as that many members follow in other columns.
-fn value(kind: u64, reader: &mut Reader<'_>) -> Result<u64, Bad> {
+/// Reads one value; gives the members of a group, 0 for anything else.
+#[inline]
+fn value(kind: u64, source: &mut impl Source, meter: &mut Meter) -> Result<u64, Refused> {
     match kind {
-        0 => return reader.unsigned(),
-        3 => drop(reader.signed()?),
-        5 => drop(reader.prefixed()?),
-        _ => drop(reader.unsigned()?),
+        GROUP => return source.unsigned(),
+        DELTA => drop(source.signed()?),
+        STRING => {
+            if source.skip_prefixed()? > MAX_NAME_BYTES {
+                return Err(Bad("a key of more than 1 MiB").into());
+            }
+        }
+        // Type in the low four bits, then the length of the raw value.
+        VALUE_METADATA => meter.value(source.unsigned()? >> 4),
+        _ => drop(source.unsigned()?),
     }
     Ok(0)
 }
@@ -116,28 +126,40 @@ fn value(kind: u64, reader: &mut Reader<'_>) -> Result<u64, Bad> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sync::price::Limits;
+
+    fn counted(kind: u64, data: &[u8]) -> Result<u64, Refused> {
+        count(kind, &mut Reader::new(data), &mut Meter::new(&Limits::default()))
+    }
 
     #[test]
     fn run_bombs_are_refused() {
         let run_of_2_pow_40 = [0x80, 0x80, 0x80, 0x80, 0x80, 0x20, 1];
         for kind in [0, 1, 2, 3, 6] {
-            assert!(check_column(kind, &run_of_2_pow_40).is_err(), "{kind}");
+            assert!(matches!(counted(kind, &run_of_2_pow_40), Err(Refused::TooExpensive(_))), "{kind}");
         }
-        assert!(check_column(4, &run_of_2_pow_40[..6]).is_err());
+        assert!(counted(4, &run_of_2_pow_40[..6]).is_err());
         let null_run = [0, 0x80, 0x80, 0x80, 0x80, 0x20];
-        assert!(check_column(2, &null_run).is_err());
+        assert!(counted(2, &null_run).is_err());
         let group_of_many = [1, 0x80, 0x80, 0x80, 0x80, 0x20];
-        assert!(check_column(0, &group_of_many).is_err());
-        assert!(check_column(2, &[3, 7, 0x7e, 1, 2, 0, 4]).is_ok());
+        assert!(counted(0, &group_of_many).is_err());
+        // -2^63, the literal run whose length has no positive counterpart.
+        let literals = [0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x7f, 1];
+        assert!(counted(2, &literals).is_err());
+        // A sum over 64 bits.
+        let most = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1];
+        assert!(counted(4, &[most, most].concat()).is_err());
     }
 
     #[test]
-    fn inflation_is_bounded() {
-        use std::io::Write;
-        let mut encoder = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::best());
-        encoder.write_all(&vec![0; 10_000_000]).unwrap();
-        let bomb = encoder.finish().unwrap();
-        assert!(inflate(&bomb, 1000).is_err());
-        assert_eq!(inflate(&bomb, 10_000_000).unwrap().len(), 10_000_000);
+    fn values_and_members_are_counted() {
+        assert_eq!(counted(2, &[3, 7, 0x7e, 1, 2, 0, 4]), Ok(9));
+        assert_eq!(counted(4, &[5, 0, 2]), Ok(7));
+        // Three groups of two members, then two of four and five.
+        assert_eq!(counted(0, &[3, 2, 0x7e, 4, 5]), Ok(6 + 9));
+        assert_eq!(counted(0, &[50, 0, 1, 3]), Ok(51));
+        assert_eq!(counted(5, &[0x7e, 1, b'a', 2, b'b', b'c']), Ok(2));
+        assert_eq!(counted(7, &[9; 50]), Ok(0));
+        assert!(counted(5, &[1, 3, b'a']).is_err(), "cut short");
     }
 }

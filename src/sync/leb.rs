@@ -40,40 +40,14 @@ impl<'a> Reader<'a> {
     /// # Errors
     /// Cut short or too large.
     pub fn unsigned(&mut self) -> Result<u64, Bad> {
-        let mut value = 0u64;
-        for shift in (0..).step_by(7) {
-            let byte = self.byte()?;
-            if shift == 63 && byte > 1 {
-                return Err(Bad("number over 64 bits"));
-            }
-            value |= u64::from(byte & 0x7f) << shift;
-            if byte & 0x80 == 0 {
-                break;
-            }
-        }
-        Ok(value)
+        unsigned(|| self.byte())
     }
 
     /// A signed LEB128 of at most 64 bits.
     /// # Errors
     /// Cut short or too large.
     pub fn signed(&mut self) -> Result<i64, Bad> {
-        let mut value = 0i64;
-        let mut shift = 0u32;
-        loop {
-            let byte = self.byte()?;
-            if shift == 63 && byte != 0 && byte != 0x7f {
-                return Err(Bad("number over 64 bits"));
-            }
-            value |= i64::from(byte & 0x7f) << shift;
-            shift += 7;
-            if byte & 0x80 == 0 {
-                if shift < 64 && byte & 0x40 != 0 {
-                    value |= -1i64 << shift;
-                }
-                return Ok(value);
-            }
-        }
+        signed(|| self.byte())
     }
 
     /// The next `length` bytes.
@@ -92,6 +66,48 @@ impl<'a> Reader<'a> {
     pub fn prefixed(&mut self) -> Result<&'a [u8], Bad> {
         let length = self.unsigned()?;
         self.bytes(length)
+    }
+}
+
+/// Reads an unsigned LEB128 of at most 64 bits from a source of bytes.
+/// # Errors
+/// The source's own errors, or [`Bad`] for a number over 64 bits.
+#[inline]
+pub fn unsigned<E: From<Bad>>(mut byte: impl FnMut() -> Result<u8, E>) -> Result<u64, E> {
+    let mut value = 0u64;
+    for shift in (0..).step_by(7) {
+        let byte = byte()?;
+        if shift == 63 && byte > 1 {
+            return Err(Bad("number over 64 bits").into());
+        }
+        value |= u64::from(byte & 0x7f) << shift;
+        if byte & 0x80 == 0 {
+            break;
+        }
+    }
+    Ok(value)
+}
+
+/// Reads a signed LEB128 of at most 64 bits from a source of bytes.
+/// # Errors
+/// The source's own errors, or [`Bad`] for a number over 64 bits.
+#[inline]
+pub fn signed<E: From<Bad>>(mut byte: impl FnMut() -> Result<u8, E>) -> Result<i64, E> {
+    let mut value = 0i64;
+    let mut shift = 0u32;
+    loop {
+        let byte = byte()?;
+        if shift == 63 && byte != 0 && byte != 0x7f {
+            return Err(Bad("number over 64 bits").into());
+        }
+        value |= i64::from(byte & 0x7f) << shift;
+        shift += 7;
+        if byte & 0x80 == 0 {
+            if shift < 64 && byte & 0x40 != 0 {
+                value |= -1i64 << shift;
+            }
+            return Ok(value);
+        }
     }
 }
 

@@ -1,18 +1,21 @@
-//! Automerge sync messages, versions 1 and 2: decoding checked and bounded, encoding straight into one buffer.
+//! Automerge sync messages, versions 1 and 2: priced before they are decoded, encoded straight into one buffer.
 //!
 //! Format: the automerge crate's `sync` module documentation. V1 carries a list of changes, V2 blobs of chunks.
 
 use bytes::Bytes;
 
 use super::bloom::Bloom;
-use super::chunk::{self, Change, Chunk, Kind};
+use super::chunk::{self, Change, Chunk, Frame, Kind, Pricing, RawChunk};
 use super::leb::{Bad, Reader, put_unsigned};
+use super::price::{Limits, Meter, Price, Refused};
 use crate::types::ChangeHash;
 
 const V1: u8 = 0x42;
 const V2: u8 = 0x43;
-/// Most heads, needs or last-sync hashes in one message.
-const MAX_HASHES: u64 = 100_000;
+/// Most entries of `have`. automerge's own messages carry one; the server looks at each for every hash it may send.
+const MAX_HAVES: u64 = 8;
+/// Inflated bytes of a message's changes that are kept from pricing for decoding.
+pub const KEEP_BYTES: u64 = 128 * 1024;
 
 /// Flag bits of a message (automerge `sync::MessageFlags`).
 pub mod flags {
@@ -46,61 +49,155 @@ pub struct SyncMessage {
     pub changes: Vec<Change>,
     /// Document and bundle chunks, to be opened.
     pub documents: Vec<Chunk>,
-    /// Operations that the document chunks claim to hold.
+    /// Operations that its changes and document chunks claim to hold.
     pub operations: u64,
     /// Flag bits; `None` from peers that know V1 only.
     pub flags: Option<u8>,
 }
 
-fn hashes(reader: &mut Reader<'_>) -> Result<Vec<ChangeHash>, Bad> {
+fn hashes(reader: &mut Reader<'_>, meter: &mut Meter) -> Result<Vec<ChangeHash>, Refused> {
     let count = reader.unsigned()?;
-    if count > MAX_HASHES || count > reader.rest().len() as u64 / 32 {
-        return Err(Bad("more hashes than allowed"));
+    meter.hashes(count)?;
+    if count > reader.rest().len() as u64 / 32 {
+        return Err(Bad("more hashes than bytes").into());
     }
-    (0..count).map(|_| Ok(ChangeHash(reader.bytes(32)?.try_into().map_err(|_| Bad("hash"))?))).collect()
+    let hash = |_| Ok(ChangeHash(reader.bytes(32)?.try_into().map_err(|_| Bad("hash"))?));
+    (0..count).map(hash).collect()
+}
+
+/// The chunks of a message's entries, one after the other.
+struct Chunks<'a> {
+    /// Entries that have not been begun.
+    entries: u64,
+    entry: Reader<'a>,
+    rest: Reader<'a>,
+}
+
+impl<'a> Chunks<'a> {
+    /// Reads the count of entries and stands before the first of them.
+    fn new(mut rest: Reader<'a>) -> Result<Self, Bad> {
+        let entries = rest.unsigned()?;
+        Ok(Self { entries, entry: Reader::new(&[]), rest })
+    }
+
+    fn next(&mut self) -> Result<Option<RawChunk<'a>>, Bad> {
+        while self.entry.is_empty() {
+            if self.entries == 0 {
+                return Ok(None);
+            }
+            self.entries -= 1;
+            self.entry = Reader::new(self.rest.prefixed()?);
+        }
+        chunk::next(&mut self.entry).map(Some)
+    }
+}
+
+/// A message whose framing was checked and whose price is known; its changes are not decoded.
+pub struct Priced {
+    data: Bytes,
+    /// Where the count of entries stands, counted from the end of `data`.
+    entries: usize,
+    message: SyncMessage,
+    /// The inflated changes that were kept: place among the chunks, and content.
+    frames: std::vec::IntoIter<(u64, Frame)>,
+    price: Price,
+}
+
+impl Priced {
+    /// Read all but the chunks, and add up what those claim.
+    /// # Errors
+    /// What is malformed, or the limit that the message exceeds.
+    pub fn new(data: &Bytes, limits: &Limits) -> Result<Self, Refused> {
+        let (message, entries, meter) = SyncMessage::framing(data, limits)?;
+        let mut chunks = Chunks::new(entries.clone())?;
+        let mut pricing = Pricing::new(meter, KEEP_BYTES);
+        let (mut frames, mut at) = (Vec::new(), 0);
+        while let Some(chunk) = chunks.next()? {
+            frames.extend(pricing.chunk(&chunk)?.map(|frame| (at, frame)));
+            at += 1;
+        }
+        let message = message.with_flags(chunks.rest)?;
+        let (frames, price) = (frames.into_iter(), *pricing.meter.price());
+        Ok(Self { data: data.clone(), entries: entries.rest().len(), message, frames, price })
+    }
+
+    /// What it costs.
+    pub fn price(&self) -> &Price {
+        &self.price
+    }
+
+    /// Decode the changes and check the documents' checksums. Document chunks are not opened.
+    /// # Errors
+    /// What is wrong with a chunk.
+    pub fn decode(self) -> Result<SyncMessage, Refused> {
+        let Self { data, entries, mut message, frames, price } = self;
+        let mut chunks = Chunks::new(Reader::new(&data[data.len() - entries..]))?;
+        let mut frames = frames.peekable();
+        message.operations = price.operations;
+        message.changes.reserve_exact((price.changes - price.documents) as usize);
+        let mut at = 0;
+        while let Some(chunk) = chunks.next()? {
+            if chunk.kind == Kind::Document {
+                chunk::check_document(&chunk)?;
+                message.documents.push(chunk.within(&data));
+            } else {
+                let frame = frames.next_if(|(place, _)| *place == at).map(|(_, frame)| frame);
+                message.changes.push(chunk::take_in(&chunk, frame, price.inflated_bytes)?);
+            }
+            at += 1;
+        }
+        Ok(message)
+    }
 }
 
 impl SyncMessage {
-    /// Decode and check. Document chunks are bounded but not yet opened.
+    /// Price and decode.
     /// # Errors
-    /// What is wrong with it.
-    pub fn decode(data: &Bytes, max_inflated: u64) -> Result<Self, Bad> {
+    /// What is malformed, or the limit that the message exceeds.
+    pub fn decode(data: &Bytes, limits: &Limits) -> Result<Self, Refused> {
+        Priced::new(data, limits)?.decode()
+    }
+
+    /// Read all but the chunks, which are passed over: for sessions that may not write. Their framing is checked.
+    /// # Errors
+    /// What is malformed, or the limit that the rest exceeds.
+    pub fn without_changes(data: &Bytes, limits: &Limits) -> Result<Self, Refused> {
+        let (message, entries, _) = Self::framing(data, limits)?;
+        let mut chunks = Chunks::new(entries)?;
+        while chunks.next()?.is_some() {}
+        message.with_flags(chunks.rest)
+    }
+
+    /// Reads what stands before the chunks; gives what follows too.
+    fn framing<'a>(data: &'a Bytes, limits: &Limits) -> Result<(Self, Reader<'a>, Meter), Refused> {
+        let mut meter = Meter::new(limits);
         let mut reader = Reader::new(data);
         if !matches!(reader.byte()?, V1 | V2) {
-            return Err(Bad("not a sync message"));
+            return Err(Bad("not a sync message").into());
         }
-        let heads = hashes(&mut reader)?;
-        let need = hashes(&mut reader)?;
+        let heads = hashes(&mut reader, &mut meter)?;
+        let need = hashes(&mut reader, &mut meter)?;
         let mut message = Self { heads, need, ..Self::default() };
         let haves = reader.unsigned()?;
-        if haves > 64 {
-            return Err(Bad("too many haves"));
+        if haves > MAX_HAVES {
+            return Err(Bad("too many haves").into());
         }
         for _ in 0..haves {
-            let last_sync = hashes(&mut reader)?;
-            let bloom = Bloom::parse(&data.slice_ref(reader.prefixed()?))?;
-            message.have.push(Have { last_sync, bloom });
+            let last_sync = hashes(&mut reader, &mut meter)?;
+            let filter = reader.prefixed()?;
+            meter.bloom(filter.len() as u64)?;
+            message.have.push(Have { last_sync, bloom: Bloom::parse(&data.slice_ref(filter))? });
         }
-        for _ in 0..reader.unsigned()? {
-            for chunk in chunk::split(&data.slice_ref(reader.prefixed()?))? {
-                match chunk.kind {
-                    Kind::Change | Kind::Deflated => {
-                        message.changes.push(chunk::take_in(&chunk, max_inflated)?)
-                    }
-                    Kind::Document => {
-                        message.operations += chunk::check_document(&chunk, max_inflated)?.1;
-                        message.documents.push(chunk);
-                    }
-                    // No released client sends bundles and their expansion cannot be bounded beforehand.
-                    Kind::Bundle => return Err(Bad("bundles are not accepted")),
-                }
-            }
+        Ok((message, reader, meter))
+    }
+
+    /// Reads what stands behind the chunks.
+    fn with_flags(mut self, mut rest: Reader<'_>) -> Result<Self, Refused> {
+        if !rest.is_empty() {
+            let bits = rest.prefixed()?.iter().filter(|byte| **byte & 0x80 != 0);
+            self.flags = Some(bits.fold(0, |all, byte| all | byte & 0x7f));
         }
-        if !reader.is_empty() {
-            let bits = reader.prefixed()?.iter().filter(|byte| **byte & 0x80 != 0);
-            message.flags = Some(bits.fold(0, |all, byte| all | byte & 0x7f));
-        }
-        Ok(message)
+        Ok(self)
     }
 
     /// Bytes of its changes and chunks.
@@ -192,7 +289,7 @@ mod tests {
         }
         let heads = doc.get_heads();
         let first = doc.sync().generate_sync_message(&mut state).unwrap().encode();
-        let first = SyncMessage::decode(&first.into(), 1 << 20).unwrap();
+        let first = SyncMessage::decode(&first.into(), &Limits::default()).unwrap();
         assert_eq!((&first.heads, first.flags), (&heads, Some(flags::SUPPORTS_SYNC_RESET)));
         assert!(!first.have[0].bloom.is_empty() && !first.is_reset());
 
@@ -200,7 +297,7 @@ mod tests {
         doc.sync().receive_sync_message(&mut state, Message::decode(&ask).unwrap()).unwrap();
         let whole = doc.sync().generate_sync_message(&mut state).unwrap();
         assert_eq!(whole.version, MessageVersion::V2);
-        let whole = SyncMessage::decode(&whole.encode().into(), 1 << 20).unwrap();
+        let whole = SyncMessage::decode(&whole.encode().into(), &Limits::default()).unwrap();
         assert_eq!(whole.documents.len(), 1);
     }
 
@@ -233,7 +330,10 @@ mod tests {
     #[test]
     fn garbage_is_refused() {
         for bad in [&[][..], &[0x41], &[0x42], &[0x42, 0xff, 0xff, 0x7f], &[0x43, 0, 0, 0, 1, 3, 1, 2, 3]] {
-            assert!(SyncMessage::decode(&Bytes::copy_from_slice(bad), 1000).is_err(), "{bad:?}");
+            assert!(
+                SyncMessage::decode(&Bytes::copy_from_slice(bad), &Limits::default()).is_err(),
+                "{bad:?}"
+            );
         }
     }
 }

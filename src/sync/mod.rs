@@ -1,6 +1,7 @@
 //! The automerge-repo protocol on change graphs, as a state machine. No I/O, no clock, no threads.
 //!
-//! [`wire`] and [`message`] read and write what clients send; [`chunk`], [`columns`] and [`bloom`] check it. [`graph`] is one
+//! [`wire`] and [`message`] read and write what clients send; [`price`] says what decoding would cost, [`chunk`],
+//! [`columns`] and [`bloom`] check it. [`graph`] is one
 //! document's change graph, [`doc`] a document in use with its [`peer`]s, [`hub`] all documents and connections. [`parcel`] reads
 //! what came by file instead.
 
@@ -22,10 +23,12 @@ pub mod opener;
 pub mod parcel;
 pub mod parking;
 pub mod peer;
+pub mod price;
 pub mod remote;
 pub mod reply;
 pub mod requests;
 pub mod snapshot;
+pub mod source;
 pub mod storage;
 pub mod trouble;
 pub mod wire;

@@ -5,9 +5,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 
-use super::chunk::{self, Change, Chunk, Kind};
+use super::chunk::{self, Change, Chunk, Kind, Pricing};
 use super::leb::Bad;
+use super::price::{Limits, Meter, Refused};
 use crate::types::ChangeHash;
+
+/// Inflated bytes of a change that are kept from pricing it for decoding it.
+const KEEP_BYTES: u64 = 64 * 1024;
 
 /// A document chunk and the heads that it claims.
 #[derive(Debug, Clone)]
@@ -28,33 +32,35 @@ pub struct Parcel {
 }
 
 impl Parcel {
-    /// Take what is whole of a file's bytes. Documents stay slices of them, changes are copied.
+    /// Take what is whole of a file's bytes. Documents stay slices of them, changes are copied. Each chunk may cost
+    /// what `limits` allow.
     /// # Errors
     /// What is wrong with the rest, the first of it; the whole chunks are taken all the same.
-    pub fn add(&mut self, bytes: &Bytes, max_inflated: u64) -> Result<(), Bad> {
-        let (chunks, mut wrong) = chunk::salvage(bytes);
+    pub fn add(&mut self, bytes: &Bytes, limits: &Limits) -> Result<(), Refused> {
+        let (chunks, wrong) = chunk::salvage(bytes);
+        let mut wrong = wrong.map(Refused::from);
         if chunks.is_empty() && wrong.is_none() {
-            wrong = Some(Bad("it is empty"));
+            wrong = Some(Bad("it is empty").into());
         }
         for chunk in chunks {
             // automerge, which decodes each change, may panic on foreign bytes.
-            let taken = catch_unwind(AssertUnwindSafe(|| self.add_chunk(chunk, max_inflated)));
-            if let Err(bad) = taken.unwrap_or(Err(Bad("automerge cannot decode it"))) {
-                wrong.get_or_insert(bad);
+            let taken = catch_unwind(AssertUnwindSafe(|| self.add_chunk(chunk, limits)));
+            if let Err(refused) = taken.unwrap_or(Err(Bad("automerge cannot decode it").into())) {
+                wrong.get_or_insert(refused);
             }
         }
         wrong.map_or(Ok(()), Err)
     }
 
-    fn add_chunk(&mut self, chunk: Chunk, max_inflated: u64) -> Result<(), Bad> {
-        match chunk.kind {
-            Kind::Document => {
-                let (heads, _) = chunk::check_document(&chunk, max_inflated)?;
-                self.documents.push(Whole { chunk, heads });
-            }
-            Kind::Change | Kind::Deflated => self.changes.push(chunk::take_in(&chunk, max_inflated)?),
-            // As from peers: their expansion cannot be bounded beforehand.
-            Kind::Bundle => return Err(Bad("bundles are not accepted")),
+    fn add_chunk(&mut self, chunk: Chunk, limits: &Limits) -> Result<(), Refused> {
+        let mut pricing = Pricing::new(Meter::new(limits), KEEP_BYTES);
+        let frame = pricing.chunk(&chunk.raw())?;
+        if chunk.kind == Kind::Document {
+            let heads = chunk::check_document(&chunk.raw())?;
+            self.documents.push(Whole { chunk, heads });
+        } else {
+            let most = pricing.meter.price().inflated_bytes;
+            self.changes.push(chunk::take_in(&chunk.raw(), frame, most)?);
         }
         Ok(())
     }
@@ -110,8 +116,6 @@ mod tests {
     use super::*;
     use automerge::{AutoCommit, ROOT, transaction::Transactable};
 
-    const MAX: u64 = 1 << 20;
-
     /// A saved document of ten changes, and twenty more changes behind it.
     fn document() -> (Bytes, Vec<Bytes>) {
         let mut doc = AutoCommit::new();
@@ -137,17 +141,17 @@ mod tests {
             let mut bad = all.clone();
             bad[at] ^= 0x55;
             let mut parcel = Parcel::default();
-            assert!(parcel.add(&bad.into(), MAX).is_err(), "byte {at}");
+            assert!(parcel.add(&bad.into(), &Limits::default()).is_err(), "byte {at}");
             assert_eq!(parcel.changes.len(), 19, "byte {at}");
         }
         for length in 0..all.len() {
             let mut parcel = Parcel::default();
-            let whole = parcel.add(&Bytes::copy_from_slice(&all[..length]), MAX).is_ok();
+            let whole = parcel.add(&Bytes::copy_from_slice(&all[..length]), &Limits::default()).is_ok();
             let bytes: usize = parcel.changes.iter().map(|change| change.bytes.len()).sum();
             assert_eq!(whole, bytes == length && length > 0);
         }
         let mut parcel = Parcel::default();
-        assert!(parcel.add(&saved.slice(..saved.len() - 1), MAX).is_err());
+        assert!(parcel.add(&saved.slice(..saved.len() - 1), &Limits::default()).is_err());
         assert!(parcel.is_empty());
     }
 
@@ -156,9 +160,9 @@ mod tests {
         let (saved, changes) = document();
         let mut parcel = Parcel::default();
         for change in changes.iter().rev().chain(&changes) {
-            parcel.add(change, MAX).unwrap();
+            parcel.add(change, &Limits::default()).unwrap();
         }
-        parcel.add(&saved, MAX).unwrap();
+        parcel.add(&saved, &Limits::default()).unwrap();
         parcel.put_in_order();
         assert_eq!(
             parcel.changes.iter().map(|change| &change.bytes).collect::<Vec<_>>(),
@@ -167,7 +171,7 @@ mod tests {
         let bytes = parcel.to_bytes();
         assert!(bytes.starts_with(&saved) && bytes.len() == saved.len() + changes.concat().len());
         let mut again = Parcel::default();
-        again.add(&bytes, MAX).unwrap();
+        again.add(&bytes, &Limits::default()).unwrap();
         assert_eq!(again.to_bytes(), bytes);
         assert_eq!(automerge::Automerge::load(&bytes).unwrap().get_changes(&[]).len(), 30);
     }

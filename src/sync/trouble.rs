@@ -178,6 +178,7 @@ mod tests {
     use crate::sync::job::Intake;
     use crate::sync::message::{Draft, SyncMessage};
     use crate::sync::opener::Opener;
+    use crate::sync::price::Limits;
     use crate::sync::wire::Body;
     use crate::types::DocumentId;
 
@@ -225,7 +226,7 @@ mod tests {
             let whole =
                 Draft { heads: &heads, chunks: &[saved], have: Some(&heads), v2: true, ..Draft::default() };
             let data: bytes::Bytes = whole.encode().into();
-            let sync = Some(SyncMessage::decode(&data, 1 << 20).unwrap());
+            let sync = Some(SyncMessage::decode(&data, &Limits::default()).unwrap());
             let body = Body::Sync { document: key.document, data };
             hub.receive(one, Incoming { sender: "one".into(), body, sync }, &store, 0);
             for job in hub.take_jobs() {

@@ -13,6 +13,7 @@ use groundmist_sync::sync::hub::{Hub, HubOptions, Incoming};
 use groundmist_sync::sync::job::Job;
 use groundmist_sync::sync::message::SyncMessage;
 use groundmist_sync::sync::opener::Opener;
+use groundmist_sync::sync::price::Limits;
 use groundmist_sync::sync::storage::Storage;
 use groundmist_sync::sync::wire::Body;
 use groundmist_sync::types::{ConnId, DocKey, DocumentId};
@@ -217,7 +218,9 @@ impl World {
         let peer = &mut self.peers[who];
         let (Some(id), Some((which, data))) = (peer.conn, peer.to_server.pop_front()) else { return };
         let document = self.documents[which];
-        let sync = Some(SyncMessage::decode(&data, 1 << 24).expect("automerge's messages are well-formed"));
+        let sync = Some(
+            SyncMessage::decode(&data, &Limits::default()).expect("automerge's messages are well-formed"),
+        );
         let body = Body::Sync { document, data };
         let incoming = Incoming { sender: String::new(), body, sync };
         self.hub.receive(id, incoming, &self.storage, self.now);

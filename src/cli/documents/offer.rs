@@ -14,6 +14,7 @@ use super::{CliError, path};
 use crate::config::Config;
 use crate::directory::Directory;
 use crate::sync::parcel::Parcel;
+use crate::sync::price::Limits;
 use crate::types::DocKey;
 use crate::web::admin::{MAX_DOCUMENT_BYTES, Merged};
 
@@ -27,7 +28,7 @@ const DELETED: [&str; 2] = ["deleted", "purged"];
 pub(super) struct Offer {
     key: DocKey,
     parcel: Parcel,
-    max_inflated: u64,
+    limits: Limits,
     /// Bytes that may still be read.
     room: u64,
     files: usize,
@@ -36,9 +37,9 @@ pub(super) struct Offer {
 
 impl Offer {
     pub(super) fn new(key: DocKey, config: &Config) -> Self {
-        let max_inflated = config.limits.inflated_bytes as u64;
+        let limits = config.limits.message_price().for_files();
         let room = MAX_DOCUMENT_BYTES as u64;
-        Self { key, parcel: Parcel::default(), max_inflated, room, files: 0, damaged: Vec::new() }
+        Self { key, parcel: Parcel::default(), limits, room, files: 0, damaged: Vec::new() }
     }
 
     /// Adds what is whole of a file that the person names.
@@ -54,7 +55,7 @@ impl Offer {
         let path = directory.path_of(name);
         let read = read(directory, name, self.room).and_then(|bytes| {
             self.room -= bytes.len() as u64;
-            self.parcel.add(&bytes, self.max_inflated).map_err(|bad| bad.to_string())
+            self.parcel.add(&bytes, &self.limits).map_err(|bad| bad.to_string())
         });
         match read {
             Ok(()) => self.files += 1,

@@ -137,6 +137,11 @@ impl Metrics {
             "Documents that stopped being synced because of what is in them.",
             figures.quarantines,
         );
+        text.counter(
+            "groundmist_refused_messages_total",
+            "Sync messages refused because decoding them would cost too much.",
+            figures.refusals,
+        );
     }
 
     fn doors(&self, text: &mut Text) {

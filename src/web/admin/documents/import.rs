@@ -24,10 +24,10 @@ impl DocumentsApi {
             let (status, code) = error.code();
             Failure::new(status, code, error)
         })?;
-        let max_inflated = self.engine.max_inflated_bytes();
+        let limits = self.engine.file_limits();
         let parcel = tokio::task::spawn_blocking(move || {
             let mut parcel = Parcel::default();
-            parcel.add(&bytes, max_inflated).map(|()| parcel)
+            parcel.add(&bytes, &limits).map(|()| parcel)
         });
         let parcel = parcel.await.map_err(|_| Failure::store("the server is stopping"))?;
         let parcel = parcel.map_err(|bad| {
