@@ -11,13 +11,14 @@
 //! - [`engine`]: runs the sync core on threads.
 //! - [`sync`]: the automerge-repo protocol on change graphs; no I/O, no clock, no threads.
 //! - [`store`]: everything durable, in one redb file.
-//! - [`config`], [`telemetry`], [`types`]: used by all.
+//! - [`config`], [`telemetry`], [`types`], [`directory`]: used by all.
 
 pub mod access;
 pub mod appliance;
 pub mod atproto;
 pub mod cli;
 pub mod config;
+pub mod directory;
 pub mod engine;
 pub mod listen;
 pub mod store;

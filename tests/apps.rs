@@ -45,7 +45,11 @@ fn filled<T>(fill: impl AsyncFnOnce(&Arc<Access>, &Arc<Store>) -> T) -> (tempfil
     let made = runtime.block_on(async {
         let config = config(&data);
         let store = Arc::new(Store::open(&data.join(STORE_FILE), &config.store_options()).unwrap());
-        let secret = secret::load_or_create(&config).unwrap();
+        let secret = secret::load_or_create(
+            &config,
+            &groundmist_sync::directory::Directory::open(&config.data_dir).unwrap(),
+        )
+        .unwrap();
         let access =
             Access::open(store.clone(), Arc::new(store.clone()), &secret, config.access.clone()).unwrap();
         let made = fill(&access, &store).await;

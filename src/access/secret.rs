@@ -1,14 +1,13 @@
 //! The server's own secret: given by configuration, or made on the first start.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Read as _, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::config::{Config, MIN_SECRET_BYTES, Secret};
+use crate::directory::{Directory, close_to_others};
 use crate::store::backup::{RESTORED_SECRET, stamp};
-use crate::store::{
-    Op, RecordKind, Store, StoreError, close_to_others, create_anew, open_own, own_like_directory,
-};
+use crate::store::{Op, RecordKind, Store, StoreError};
 use crate::types::now;
 
 /// Name of the generated secret inside the data directory.
@@ -55,10 +54,10 @@ pub enum SecretError {
 ///
 /// # Errors
 /// The file cannot be read, written or trusted.
-pub fn load_or_create(config: &Config) -> Result<Secret, SecretError> {
+pub fn load_or_create(config: &Config, data_dir: &Directory) -> Result<Secret, SecretError> {
     match &config.secret {
         Some(secret) => Ok(secret.clone()),
-        None => from_data_dir(&config.data_dir, true),
+        None => from_data_dir(data_dir, true),
     }
 }
 
@@ -66,22 +65,22 @@ pub fn load_or_create(config: &Config) -> Result<Secret, SecretError> {
 ///
 /// # Errors
 /// The file is not there, or cannot be read or trusted.
-pub fn load(config: &Config) -> Result<Secret, SecretError> {
+pub fn load(config: &Config, data_dir: &Directory) -> Result<Secret, SecretError> {
     match &config.secret {
         Some(secret) => Ok(secret.clone()),
-        None => from_data_dir(&config.data_dir, false),
+        None => from_data_dir(data_dir, false),
     }
 }
 
-fn from_data_dir(data_dir: &Path, make: bool) -> Result<Secret, SecretError> {
-    let path = data_dir.join(SECRET_FILE);
+fn from_data_dir(data_dir: &Directory, make: bool) -> Result<Secret, SecretError> {
+    let path = data_dir.path_of(SECRET_FILE);
     let io = |operation, source| SecretError::Io { operation, path: path.clone(), source };
-    match read(&path) {
+    match read(data_dir) {
         Ok((_, bytes)) if bytes.len() < MIN_SECRET_BYTES => {
             Err(SecretError::Short { path: path.clone(), bytes: bytes.len() })
         }
         Ok((file, bytes)) => {
-            if close_to_others(&file, 0o600).map_err(|e| io("closing to other users", e))? {
+            if close_to_others(&file).map_err(|e| io("closing to other users", e))? {
                 tracing::warn!(
                     file = %path.display(),
                     "the secret could be read by other users of this machine; now it cannot. If one of them is not to be trusted, delete it and restart: all tokens then have to be made anew"
@@ -89,13 +88,13 @@ fn from_data_dir(data_dir: &Path, make: bool) -> Result<Secret, SecretError> {
             }
             Ok(Secret::new(&bytes))
         }
-        Err(error) if error.kind() == io::ErrorKind::NotFound && make => create(data_dir, &path),
+        Err(error) if error.kind() == io::ErrorKind::NotFound && make => create(data_dir),
         Err(error) => Err(io("reading", error)),
     }
 }
 
-fn read(path: &Path) -> io::Result<(File, Vec<u8>)> {
-    let mut file = open_own(path)?;
+fn read(data_dir: &Directory) -> io::Result<(File, Vec<u8>)> {
+    let mut file = data_dir.open_own(SECRET_FILE)?;
     let mut bytes = Vec::new();
     (&mut file).take(MAX_SECRET_FILE_BYTES).read_to_end(&mut bytes)?;
     Ok((file, bytes))
@@ -106,49 +105,57 @@ fn read(path: &Path) -> io::Result<(File, Vec<u8>)> {
 ///
 /// # Errors
 /// The store or the files cannot be read or written. It can be done again.
-pub fn adopt_restored(store: &Store, data_dir: &Path) -> Result<Option<PathBuf>, SecretError> {
+pub fn adopt_restored(store: &Store, data_dir: &Directory) -> Result<Option<PathBuf>, SecretError> {
     let Some(bytes) = store.record(RecordKind::Pin, RESTORED_SECRET)? else { return Ok(None) };
-    let path = data_dir.join(SECRET_FILE);
     let mut kept = None;
-    if read(&path).is_ok_and(|(_, old)| old != bytes) {
-        let copy = data_dir.join(format!("{SECRET_FILE}.before-restore-{}", stamp(now())));
-        fs::hard_link(&path, &copy).map_err(|source| SecretError::Io {
+    if read(data_dir).is_ok_and(|(_, old)| old != bytes) {
+        let name = format!("{SECRET_FILE}.before-restore-{}", stamp(now()));
+        let copy = data_dir.path_of(&name);
+        // Renamed, not linked: should this be cut off here, the new secret is still in the store.
+        data_dir.rename_new(SECRET_FILE, &name).map_err(|source| SecretError::Io {
             operation: "keeping the old secret as",
             path: copy.clone(),
             source,
         })?;
         kept = Some(copy);
     }
-    put(data_dir, &path, &bytes)?;
+    put(data_dir, &bytes)?;
     store.commit(&[Op::Record { kind: RecordKind::Pin, key: RESTORED_SECRET.into(), row: None }])?;
+    let path = data_dir.path_of(SECRET_FILE);
     tracing::info!(file = %path.display(), "put the restored secret that signs sync tokens in place");
     Ok(kept)
 }
 
-fn create(data_dir: &Path, path: &Path) -> Result<Secret, SecretError> {
+fn create(data_dir: &Directory) -> Result<Secret, SecretError> {
     let mut bytes = [0u8; GENERATED_BYTES];
     getrandom::fill(&mut bytes).map_err(SecretError::Random)?;
-    put(data_dir, path, &bytes)?;
+    put(data_dir, &bytes)?;
+    let path = data_dir.path_of(SECRET_FILE);
     tracing::info!(file = %path.display(), "made the secret that signs sync tokens");
     Ok(Secret::new(&bytes))
 }
 
 /// Whole or not at all, whenever the power is cut: written beside, synced, renamed, directory synced.
-fn put(data_dir: &Path, path: &Path, bytes: &[u8]) -> Result<(), SecretError> {
-    let beside = data_dir.join(format!("{SECRET_FILE}.new"));
-    let io = |operation, path: &Path, source| SecretError::Io { operation, path: path.into(), source };
-    let mut file = create_anew(&beside).map_err(|e| io("creating", &beside, e))?;
+fn put(data_dir: &Directory, bytes: &[u8]) -> Result<(), SecretError> {
+    let beside = format!("{SECRET_FILE}.new");
+    let io =
+        |operation, name: &str, source| SecretError::Io { operation, path: data_dir.path_of(name), source };
+    let mut file = data_dir.create_anew(&beside).map_err(|e| io("creating", &beside, e))?;
     file.write_all(bytes).and_then(|()| file.sync_all()).map_err(|e| io("writing", &beside, e))?;
-    own_like_directory(&beside).map_err(|e| io("changing the owner of", &beside, e))?;
-    fs::rename(&beside, path).map_err(|e| io("putting in place", path, e))?;
-    File::open(data_dir).and_then(|dir| dir.sync_all()).map_err(|e| io("syncing", data_dir, e))
+    data_dir.rename(&beside, SECRET_FILE).map_err(|e| io("putting in place", SECRET_FILE, e))?;
+    data_dir.sync().map_err(|e| io("syncing the directory of", SECRET_FILE, e))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs::Permissions;
+    use std::fs::{self, Permissions};
     use std::os::unix::fs::PermissionsExt as _;
+    use std::path::Path;
+
+    fn from_data_dir(path: &Path, make: bool) -> Result<Secret, SecretError> {
+        super::from_data_dir(&Directory::open(path).unwrap(), make)
+    }
 
     fn mode(path: &Path) -> u32 {
         fs::metadata(path).unwrap().permissions().mode() & 0o777
@@ -188,11 +195,5 @@ mod tests {
             error.contains("15 bytes") && error.contains("secret.key") && !error.contains("fifteen"),
             "{error}"
         );
-    }
-
-    #[test]
-    fn a_missing_directory_is_named() {
-        let error = from_data_dir(Path::new("/nonexistent/groundmist"), true).unwrap_err().to_string();
-        assert!(error.contains("creating /nonexistent/groundmist/secret.key.new"), "{error}");
     }
 }

@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
+use tokio::runtime::Handle;
+
 use super::data_dir::DataDir;
-use super::{Error, STORE_FILE, open_store};
+use super::{Error, open_store};
 use crate::config::Config;
 use crate::engine::Engine;
-use crate::store::{Store, own_like_directory};
+use crate::store::Store;
 use crate::web::admin::DocumentsApi;
 
 /// The open store, which no server can open meanwhile, and an engine on it.
@@ -17,19 +19,19 @@ pub struct Aside {
 }
 
 impl Aside {
-    /// Opens the data directory; makes it if it is missing.
+    /// Opens the data directory; makes it if it is missing. Store and engine have the rights of the directory's owner only.
+    /// To be called within a tokio runtime.
     /// # Errors
     /// Somebody has the store open, it cannot be opened, or there are no threads left.
     pub fn open(config: &Config) -> Result<Self, Error> {
         let directory = DataDir::prepare(config)?;
-        let store = Arc::new(open_store(config)?);
-        let path = config.data_dir.join(STORE_FILE);
-        own_like_directory(&path).map_err(|source| Error::DataDir {
-            operation: "giving the store to the owner of",
-            path,
-            source,
+        let runtime = Handle::try_current().ok();
+        let (store, engine) = directory.opened().as_owner(|| {
+            let _entered = runtime.as_ref().map(Handle::enter);
+            let store = Arc::new(open_store(config, directory.opened())?);
+            let engine = Engine::start(store.clone(), config.engine_options()).map_err(Error::Engine)?;
+            Ok::<_, Error>((store, engine))
         })?;
-        let engine = Engine::start(store.clone(), config.engine_options()).map_err(Error::Engine)?;
         Ok(Self { engine, store, _directory: directory })
     }
 

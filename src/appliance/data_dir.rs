@@ -2,14 +2,17 @@
 
 use std::fs::{self, DirBuilder};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::PathBuf;
+use std::sync::Arc;
 
 use super::{Error, STORE_FILE};
 use crate::config::Config;
+use crate::directory::{self, Directory};
 
-/// The data directory, removed at the end if it is temporary.
+/// The data directory, opened, and removed at the end if it is temporary.
 pub(super) struct DataDir {
+    opened: Arc<Directory>,
     temporary: Option<PathBuf>,
 }
 
@@ -18,15 +21,20 @@ impl DataDir {
     pub(super) fn prepare(config: &Config) -> Result<Self, Error> {
         let path = &config.data_dir;
         let failed = |operation, source| Error::DataDir { operation, path: path.clone(), source };
-        let make = |recursive| DirBuilder::new().mode(0o700).recursive(recursive).create(path);
         if config.data_dir_is_temporary {
             // Not recursive: in a directory that all users share the last step must be ours.
-            make(false).map_err(|error| failed("making", error))?;
-            return Ok(Self { temporary: Some(path.clone()) });
+            DirBuilder::new().mode(0o700).create(path).map_err(|error| failed("making", error))?;
+            let opened = Directory::open(path).map_err(|error| failed("opening", error))?;
+            return Ok(Self { opened: Arc::new(opened), temporary: Some(path.clone()) });
         }
-        make(true).map_err(|error| failed("making", error))?;
-        close_to_others(path).map_err(|error| failed("closing to other users", error))?;
-        Ok(Self { temporary: None })
+        let opened = Directory::make(path, 0o700).map_err(|error| failed("making", error))?;
+        close_to_others(&opened).map_err(|error| failed("closing to other users", error))?;
+        Ok(Self { opened: Arc::new(opened), temporary: None })
+    }
+
+    /// All that is done in it is done by this.
+    pub(super) fn opened(&self) -> &Arc<Directory> {
+        &self.opened
     }
 }
 
@@ -41,18 +49,18 @@ impl Drop for DataDir {
 }
 
 /// Closes a directory of our own to other users. One with other things in it is somebody else's to decide on.
-fn close_to_others(path: &Path) -> io::Result<()> {
-    let mode = fs::metadata(path)?.permissions().mode();
-    if mode & 0o077 == 0 {
+fn close_to_others(data_dir: &Directory) -> io::Result<()> {
+    if data_dir.mode()? & 0o077 == 0 {
         return Ok(());
     }
-    let ours = path.join(STORE_FILE).exists() || fs::read_dir(path)?.next().is_none();
+    let path = data_dir.path().display();
+    let ours = data_dir.contains(STORE_FILE)? || data_dir.entries()?.next().is_none();
     if ours {
-        tracing::info!(path = %path.display(), "the data directory is now closed to other users");
-        fs::set_permissions(path, fs::Permissions::from_mode(mode & 0o700))
+        tracing::info!(%path, "the data directory is now closed to other users");
+        directory::close_to_others(&data_dir.readable()?).map(drop)
     } else {
         tracing::warn!(
-            path = %path.display(),
+            %path,
             "other users of this machine can look into the data directory: give the server one of its own, or close it with chmod 700"
         );
         Ok(())
@@ -61,6 +69,9 @@ fn close_to_others(path: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+    use std::path::Path;
+
     use super::*;
 
     #[test]
@@ -69,10 +80,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
         fs::write(dir.path().join("somebody's"), "").unwrap();
-        close_to_others(dir.path()).unwrap();
+        close_to_others(&Directory::open(dir.path()).unwrap()).unwrap();
         assert_eq!(mode(dir.path()), 0o755);
         fs::write(dir.path().join(STORE_FILE), "").unwrap();
-        close_to_others(dir.path()).unwrap();
+        close_to_others(&Directory::open(dir.path()).unwrap()).unwrap();
         assert_eq!(mode(dir.path()), 0o700);
     }
 }

@@ -16,6 +16,7 @@ use crate::access::secret::{self, SecretError};
 use crate::access::{Access, AccessError, LOCAL_CLIENT, LOCAL_DID, NewSession, Ownership, SignIns};
 use crate::atproto::{Http, HttpError, Resolver, Us, Verifier};
 use crate::config::{Config, Loaded, Secret, Sources, TlsMode};
+use crate::directory::Directory;
 use crate::engine::Engine;
 use crate::listen::{self, AdminSocket, ListenError, PemError};
 use crate::store::{Store, StoreError};
@@ -105,10 +106,10 @@ pub async fn run(loaded: Loaded, sources: Sources, level: Level) -> Result<(), E
     // First, so that a signal during the start is not lost.
     let mut signals =
         Signals::new().map_err(|source| Error::System { operation: "listening for signals", source })?;
-    let _directory = DataDir::prepare(&config)?;
-    let store = Arc::new(open_store(&config)?);
-    secret::adopt_restored(&store, &config.data_dir)?;
-    let secret = secret::load_or_create(&config)?;
+    let directory = DataDir::prepare(&config)?;
+    let store = Arc::new(open_store(&config, directory.opened())?);
+    secret::adopt_restored(&store, directory.opened())?;
+    let secret = secret::load_or_create(&config, directory.opened())?;
     let engine = Engine::start(store.clone(), config.engine_options()).map_err(Error::Engine)?;
     let reload = |parts| Arc::new(Reload::new(sources, loaded, parts));
     let start = Start { config: &config, dev, started, engine: &engine, store, secret: &secret };
@@ -357,10 +358,9 @@ fn connections_within(wanted: usize, tls: TlsMode, open_files: Option<usize>) ->
     }
 }
 
-fn open_store(config: &Config) -> Result<Store, Error> {
-    let path = config.data_dir.join(STORE_FILE);
-    let failed = |source| Error::Store { path: path.clone(), source };
-    let mut store = Store::open(&path, &config.store_options()).map_err(failed)?;
+fn open_store(config: &Config, data_dir: &Arc<Directory>) -> Result<Store, Error> {
+    let failed = |source| Error::Store { path: data_dir.path_of(STORE_FILE), source };
+    let mut store = Store::open_in(data_dir, STORE_FILE, &config.store_options()).map_err(failed)?;
     let stats = store.stats().map_err(failed)?;
     if stats.is_worth_reclaiming() {
         tracing::info!(dead_bytes = stats.dead_bytes, "giving dead space in the store back to the disk");

@@ -22,6 +22,10 @@ fn configured(dir: &std::path::Path) -> (Sources, Loaded) {
     (sources, loaded)
 }
 
+fn directory(config: &Config) -> Arc<Directory> {
+    Arc::new(Directory::open(&config.data_dir).unwrap())
+}
+
 /// One request; the whole answer, which may be none.
 async fn ask(mut stream: impl AsyncRead + AsyncWrite + Unpin, path: &str) -> String {
     let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
@@ -37,8 +41,8 @@ async fn a_request_that_panics_ends_alone_and_a_shard_that_dies_ends_the_server(
     let dir = tempfile::tempdir().unwrap();
     let (sources, loaded) = configured(dir.path());
     let config = loaded.config.clone();
-    let store = Arc::new(open_store(&config).unwrap());
-    let secret = secret::load_or_create(&config).unwrap();
+    let store = Arc::new(open_store(&config, &directory(&config)).unwrap());
+    let secret = secret::load_or_create(&config, &directory(&config)).unwrap();
     let engine = Engine::start(store.clone(), config.engine_options()).unwrap();
     let mut signals = Signals::new().unwrap();
     let reload = |parts| Arc::new(Reload::new(sources, loaded, parts));
@@ -69,7 +73,7 @@ async fn a_request_that_panics_ends_alone_and_a_shard_that_dies_ends_the_server(
 async fn a_listener_that_dies_ends_the_server_and_one_that_ends_does_not() {
     let dir = tempfile::tempdir().unwrap();
     let (sources, loaded) = configured(dir.path());
-    let store = Arc::new(open_store(&loaded.config).unwrap());
+    let store = Arc::new(open_store(&loaded.config, &directory(&loaded.config)).unwrap());
     let engine = Engine::start(store, loaded.config.engine_options()).unwrap();
     let reload = Arc::new(Reload::new(sources, loaded, vec![]));
     let mut listening = JoinSet::new();

@@ -1,5 +1,8 @@
 //! The owner's account as commands find it, and as the server pinned it: a handle alone is not enough to go by.
 
+use std::io::ErrorKind;
+use std::sync::Arc;
+
 use hyper::Method;
 
 use super::CliError;
@@ -8,6 +11,7 @@ use crate::access::Pin;
 use crate::appliance::STORE_FILE;
 use crate::atproto::{Http, HttpError, Resolver};
 use crate::config::Config;
+use crate::directory::Directory;
 use crate::store::Store;
 use crate::types::{Did, Handle};
 use crate::web::admin::OwnerNow;
@@ -43,20 +47,25 @@ pub(super) fn pinned(config: &Config, handle: &Handle, server: &Result<OwnerNow,
 }
 
 fn in_store(config: &Config, handle: &Handle) -> Pinned {
-    let path = config.data_dir.join(STORE_FILE);
-    match path.try_exists() {
-        Ok(true) => {}
-        Ok(false) => return Pinned::NotYet,
+    let opened = Directory::open(&config.data_dir);
+    let directory = match opened.and_then(|directory| Ok((directory.contains(STORE_FILE)?, directory))) {
+        Ok((true, directory)) => Arc::new(directory),
+        Ok((false, _)) => return Pinned::NotYet,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Pinned::NotYet,
         Err(error) => {
             return Pinned::Unclear(format!(
                 "{} cannot be looked at ({error}): run the command as root (sudo) or as the user the server runs as",
-                path.display()
+                config.data_dir.join(STORE_FILE).display()
             ));
         }
-    }
-    let read = Store::open(&path, &config.store_options())
-        .map_err(|error| error.to_string())
-        .and_then(|store| Pin::read(&store).map_err(|error| error.to_string()));
+    };
+    let read = directory.as_owner(|| {
+        let store = Store::open_existing(&directory, STORE_FILE, &config.store_options());
+        match store.map_err(|error| error.to_string())? {
+            Some(store) => Pin::read(&store).map_err(|error| error.to_string()),
+            None => Ok(None),
+        }
+    });
     match read {
         Ok(Some(pin)) if pin.handle == *handle => Pinned::To(pin.did),
         Ok(_) => Pinned::NotYet,

@@ -15,7 +15,8 @@ use tokio::net::UnixStream;
 use tokio::time::timeout;
 
 use super::{CliError, runtime};
-use crate::config::Config;
+use crate::config::{ADMIN_SOCKET, Config};
+use crate::directory::Directory;
 
 /// Longest wait for an answer: a commit on a slow disk, with room.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -42,7 +43,7 @@ pub(super) fn call<T: DeserializeOwned>(
         .map_err(|error| CliError::failed("internal", error))?;
     let socket = config.admin_socket();
     let answer =
-        runtime()?.block_on(async { tokio::time::timeout(PATIENCE, exchange(&socket, request)).await });
+        runtime()?.block_on(async { tokio::time::timeout(PATIENCE, exchange(config, request)).await });
     let (ok, bytes) = answer.unwrap_or_else(|_| {
         let waited = PATIENCE.as_secs();
         Err(CliError::failed(
@@ -83,7 +84,7 @@ pub(super) fn stream(
     };
     let late = |_| lost(&format!("nothing came for {} s", PATIENCE.as_secs()));
     runtime()?.block_on(async {
-        let stream = UnixStream::connect(&socket).await.map_err(|error| unreachable(&socket, &error))?;
+        let stream = connect(config).await?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
             .await
             .map_err(|error| lost(&error))?;
@@ -106,11 +107,12 @@ pub(super) fn stream(
     })
 }
 
-async fn exchange(socket: &Path, request: Request<Full<Bytes>>) -> Result<(bool, Bytes), CliError> {
+async fn exchange(config: &Config, request: Request<Full<Bytes>>) -> Result<(bool, Bytes), CliError> {
+    let socket = config.admin_socket();
     let lost = |error: &dyn std::fmt::Display| {
         CliError::failed("no_answer", format!("the server at {} hung up: {error}", socket.display()))
     };
-    let stream = UnixStream::connect(socket).await.map_err(|error| unreachable(socket, &error))?;
+    let stream = connect(config).await?;
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| lost(&error))?;
     let connection = tokio::spawn(connection);
@@ -121,7 +123,22 @@ async fn exchange(socket: &Path, request: Request<Full<Bytes>>) -> Result<(bool,
     body.map(|body| (ok, body.to_bytes())).map_err(|error| lost(&error))
 }
 
-pub(super) fn unreachable(socket: &Path, error: &io::Error) -> CliError {
+/// Connects to the running server. As root not by the socket's name, which a hostile server could have replaced by a link to
+/// another program's socket.
+pub(super) async fn connect(config: &Config) -> Result<UnixStream, CliError> {
+    let socket = config.admin_socket();
+    let connected = if rustix::process::geteuid().is_root() {
+        match Directory::open(&config.data_dir).and_then(|directory| directory.socket(ADMIN_SOCKET)) {
+            Ok(file) => UnixStream::connect(file.path()).await,
+            Err(error) => Err(error),
+        }
+    } else {
+        UnixStream::connect(&socket).await
+    };
+    connected.map_err(|error| unreachable(&socket, &error))
+}
+
+fn unreachable(socket: &Path, error: &io::Error) -> CliError {
     let socket = socket.display();
     match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => CliError::NotRunning(format!(

@@ -1,20 +1,22 @@
 //! `backup`: the running server's store, or that of one that is stopped, in one file.
 
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use hyper::Method;
 use serde::Serialize;
 
 use super::admin_client::{call, stream};
 use super::args::Backup;
-use super::backup_file::{Target, keep, name_of};
+use super::backup_file::{Target, keep, name_of, open_directory};
 use super::progress::Progress;
 use super::text::{bytes, date, grouped};
 use super::{CliError, Exit, print, print_json};
-use crate::access::secret;
+use crate::access::secret::{self, SecretError};
 use crate::appliance::STORE_FILE;
 use crate::config::Config;
+use crate::directory::Directory;
 use crate::store::backup::{Follow, Manifest, Source, Totals};
 use crate::store::{BackupError, LastBackup, Store, StoreError};
 use crate::types::now;
@@ -31,8 +33,9 @@ struct Made {
 }
 
 pub(super) fn run(config: &Config, wanted: &Backup, json: bool) -> Result<Exit, CliError> {
-    let target = match (&wanted.to, &wanted.file) {
-        (Some(directory), _) => Target::file(&directory.join(name_of(now())), false)?,
+    let to = wanted.to.as_deref().map(open_directory).transpose()?;
+    let target = match (&to, &wanted.file) {
+        (Some(directory), _) => Target::file_in(directory.clone(), name_of(now()).into(), false)?,
         (None, Some(file)) if file == Path::new("-") => Target::output()?,
         (None, Some(file)) => Target::file(file, wanted.force)?,
         (None, None) => Target::file(Path::new(&name_of(now())), false)?,
@@ -59,7 +62,7 @@ pub(super) fn run(config: &Config, wanted: &Backup, json: bool) -> Result<Exit, 
             "warning: the backup is made, but status will not tell of it: {error}"
         );
     }
-    let removed = match (&wanted.to, wanted.keep) {
+    let removed = match (&to, wanted.keep) {
         (Some(directory), Some(number)) => keep(directory, number.get(), file.as_deref())?,
         _ => Vec::new(),
     };
@@ -113,21 +116,36 @@ fn write(config: &Config, writing: &mut Writing) -> Result<Option<Store>, CliErr
 
 fn stopped(config: &Config, writing: &mut Writing) -> Result<Store, CliError> {
     let path = config.data_dir.join(STORE_FILE);
-    let failed = |error: StoreError| CliError::failed("store", error);
-    let store = Store::open_existing(&path, &config.store_options()).map_err(failed)?;
-    let Some(store) = store else {
+    let nothing = || {
         let message = format!(
             "there is nothing to back up: no server runs, and {} is not there; if the data is elsewhere, give that with --data-dir",
             path.display()
         );
-        return Err(CliError::failed("no_store", message));
+        CliError::failed("no_store", message)
     };
-    secret::adopt_restored(&store, &config.data_dir).map_err(|error| CliError::failed("secret", error))?;
-    let secret = secret::load(config).map_err(|error| CliError::failed("secret", error))?;
-    // Nobody else writes to it.
-    let source = Source { store: &store, secret: &secret, free_bytes: None, now: now() };
-    source.write(&mut |piece| writing.piece(&piece)).map_err(|error| CliError::failed("backup", error))?;
-    Ok(store)
+    let directory = match Directory::open(&config.data_dir) {
+        Ok(directory) => Arc::new(directory),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Err(nothing()),
+        Err(error) => {
+            let message = format!("opening {} failed: {error}", config.data_dir.display());
+            return Err(CliError::failed("data_dir", message));
+        }
+    };
+    // Where it is written to, only root may be let in; that file is open already.
+    directory.as_owner(|| {
+        let failed = |error: StoreError| CliError::failed("store", error);
+        let secret_failed = |error: SecretError| CliError::failed("secret", error);
+        let store = Store::open_existing(&directory, STORE_FILE, &config.store_options()).map_err(failed)?;
+        let store = store.ok_or_else(nothing)?;
+        secret::adopt_restored(&store, &directory).map_err(secret_failed)?;
+        let secret = secret::load(config, &directory).map_err(secret_failed)?;
+        // Nobody else writes to it.
+        let source = Source { store: &store, secret: &secret, free_bytes: None, now: now() };
+        source
+            .write(&mut |piece| writing.piece(&piece))
+            .map_err(|error| CliError::failed("backup", error))?;
+        Ok(store)
+    })
 }
 
 fn remember(config: &Config, stopped: Option<Store>, last: &LastBackup) -> Result<(), CliError> {

@@ -1,13 +1,16 @@
 //! Where a backup goes: a file that appears whole or not at all, or standard output.
 
-use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
+use std::ffi::{OsStr, OsString};
+use std::fs::{File, Permissions, TryLockError};
 use std::io::{self, IsTerminal as _, Write as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use rustix::fs::{CWD, OFlags, RenameFlags, renameat_with};
+use rustix::fs::FileType;
 
 use super::CliError;
+use crate::directory::Directory;
 use crate::store::backup::stamp;
 use crate::types::Millis;
 
@@ -34,10 +37,20 @@ fn is_ours(name: &str) -> bool {
     })
 }
 
+/// A backup that is being written beside the name that it will have. The directory may be somebody else's: no link is followed
+/// at either name.
+pub(super) struct Writing {
+    directory: Arc<Directory>,
+    file: File,
+    partial: OsString,
+    name: OsString,
+    force: bool,
+}
+
 /// A file on its way to being a backup, or standard output.
 pub(super) enum Target {
     Output(io::Stdout),
-    File { file: File, partial: PathBuf, path: PathBuf, force: bool },
+    File(Writing),
 }
 
 impl Target {
@@ -55,27 +68,22 @@ impl Target {
 
     /// `path`, where nothing is, unless `force`. Another backup to the same file keeps this one out.
     pub(super) fn file(path: &Path, force: bool) -> Result<Self, CliError> {
-        if !force && path.symlink_metadata().is_ok() {
-            return Err(exists(path));
+        let (directory, name) =
+            Directory::of_file(path).map_err(|error| failed("opening the directory of", path, &error))?;
+        Self::file_in(Arc::new(directory), name, force)
+    }
+
+    /// The same, in a directory that is open.
+    pub(super) fn file_in(directory: Arc<Directory>, name: OsString, force: bool) -> Result<Self, CliError> {
+        let path = directory.path_of(&name);
+        if !force && directory.contains(&name).map_err(|error| failed("looking at", &path, &error))? {
+            return Err(exists(&path));
         }
-        let partial = with_suffix(path, PARTIAL);
-        let failed = |error| failed("making", &partial, &error);
-        // Never through a link that somebody put there.
-        let file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .custom_flags(OFlags::NOFOLLOW.bits() as i32)
-            .open(&partial)
-            .map_err(failed)?;
-        // Whoever made it before, and can still write to it, would read along.
-        let is = file.metadata().map_err(failed)?;
-        if !is.is_file() || is.nlink() > 1 || is.uid() != rustix::process::geteuid().as_raw() {
-            let message =
-                format!("{} is somebody else's: remove it, or choose another place", partial.display());
-            return Err(CliError::failed("write", message));
-        }
+        let mut partial = name.clone();
+        partial.push(PARTIAL);
+        let failed = |error| failed("making", &directory.path_of(&partial), &error);
+        // Never through a link, and never one that somebody else made, who could read along.
+        let file = directory.open_or_create_for_us(&partial).map_err(failed)?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
@@ -85,13 +93,13 @@ impl Target {
             Err(TryLockError::Error(error)) => return Err(failed(error)),
         }
         file.set_permissions(Permissions::from_mode(0o600)).and_then(|()| file.set_len(0)).map_err(failed)?;
-        Ok(Self::File { file, partial, path: path.into(), force })
+        Ok(Self::File(Writing { directory, file, partial, name, force }))
     }
 
     pub(super) fn write(&mut self, piece: &[u8]) -> io::Result<()> {
         match self {
             Self::Output(output) => output.write_all(piece),
-            Self::File { file, .. } => file.write_all(piece),
+            Self::File(writing) => writing.file.write_all(piece),
         }
     }
 
@@ -102,14 +110,11 @@ impl Target {
                 output.flush().map_err(|error| CliError::failed("write", error))?;
                 Ok(None)
             }
-            Self::File { file, partial, path, force } => {
-                file.sync_all().map_err(|error| failed("syncing", &partial, &error))?;
-                put(&partial, &path, force)?;
-                let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-                let directory = directory.unwrap_or(Path::new("."));
-                File::open(directory)
-                    .and_then(|directory| directory.sync_all())
-                    .map_err(|error| failed("syncing", directory, &error))?;
+            Self::File(Writing { directory, file, partial, name, force }) => {
+                let path = directory.path_of(&name);
+                file.sync_all().map_err(|error| failed("syncing", &directory.path_of(&partial), &error))?;
+                put(&directory, &partial, &name, force)?;
+                directory.sync().map_err(|error| failed("syncing", directory.path(), &error))?;
                 Ok(Some(path))
             }
         }
@@ -117,41 +122,40 @@ impl Target {
 
     /// It will not be a backup: what is there of it goes.
     pub(super) fn give_up(self) {
-        if let Self::File { partial, .. } = self {
-            let _ = fs::remove_file(partial);
+        if let Self::File(Writing { directory, partial, .. }) = self {
+            let _ = directory.remove(partial);
         }
     }
 }
 
-fn put(partial: &Path, path: &Path, force: bool) -> Result<(), CliError> {
-    let renamed = if force {
-        fs::rename(partial, path)
-    } else {
-        match renameat_with(CWD, partial, CWD, path, RenameFlags::NOREPLACE).map_err(io::Error::from) {
-            // Some network file systems cannot say "only if there is none".
-            Err(error) if error.kind() == io::ErrorKind::InvalidInput && path.symlink_metadata().is_err() => {
-                fs::rename(partial, path)
-            }
-            renamed => renamed,
-        }
-    };
+/// The directory of `--to`.
+pub(super) fn open_directory(path: &Path) -> Result<Arc<Directory>, CliError> {
+    Directory::open(path).map(Arc::new).map_err(|error| failed("opening", path, &error))
+}
+
+fn put(directory: &Directory, partial: &OsStr, name: &OsStr, force: bool) -> Result<(), CliError> {
+    let renamed = if force { directory.rename(partial, name) } else { directory.rename_new(partial, name) };
+    let path = directory.path_of(name);
     renamed.map_err(|error| match error.kind() {
-        io::ErrorKind::AlreadyExists | io::ErrorKind::InvalidInput => exists(path),
-        _ => failed("putting in place", path, &error),
+        io::ErrorKind::AlreadyExists | io::ErrorKind::InvalidInput => exists(&path),
+        _ => failed("putting in place", &path, &error),
     })
 }
 
 /// Removes the oldest of our own backups in a directory so that `keep` stay with `made`, whatever the clock said of it, and what
 /// a backup that was killed left. What was removed.
-pub(super) fn keep(directory: &Path, keep: usize, made: Option<&Path>) -> Result<Vec<PathBuf>, CliError> {
-    let reading = |error: io::Error| failed("reading", directory, &error);
+pub(super) fn keep(
+    directory: &Directory,
+    keep: usize,
+    made: Option<&Path>,
+) -> Result<Vec<PathBuf>, CliError> {
+    let reading = |error: io::Error| failed("reading", directory.path(), &error);
     let mut backups = Vec::new();
-    for entry in fs::read_dir(directory).map_err(reading)? {
-        let entry = entry.map_err(reading)?;
-        if !entry.file_type().is_ok_and(|kind| kind.is_file()) {
+    for entry in directory.entries().map_err(reading)? {
+        let (name, told) = entry.map_err(reading)?;
+        if directory.kind(&name, told).ok() != Some(FileType::RegularFile) {
             continue;
         }
-        let name = entry.file_name();
         let Some(name) = name.to_str() else { continue };
         if made.is_some_and(|made| made.file_name() == Some(name.as_ref())) {
             continue;
@@ -160,13 +164,8 @@ pub(super) fn keep(directory: &Path, keep: usize, made: Option<&Path>) -> Result
             backups.push(name.to_owned());
         } else if name.strip_suffix(PARTIAL).is_some_and(is_ours) {
             // Who still writes it holds its lock.
-            let free = OpenOptions::new()
-                .write(true)
-                .custom_flags(OFlags::NOFOLLOW.bits() as i32)
-                .open(entry.path())
-                .is_ok_and(|file| file.try_lock().is_ok());
-            if free {
-                let _ = fs::remove_file(entry.path());
+            if directory.open_given(name).is_ok_and(|file| file.try_lock().is_ok()) {
+                let _ = directory.remove(name);
             }
         }
     }
@@ -174,17 +173,11 @@ pub(super) fn keep(directory: &Path, keep: usize, made: Option<&Path>) -> Result
     let old = backups.len().saturating_sub(keep - usize::from(made.is_some()));
     let mut removed = Vec::new();
     for name in &backups[..old] {
-        let path = directory.join(name);
-        fs::remove_file(&path).map_err(|error| failed("removing the old backup", &path, &error))?;
+        let path = directory.path_of(name);
+        directory.remove(name).map_err(|error| failed("removing the old backup", &path, &error))?;
         removed.push(path);
     }
     Ok(removed)
-}
-
-fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    name.into()
 }
 
 fn exists(path: &Path) -> CliError {
@@ -199,6 +192,8 @@ fn failed(operation: &str, path: &Path, error: &io::Error) -> CliError {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
@@ -234,12 +229,13 @@ mod tests {
         let stale = dir.path().join(format!("{}{PARTIAL}", ours[4]));
         fs::write(&stale, "").unwrap();
         let writing = Target::file(&dir.path().join(name_of(9)), false).unwrap();
-        let removed = keep(dir.path(), 2, None).unwrap();
+        let removed = keep(&Directory::open(dir.path()).unwrap(), 2, None).unwrap();
         assert_eq!(removed, ours[..3].iter().map(|name| dir.path().join(name)).collect::<Vec<_>>());
         assert!(!stale.exists() && others.iter().all(|name| dir.path().join(name).exists()));
         writing.complete().unwrap();
         // A clock that went back does not cost the one that was just made.
-        let removed = keep(dir.path(), 1, Some(&dir.path().join(name_of(9)))).unwrap();
+        let removed =
+            keep(&Directory::open(dir.path()).unwrap(), 1, Some(&dir.path().join(name_of(9)))).unwrap();
         assert!(removed.len() == 2 && dir.path().join(name_of(9)).exists(), "{removed:?}");
     }
 

@@ -1,9 +1,8 @@
 //! `restore`: a store out of a backup, in the place of the one that is there, which is kept.
 
-use std::fs::{DirBuilder, File};
 use std::io::{self, Read, Write as _};
-use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::Serialize;
 
@@ -15,6 +14,7 @@ use super::{CliError, Exit, print, print_json};
 use crate::access::secret;
 use crate::appliance::STORE_FILE;
 use crate::config::Config;
+use crate::directory::{Directory, open_source};
 use crate::store::backup::{self, MAX_VALUE_BYTES, Manifest, Place, Totals};
 use crate::store::{BackupError, Store, StoreError};
 use crate::types::now;
@@ -34,7 +34,7 @@ pub(super) fn run(config: &Config, wanted: &Restore, json: bool) -> Result<Exit,
     let source: Box<dyn Read> = if wanted.file == Path::new("-") {
         Box::new(io::stdin().lock())
     } else {
-        let file = File::open(&wanted.file).map_err(|error| {
+        let file = open_source(&wanted.file).map_err(|error| {
             CliError::failed("read", format!("opening {} failed: {error}", wanted.file.display()))
         })?;
         Box::new(io::BufReader::new(file))
@@ -63,14 +63,16 @@ fn restore(
     progress: &mut dyn FnMut(&Manifest, u64),
 ) -> Result<Restored, CliError> {
     let (data_dir, options) = (&config.data_dir, config.store_options());
-    DirBuilder::new().mode(0o700).recursive(true).create(data_dir).map_err(|error| {
+    let directory = Directory::make(data_dir, 0o700).map(Arc::new).map_err(|error| {
         CliError::failed(
             "data_dir",
             format!("making the data directory {} failed: {error}", data_dir.display()),
         )
     })?;
+    // The backup is open, and all else happens in this directory. No other thread has started.
+    directory.give_up_root();
     let path = data_dir.join(STORE_FILE);
-    let place = Place::take(&path, &options).map_err(|error| match error {
+    let place = Place::take(directory.clone(), STORE_FILE, &options).map_err(|error| match error {
         BackupError::Store(StoreError::Locked { .. }) => CliError::failed(
             "running",
             format!(
@@ -83,7 +85,7 @@ fn restore(
     if !force {
         refuse_to_replace(&place, &path)?;
     }
-    let built = backup::build(place.new_path(), source, most, &options, progress);
+    let built = backup::build(place.new_store(), source, most, &options, progress);
     let (manifest, totals) = match built {
         Ok(built) => built,
         Err(error) => {
@@ -93,8 +95,10 @@ fn restore(
     };
     let mut kept = Vec::from_iter(place.swap(now()).map_err(refused)?);
     // From here on the restored store is in place; should this be cut off, the server's next start does it.
-    let store = Store::open(&path, &options).map_err(in_place)?;
-    kept.extend(secret::adopt_restored(&store, data_dir).map_err(|error| CliError::failed("secret", error))?);
+    let store = Store::open_in(&directory, STORE_FILE, &options).map_err(in_place)?;
+    kept.extend(
+        secret::adopt_restored(&store, &directory).map_err(|error| CliError::failed("secret", error))?,
+    );
     if config.secret.is_some() {
         let _ = writeln!(
             io::stderr(),

@@ -1,11 +1,12 @@
 //! Puts a new file in another's place: whole or not at all, whenever the power is cut.
 
-use std::fs::{self, DirBuilder, File, Metadata, OpenOptions, Permissions};
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, Metadata, Permissions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{
-    DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown,
-};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, fchown};
 use std::path::{Path, PathBuf};
+
+use crate::directory::Directory;
 
 /// Mode of a new file: the server reads it as a user of its own.
 const FILE_MODE: u32 = 0o644;
@@ -34,24 +35,25 @@ fn advice(error: &io::Error) -> &'static str {
 pub(super) fn replace(path: &Path, text: &str) -> Result<(), WriteError> {
     let failed = |operation, path: &Path, source| WriteError { operation, path: path.into(), source };
     // What a link leads to is replaced, not the link.
-    let (path, before) = match fs::canonicalize(path).and_then(|real| Ok((fs::metadata(&real)?, real))) {
-        Ok((before, real)) => (real, Some(before)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            (std::path::absolute(path).map_err(|error| failed("finding", path, error))?, None)
-        }
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    make(dir).map_err(|error| failed("making", dir, error))?;
+    let (dir, name) = Directory::of_linked_file(path).map_err(|error| failed("finding", path, error))?;
+    let before = match dir.open_given(&name).and_then(|file| file.metadata()) {
+        Ok(before) => Some(before),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         Err(error) => return Err(failed("looking at", path, error)),
     };
-    let dir = path.parent().unwrap_or(Path::new("/"));
-    make(dir).map_err(|error| failed("making", dir, error))?;
-    let beside = beside(&path);
-    let written = write(&beside, text, before.as_ref())
-        .map_err(|error| failed("writing", &beside, error))
-        .and_then(|()| fs::rename(&beside, &path).map_err(|error| failed("putting in place", &path, error)));
+    let beside = beside(&name);
+    let written = write(&dir, &beside, text, before.as_ref())
+        .map_err(|error| failed("writing", &dir.path_of(&beside), error))
+        .and_then(|()| {
+            dir.rename(&beside, &name).map_err(|error| failed("putting in place", &dir.path_of(&name), error))
+        });
     if written.is_err() {
-        let _ = fs::remove_file(&beside);
+        let _ = dir.remove(&beside);
     }
     written?;
-    File::open(dir).and_then(|dir| dir.sync_all()).map_err(|error| failed("syncing", dir, error))
+    dir.sync().map_err(|error| failed("syncing", dir.path(), error))
 }
 
 /// Whether a file can be written there, as far as can be told without doing it.
@@ -71,27 +73,24 @@ pub(super) fn may_replace(path: &Path) -> Result<(), WriteError> {
 
 /// The directory, open to be read whatever the umask is.
 fn make(dir: &Path) -> io::Result<()> {
-    if dir.is_dir() {
-        return Ok(());
+    match Directory::open(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        opened => return opened.map(drop),
     }
-    DirBuilder::new().recursive(true).mode(DIR_MODE).create(dir)?;
-    fs::set_permissions(dir, Permissions::from_mode(DIR_MODE))
+    let made = Directory::make(dir, DIR_MODE)?;
+    made.readable()?.set_permissions(Permissions::from_mode(DIR_MODE))
 }
 
 /// Another name in the same directory, for this process alone.
-fn beside(path: &Path) -> PathBuf {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
+fn beside(name: &OsStr) -> OsString {
+    let mut name = name.to_owned();
     name.push(format!(".new-{}", std::process::id()));
-    path.with_file_name(name)
+    name
 }
 
-fn write(beside: &Path, text: &str, before: Option<&Metadata>) -> io::Result<()> {
-    // One of a process that had our number and did not come to an end.
-    match fs::remove_file(beside) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(beside)?;
+fn write(dir: &Directory, beside: &OsStr, text: &str, before: Option<&Metadata>) -> io::Result<()> {
+    // In the place of one of a process that had our number and did not come to an end.
+    let mut file = dir.create_anew_for_us(beside)?;
     file.write_all(text.as_bytes())?;
     let now = file.metadata()?;
     if let Some(before) = before
@@ -140,7 +139,7 @@ mod tests {
         let path = dir.path().join("config.toml");
         fs::create_dir(&path).unwrap();
         let error = replace(&path, "x").unwrap_err().to_string();
-        assert!(error.contains("putting in place") && error.contains("nothing was changed"), "{error}");
+        assert!(error.contains("not a regular file") && error.contains("nothing was changed"), "{error}");
         assert!(path.is_dir() && fs::read_dir(dir.path()).unwrap().count() == 1);
     }
 }

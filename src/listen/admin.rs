@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use tokio::net::{UnixListener, UnixStream};
 
 use super::{Accept, ListenError};
+use crate::directory::Directory;
 
 /// The listening admin socket; its file goes when it is dropped.
 #[derive(Debug)]
@@ -44,11 +45,19 @@ impl AdminSocket {
             },
         }
         let listener = UnixListener::bind(path).map_err(|error| failed("making", error))?;
-        fs::set_permissions(path, Permissions::from_mode(0o600))
-            .map_err(|error| failed("closing to other users", error))?;
+        close_to_others(path).map_err(|error| failed("closing to other users", error))?;
         let inode = fs::symlink_metadata(path).map_err(|error| failed("looking at", error))?.ino();
         Ok(Self { listener, path: path.into(), inode })
     }
+}
+
+/// As root, by the file and not by its name, which the directory's owner can replace by a link meanwhile.
+fn close_to_others(path: &Path) -> io::Result<()> {
+    if !rustix::process::geteuid().is_root() {
+        return fs::set_permissions(path, Permissions::from_mode(0o600));
+    }
+    let (directory, name) = Directory::of_file(path)?;
+    directory.socket(name)?.close_to_others()
 }
 
 impl Drop for AdminSocket {

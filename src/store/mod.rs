@@ -1,16 +1,18 @@
 //! Everything durable, in one redb file. Blocking calls, safe from any thread.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fmt;
 use std::io;
 use std::ops::Range;
 use std::os::unix::fs::MetadataExt;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::path::{Path, PathBuf};
-use std::sync::{PoisonError, RwLock};
+use std::path::Path;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use bytes::Bytes;
 
+use crate::directory::Directory;
 use crate::types::{ChangeHash, DocKey, DocumentId, Millis, Namespace, StorageId};
 
 mod backend;
@@ -20,7 +22,6 @@ mod codec;
 mod database;
 mod dispose;
 mod error;
-mod file_owner;
 mod migrate;
 mod model;
 mod open;
@@ -31,7 +32,6 @@ mod write;
 
 pub use backup::{BackupError, LastBackup};
 pub use error::StoreError;
-pub use file_owner::{close_to_others, create_anew, open_own, own_like_directory};
 pub use model::{
     BIN_LIFE_MS, Disposal, GrowthPoint, Head, Op, Record, RecordKind, Row, SnapshotInfo, StoreOptions,
     StoreStats, Totals,
@@ -50,7 +50,7 @@ use schema::{DocPrefix, doc_prefix};
 pub struct Store {
     database: Database,
     /// `None` on other backends.
-    path: Option<PathBuf>,
+    file: Option<open::StoreFile>,
     storage_id: StorageId,
     /// The numbers of durable namespaces: there are few, and every key needs one.
     namespaces: RwLock<BTreeMap<Namespace, u32>>,
@@ -60,26 +60,49 @@ pub struct Store {
 const QUICK_RECLAIM_BYTES: u64 = 4 << 20;
 
 impl Store {
-    /// Opens the store at `path`, creating it with mode 0600; its directory must exist. An older schema is migrated
+    /// Opens the store at `path` as [`Store::open_in`] does.
+    /// # Errors
+    /// Its directory cannot be opened, or as there.
+    pub fn open(path: &Path, options: &StoreOptions) -> Result<Self, StoreError> {
+        let (directory, name) =
+            Directory::of_file(path).map_err(|source| open::opening(path.to_owned(), source))?;
+        Self::open_in(&Arc::new(directory), name, options)
+    }
+
+    /// Opens the store that is the file `name` in `directory`, creating it with mode 0600. An older schema is migrated
     /// after a copy is kept beside the file as `NAME.vN-backup`.
     /// # Errors
     /// When the file is locked, damaged, newer than this program, something else, or not accessible.
-    pub fn open(path: &Path, options: &StoreOptions) -> Result<Self, StoreError> {
-        Self::open_keeping(path, options, open::Before::Copied)
+    pub fn open_in(
+        directory: &Arc<Directory>,
+        name: impl AsRef<OsStr>,
+        options: &StoreOptions,
+    ) -> Result<Self, StoreError> {
+        Self::open_keeping(directory, name.as_ref(), options, open::Before::Copied)
     }
 
-    fn open_keeping(path: &Path, options: &StoreOptions, before: open::Before) -> Result<Self, StoreError> {
-        let opened = open::open_file(path, options.cache_bytes, migrate::MIGRATIONS, before)?;
-        Self::opened(opened, Some(path.to_owned()))
+    fn open_keeping(
+        directory: &Arc<Directory>,
+        name: &OsStr,
+        options: &StoreOptions,
+        before: open::Before,
+    ) -> Result<Self, StoreError> {
+        let (database, storage_id, file) =
+            open::open_file(directory, name, options.cache_bytes, migrate::MIGRATIONS, before)?;
+        Self::opened((database, storage_id), Some(file))
     }
 
-    /// As [`Store::open`], but makes nothing: `None` if there is no file.
+    /// As [`Store::open_in`], but makes nothing: `None` if there is no file.
     /// # Errors
-    /// As there.
-    pub fn open_existing(path: &Path, options: &StoreOptions) -> Result<Option<Self>, StoreError> {
-        match path.symlink_metadata() {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            _ => Self::open(path, options).map(Some),
+    /// When the file is there and cannot be opened, as described there.
+    pub fn open_existing(
+        directory: &Arc<Directory>,
+        name: impl AsRef<OsStr>,
+        options: &StoreOptions,
+    ) -> Result<Option<Self>, StoreError> {
+        match directory.contains(&name) {
+            Ok(false) => Ok(None),
+            _ => Self::open_in(directory, name, options).map(Some),
         }
     }
 
@@ -97,11 +120,11 @@ impl Store {
 
     fn opened(
         (database, storage_id): (Database, StorageId),
-        path: Option<PathBuf>,
+        file: Option<open::StoreFile>,
     ) -> Result<Self, StoreError> {
         let namespaces =
             database.read("reading the namespaces", |transaction| Reader { transaction }.namespaces())?;
-        Ok(Self { database, path, storage_id, namespaces: RwLock::new(namespaces.into_iter().collect()) })
+        Ok(Self { database, file, storage_id, namespaces: RwLock::new(namespaces.into_iter().collect()) })
     }
 
     /// This store's stable storage id, made when the file was created.
@@ -331,9 +354,9 @@ impl Store {
     /// What the file takes on the disk: redb doubles a file that is full, and the new half is a hole until it is used.
     fn file_bytes(&self) -> Result<u64, StoreError> {
         const BLOCK_BYTES: u64 = 512; // the unit of st_blocks, whatever the file system's own
-        match &self.path {
+        match &self.file {
             None => Ok(self.database.file_bytes()),
-            Some(path) => path
+            Some(file) => file
                 .metadata()
                 .map(|metadata| metadata.len().min(metadata.blocks() * BLOCK_BYTES))
                 .map_err(|source| StoreError::from_io("measuring", self.database.name(), source)),

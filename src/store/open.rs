@@ -1,21 +1,22 @@
 //! Opening a store: the file and its mode, a new store's first rows, the schema version and migrations.
 
-use std::fs::{self, File, OpenOptions};
-use std::io;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::{self, Seek as _};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::PathBuf;
+use std::sync::Arc;
 
 use redb::backends::FileBackend;
 use redb::{ReadTransaction, ReadableTable, StorageBackend, TableHandle, WriteTransaction};
 
+use super::backup::forget_second_names;
 use super::database::{Database, Factory};
 use super::migrate::{self, Migration};
 use super::schema::{self, SCHEMA};
-use super::{RecordKind, StoreError, close_to_others, create_anew, open_own, own_like_directory};
+use super::{RecordKind, StoreError};
+use crate::directory::{Directory, close_to_others};
 use crate::types::StorageId;
-
-/// Owner only: the file holds session rows and what the owner writes.
-const FILE_MODE: u32 = 0o600;
 
 /// What a migration leaves of the older store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,42 +27,119 @@ pub(super) enum Before {
     Nothing,
 }
 
-/// Opens the file at `path`, creating it if there is none.
+/// The store's file: where it is, and the descriptor that was checked when the store was opened.
+#[derive(Debug, Clone)]
+pub(super) struct StoreFile {
+    directory: Arc<Directory>,
+    name: OsString,
+    /// Holds on to the file, so that no other file can get its inode number.
+    checked: Arc<File>,
+}
+
+impl StoreFile {
+    /// Creates the file with its directory entry durable, or closes an existing one to others.
+    fn prepare(directory: &Arc<Directory>, name: &OsStr) -> io::Result<Self> {
+        let file = match directory.create(name) {
+            Ok(file) => {
+                directory.sync()?;
+                file
+            }
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                forget_second_names(directory, name)?;
+                let file = directory.open_own_to_write(name)?;
+                close_to_others(&file)?;
+                file
+            }
+            Err(error) => return Err(error),
+        };
+        Ok(Self { directory: directory.clone(), name: name.to_owned(), checked: Arc::new(file) })
+    }
+
+    fn path(&self) -> PathBuf {
+        self.directory.path_of(&self.name)
+    }
+
+    /// Its size and blocks now.
+    pub(super) fn metadata(&self) -> io::Result<std::fs::Metadata> {
+        self.checked.metadata()
+    }
+
+    /// Opens the file once more for redb, which locks what it opens and unlocks it when it closes. The locks belong to the
+    /// open file, not to the process, so `checked` neither has nor drops them.
+    ///
+    /// The name is opened relative to the directory, and what it leads to is checked anew and must be the same file. A file
+    /// that vanished or was replaced below an open store is an error: an empty one must not take its place.
+    fn open(&self) -> io::Result<Box<dyn StorageBackend>> {
+        let file = self.directory.open_own_to_write(&self.name)?;
+        let (now, checked) = (file.metadata()?, self.checked.metadata()?);
+        if (now.dev(), now.ino()) != (checked.dev(), checked.ino()) {
+            return Err(io::Error::other("it was replaced by another file while it was open"));
+        }
+        Ok(Box::new(FileBackend::new(file).map_err(io::Error::other)?))
+    }
+
+    /// Copies the store to `NAME.vN-backup` beside it, whole or not at all.
+    fn keep_copy(&self, version: u32) -> io::Result<()> {
+        let beside = |suffix: &str| {
+            let mut name = self.name.clone();
+            name.push(format!(".v{version}-backup{suffix}"));
+            name
+        };
+        let (unfinished, copy) = (beside(".unfinished"), beside(""));
+        let mut target = self.directory.create_anew(&unfinished)?;
+        let mut source = &*self.checked;
+        let copied = source
+            .rewind()
+            .and_then(|()| io::copy(&mut source, &mut target))
+            .and_then(|_| target.sync_all())
+            .and_then(|()| self.directory.rename(&unfinished, &copy));
+        if let Err(error) = copied {
+            // What is left of it would only fill the disk further.
+            let _ = self.directory.remove(&unfinished);
+            return Err(error);
+        }
+        self.directory.sync()?;
+        let copy = self.directory.path_of(copy);
+        tracing::info!(copy = %copy.display(), version, "kept a copy of the store before migrating it");
+        Ok(())
+    }
+}
+
+/// Opens the file `name` in `directory`, creating it if there is none.
 pub(super) fn open_file(
-    path: &Path,
+    directory: &Arc<Directory>,
+    name: &OsStr,
     cache_bytes: usize,
     migrations: &[Migration],
     before: Before,
-) -> Result<(Database, StorageId), StoreError> {
-    prepare_file(path).map_err(|source| match source.kind() {
-        io::ErrorKind::PermissionDenied => StoreError::Permission { path: path.to_owned(), source },
-        _ => StoreError::from_io("opening", path.display().to_string(), source),
-    })?;
-    let factory = {
-        let path = path.to_owned();
-        move || -> Factory {
-            let path = path.clone();
-            // Never creates: a file that vanished below a running server must not become an empty one.
-            Box::new(move || {
-                let file = OpenOptions::new().read(true).write(true).open(&path)?;
-                let backend = FileBackend::new(file).map_err(io::Error::other)?;
-                Ok(Box::new(backend) as Box<dyn StorageBackend>)
-            })
-        }
+) -> Result<(Database, StorageId, StoreFile), StoreError> {
+    let path = directory.path_of(name);
+    let file = StoreFile::prepare(directory, name).map_err(|source| opening(path.clone(), source))?;
+    let factory = || -> Factory {
+        let file = file.clone();
+        Box::new(move || file.open())
     };
-    let name = path.display().to_string();
+    let name = file.path().display().to_string();
     let mut database = Database::open(factory(), cache_bytes, name.clone())?;
     if before == Before::Copied
         && let Some(version) = version_to_migrate(&database)?
     {
-        // Closed while it is copied: closing a second handle on a file could drop redb's lock on it.
+        // Closed while it is copied, so that the copy is of a store that was closed cleanly.
         drop(database);
-        keep_copy(path, version)
+        file.keep_copy(version)
             .map_err(|source| StoreError::from_io("copying before a migration", name.clone(), source))?;
         database = Database::open(factory(), cache_bytes, name)?;
     }
     let storage_id = initialize(&database, migrations)?;
-    Ok((database, storage_id))
+    Ok((database, storage_id, file))
+}
+
+/// Why a store cannot be opened.
+pub(super) fn opening(path: PathBuf, source: io::Error) -> StoreError {
+    match source.kind() {
+        io::ErrorKind::PermissionDenied => StoreError::Permission { path, source },
+        _ => StoreError::from_io("opening", path.display().to_string(), source),
+    }
 }
 
 /// Opens a store on another backend; a migration keeps no copy there.
@@ -73,51 +151,6 @@ pub(super) fn open_backend(
     let database = Database::open(factory, cache_bytes, "the store".into())?;
     let storage_id = initialize(&database, migrations)?;
     Ok((database, storage_id))
-}
-
-/// Creates the file with its directory entry durable, or narrows the mode of an existing one.
-fn prepare_file(path: &Path) -> io::Result<()> {
-    match OpenOptions::new().read(true).write(true).create_new(true).mode(FILE_MODE).open(path) {
-        Ok(_) => sync_directory(path),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            close_to_others(&open_own(path)?, FILE_MODE).map(drop)
-        }
-        Err(error) => Err(error),
-    }
-}
-
-/// Makes a file for a store where there is none, open to its owner only.
-pub(super) fn new_file(path: &Path) -> io::Result<File> {
-    OpenOptions::new().read(true).write(true).create_new(true).mode(FILE_MODE).open(path)
-}
-
-/// Has the directory entry of `path` on the disk.
-pub(super) fn sync_directory(path: &Path) -> io::Result<()> {
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    File::open(directory)?.sync_all()
-}
-
-/// Copies the store to `NAME.vN-backup` beside it, whole or not at all.
-fn keep_copy(path: &Path, version: u32) -> io::Result<()> {
-    let beside = |suffix: &str| {
-        let mut name = path.as_os_str().to_owned();
-        name.push(format!(".v{version}-backup{suffix}"));
-        PathBuf::from(name)
-    };
-    let (unfinished, copy) = (beside(".unfinished"), beside(""));
-    let mut target = create_anew(&unfinished)?;
-    let copied = io::copy(&mut File::open(path)?, &mut target)
-        .and_then(|_| target.sync_all())
-        .and_then(|()| own_like_directory(&unfinished));
-    if let Err(error) = copied {
-        // What is left of it would only fill the disk further.
-        let _ = fs::remove_file(&unfinished);
-        return Err(error);
-    }
-    fs::rename(&unfinished, &copy)?;
-    sync_directory(path)?;
-    tracing::info!(copy = %copy.display(), version, "kept a copy of the store before migrating it");
-    Ok(())
 }
 
 enum State {
@@ -229,4 +262,58 @@ fn new_storage_id() -> io::Result<String> {
     bytes[8] = bytes[8] & 0x3f | 0x80;
     let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
     Ok(format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::{chown, symlink};
+
+    use super::*;
+    use crate::store::{Store, StoreOptions};
+
+    #[test]
+    fn an_open_store_is_opened_again_only_as_the_same_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let directory = Arc::new(Directory::open(dir.path()).unwrap());
+        let (path, aside) = (dir.path().join("store"), dir.path().join("aside"));
+        let store = StoreFile::prepare(&directory, "store".as_ref()).unwrap();
+        let error = || store.open().err().map(|error| error.to_string()).unwrap_or_default();
+        store.open().unwrap();
+        fs::rename(&path, &aside).unwrap();
+        store.open().err().filter(|error| error.kind() == io::ErrorKind::NotFound).unwrap();
+        assert!(!path.exists(), "an empty store took its place");
+        symlink(&aside, &path).unwrap();
+        assert!(error().contains("symbolic link"), "{}", error());
+        fs::remove_file(&path).unwrap();
+        fs::copy(&aside, &path).unwrap();
+        assert!(error().contains("replaced"), "{}", error());
+        fs::rename(&aside, &path).unwrap();
+        store.open().unwrap();
+    }
+
+    #[test]
+    fn root_opens_no_store_with_a_second_name_but_one_that_a_restore_left() {
+        if !rustix::process::geteuid().is_root() {
+            return println!("SKIPPED: needs root, to be careful as root");
+        }
+        let (dir, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        chown(dir.path(), Some(65_534), Some(65_534)).unwrap();
+        let [path, left, other] =
+            ["store", "store.before-restore-1", "other"].map(|name| dir.path().join(name));
+        let open = || Store::open(&path, &StoreOptions { cache_bytes: 1 << 20 });
+        drop(open().unwrap());
+        assert_eq!(fs::metadata(&path).unwrap().uid(), 65_534);
+        fs::hard_link(&path, &left).unwrap();
+        drop(open().unwrap());
+        assert!(!left.exists());
+        for name in [other, elsewhere.path().join("root's")] {
+            fs::hard_link(&path, &left).unwrap();
+            fs::hard_link(&path, &name).unwrap();
+            let refused = open().unwrap_err().to_string();
+            assert!(refused.contains("2 names"), "{refused}");
+            fs::remove_file(name).unwrap();
+        }
+        open().unwrap();
+    }
 }

@@ -25,7 +25,9 @@ impl Parts {
         let config = Config::load(&sources).unwrap().config;
         let store = Arc::new(Store::open(&dir.path().join("store"), &config.store_options()).unwrap());
         let engine = Engine::start(store.clone(), config.engine_options()).unwrap();
-        let secret = secret::load_or_create(&config).unwrap();
+        let secret =
+            secret::load_or_create(&config, &crate::directory::Directory::open(&config.data_dir).unwrap())
+                .unwrap();
         let access = Access::open(store.clone(), Arc::new(engine.clone()), &secret, config.access).unwrap();
         Self { store, engine, access, _dir: dir }
     }

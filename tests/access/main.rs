@@ -46,7 +46,11 @@ pub(crate) fn config(data_dir: &Path, secret: Option<&str>) -> Config {
 
 pub(crate) fn secret_of(text: &str) -> Secret {
     let dir = tempfile::tempdir().unwrap();
-    secret::load_or_create(&config(dir.path(), Some(text))).unwrap()
+    secret::load_or_create(
+        &config(dir.path(), Some(text)),
+        &groundmist_sync::directory::Directory::open(dir.path()).unwrap(),
+    )
+    .unwrap()
 }
 
 pub(crate) fn open(dir: &TempDir) -> Arc<Store> {

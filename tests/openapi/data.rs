@@ -29,7 +29,11 @@ async fn fill(data: &Path) {
         Sources { config: None, default_file: data.join("none.toml"), env: Vec::new(), flags, dev: false };
     let config = Config::load(&sources).unwrap().config;
     let store = Arc::new(Store::open(&data.join(STORE_FILE), &config.store_options()).unwrap());
-    let secret = secret::load_or_create(&config).unwrap();
+    let secret = secret::load_or_create(
+        &config,
+        &groundmist_sync::directory::Directory::open(&config.data_dir).unwrap(),
+    )
+    .unwrap();
     let access =
         Access::open(store.clone(), Arc::new(store.clone()), &secret, config.access.clone()).unwrap();
     for (app, decision) in [

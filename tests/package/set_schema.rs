@@ -2,6 +2,8 @@
 //! brought, as if an older version had written it; its documents must never have been deleted.
 #![allow(missing_docs, clippy::unwrap_used)]
 
+use std::path::Path;
+
 use redb::{Database, ReadableTable, ReadableTableMetadata, TableDefinition, WriteTransaction};
 
 /// As src/store/schema.rs has them.
@@ -12,6 +14,11 @@ const OF_DELETED: [&str; 2] = ["bin", "tombstones"];
 fn main() {
     let mut arguments = std::env::args().skip(1);
     let (path, number) = (arguments.next().unwrap(), arguments.next().unwrap().parse::<u32>().unwrap());
+    set_schema(Path::new(&path), number);
+}
+
+/// What the program does; also used by tests/root_files.
+pub fn set_schema(path: &Path, number: u32) {
     let transaction = Database::open(path).unwrap().begin_write().unwrap();
     let lost = if number < 2 { lose_schema_2(&transaction) } else { 0 };
     let mut meta = transaction.open_table(META).unwrap();

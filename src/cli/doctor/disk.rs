@@ -7,6 +7,7 @@ use rustix::fs::statvfs;
 use super::{Context, Finding};
 use crate::appliance::STORE_FILE;
 use crate::cli::text::bytes;
+use crate::directory::Directory;
 use crate::web::admin::LITTLE_FREE;
 
 const CHECK: &str = "disk";
@@ -17,7 +18,8 @@ pub(super) fn check(context: &Context<'_>) -> Finding {
     let data_dir = &context.config.data_dir;
     // Before the first start the directory is missing: what counts is where it will be made.
     let there = data_dir.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
-    let store = std::fs::metadata(data_dir.join(STORE_FILE)).map_or(0, |file| file.len());
+    let store = Directory::open(data_dir).and_then(|directory| directory.stat(STORE_FILE));
+    let store = store.map_or(0, |file| file.st_size as u64);
     match statvfs(there) {
         Ok(disk) => {
             let free = disk.f_bavail.saturating_mul(disk.f_frsize);

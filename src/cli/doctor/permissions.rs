@@ -5,9 +5,12 @@ use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::FileType;
+
 use super::{Context, Finding};
 use crate::access::secret::SECRET_FILE;
 use crate::appliance::STORE_FILE;
+use crate::directory::Directory;
 
 const CHECK: &str = "permissions";
 /// Bits of a mode that let others in (chmod(2)).
@@ -18,54 +21,72 @@ pub(super) fn check(context: &Context<'_>) -> Finding {
 }
 
 fn look(data_dir: &Path, key_file: Option<&Path>) -> Finding {
-    let directory = match fs::metadata(data_dir) {
-        Ok(directory) if directory.is_dir() => directory,
-        Ok(_) => {
+    let directory = match Directory::open(data_dir) {
+        Ok(directory) => directory,
+        Err(error) if error.kind() == ErrorKind::NotADirectory => {
             let found = format!("{} is not a directory", data_dir.display());
             return Finding::failure(CHECK, found, "set data_dir to a directory, or move that file away");
         }
         Err(error) if error.kind() == ErrorKind::NotFound => {
             return Finding::ok(CHECK, format!("{} will be made at the first start", data_dir.display()));
         }
-        Err(error) => {
-            let found = format!("{} cannot be looked at: {error}", data_dir.display());
-            return Finding::warning(CHECK, found, "run doctor as root: sudo groundmist-sync doctor");
-        }
+        Err(error) => return unseen(data_dir, &error),
     };
-    let empty = fs::read_dir(data_dir).is_ok_and(|mut entries| entries.next().is_none());
-    if directory.mode() & OTHERS != 0 && !empty {
-        let found = format!("other users of this machine can look into {}", data_dir.display());
-        return Finding::warning(CHECK, found, format!("chmod 700 {}", data_dir.display()));
+    let empty = directory.entries().is_ok_and(|mut entries| entries.next().is_none());
+    match directory.mode() {
+        Ok(mode) if mode & OTHERS != 0 && !empty => {
+            let found = format!("other users of this machine can look into {}", data_dir.display());
+            return Finding::warning(CHECK, found, format!("chmod 700 {}", data_dir.display()));
+        }
+        Ok(_) => {}
+        Err(error) => return unseen(data_dir, &error),
     }
-    let private =
-        [Some(data_dir.join(STORE_FILE)), Some(data_dir.join(SECRET_FILE)), key_file.map(Path::to_owned)];
-    let private = private.into_iter().flatten();
-    let files: Vec<(PathBuf, fs::Metadata)> =
-        private.filter_map(|path| fs::metadata(&path).ok().map(|file| (path, file))).collect();
+    let mut files: Vec<(PathBuf, File)> = Vec::new();
+    for name in [STORE_FILE, SECRET_FILE] {
+        let Ok(is) = directory.stat(name) else { continue };
+        // Of a link, the advice below would be about what it leads to.
+        if FileType::from_raw_mode(is.st_mode) != FileType::RegularFile {
+            let found = format!("{} is not a regular file", directory.path_of(name).display());
+            return Finding::failure(CHECK, found, "look what it is, and put the file itself there");
+        }
+        files.push((directory.path_of(name), File { mode: is.st_mode, user: is.st_uid }));
+    }
+    let key = key_file.and_then(|path| Some((path.to_owned(), fs::metadata(path).ok()?)));
+    files.extend(key.map(|(path, is)| (path, File { mode: is.mode(), user: is.uid() })));
     // A group may read a certificate's key: that is how several servers share one.
     let mask = |path: &Path| if Some(path) == key_file { 0o007 } else { OTHERS };
     let open: Vec<PathBuf> = files
         .iter()
-        .filter(|(path, file)| file.mode() & mask(path) != 0)
+        .filter(|(path, file)| file.mode & mask(path) != 0)
         .map(|(path, _)| path.clone())
         .collect();
     if !open.is_empty() {
         return open_to_others(&open, "go-rwx");
     }
     // The server runs as the directory's owner; files that a command made as root would shut it out.
-    let foreign =
-        files.iter().find(|(path, file)| path.starts_with(data_dir) && file.uid() != directory.uid());
+    let (user, group) = directory.owner();
+    let foreign = files.iter().find(|(path, file)| path.starts_with(data_dir) && file.user != user);
     if let Some((path, file)) = foreign {
         let found = format!(
-            "{} belongs to user {}, and its directory to user {}: the server cannot open it",
+            "{} belongs to user {}, and its directory to user {user}: the server cannot open it",
             path.display(),
-            file.uid(),
-            directory.uid()
+            file.user
         );
-        let fix = format!("chown {}:{} {}", directory.uid(), directory.gid(), path.display());
+        let fix = format!("chown -h {user}:{group} {}", path.display());
         return Finding::failure(CHECK, found, fix);
     }
     Finding::ok(CHECK, "other users of this machine are kept out")
+}
+
+/// A file that has to be private.
+struct File {
+    mode: u32,
+    user: u32,
+}
+
+fn unseen(data_dir: &Path, error: &std::io::Error) -> Finding {
+    let found = format!("{} cannot be looked at: {error}", data_dir.display());
+    Finding::warning(CHECK, found, "run doctor as root: sudo groundmist-sync doctor")
 }
 
 fn open_to_others(paths: &[PathBuf], mode: &str) -> Finding {
@@ -115,7 +136,7 @@ mod tests {
         if rustix::process::geteuid().is_root() {
             std::os::unix::fs::chown(&store, Some(12345), None).unwrap();
             let finding = check();
-            assert!(finding.outcome == Outcome::Failure && finding.fix.unwrap().starts_with("chown 0:"));
+            assert!(finding.outcome == Outcome::Failure && finding.fix.unwrap().starts_with("chown -h 0:"));
         }
     }
 }

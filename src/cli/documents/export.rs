@@ -1,8 +1,7 @@
 //! `docs export`: a document to a file or standard output, or all of them to a directory.
 
-use std::fs::{self, DirBuilder};
+use std::ffi::OsStr;
 use std::io::{self, BufWriter, IsTerminal as _, Write as _};
-use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use super::super::args::DocsExport;
@@ -11,7 +10,7 @@ use super::super::text::{bytes, grouped};
 use super::files::EXTENSION;
 use super::server::Server;
 use super::{CliError, Exit, every, key, namespace, path, print, print_json};
-use crate::store::create_anew;
+use crate::directory::Directory;
 use crate::types::DocKey;
 
 pub(super) fn run(server: &Server, wanted: &DocsExport, json: bool) -> Result<Exit, CliError> {
@@ -37,7 +36,8 @@ fn one(server: &Server, key: &DocKey, file: &Path, json: bool) -> Result<Exit, C
         out.flush().map_err(|error| CliError::failed("write", error))?;
         return Ok(Exit::Success);
     }
-    let count = write(server, key, file)?;
+    let (directory, name) = Directory::of_file(file).map_err(|error| failed(file, &error))?;
+    let count = write(server, key, &directory, &name)?;
     if json {
         print_json(&serde_json::json!({ "file": file.display().to_string(), "bytes": count }))?;
     } else {
@@ -51,13 +51,13 @@ fn all(server: &Server, dir: &Path, only: Option<&str>, json: bool) -> Result<Ex
     let only = only.map(namespace).transpose()?;
     let (mut count, mut total, mut failed) = (0, 0, Vec::new());
     let mut progress = Progress::new();
-    make(dir)?;
+    let directory = Directory::make(dir, 0o700).map_err(|error| not_made(dir, &error))?;
     every(server, only.as_ref(), false, |document| {
         // Parsed, so that no answer's name is anything but a name.
         let key = key(&document.namespace, &document.document)?;
-        let folder = dir.join(key.namespace.as_str());
-        make(&folder)?;
-        match write(server, &key, &folder.join(format!("{}.{EXTENSION}", key.document))) {
+        let folder = directory.make_directory(key.namespace.as_str());
+        let folder = folder.map_err(|error| not_made(&directory.path_of(key.namespace.as_str()), &error))?;
+        match write(server, &key, &folder, format!("{}.{EXTENSION}", key.document).as_ref()) {
             Ok(bytes) => (count, total) = (count + 1, total + bytes),
             Err(error @ CliError::NotRunning(_)) => return Err(error),
             Err(error) => failed.push(format!("{} {}: {error}", key.namespace, key.document)),
@@ -84,31 +84,31 @@ fn bytes_of(key: &DocKey) -> String {
     format!("{}/automerge", path(key))
 }
 
-fn make(dir: &Path) -> Result<(), CliError> {
-    DirBuilder::new().mode(0o700).recursive(true).create(dir).map_err(|error| {
-        CliError::failed("write", format!("making the directory {} failed: {error}", dir.display()))
-    })
+fn not_made(dir: &Path, error: &io::Error) -> CliError {
+    CliError::failed("write", format!("making the directory {} failed: {error}", dir.display()))
+}
+
+fn failed(file: &Path, error: &dyn std::fmt::Display) -> CliError {
+    CliError::failed("write", format!("writing {} failed: {error}", file.display()))
 }
 
 /// The file is there whole or not at all, whatever happens; for its owner only: what is in a document is nobody else's business.
-fn write(server: &Server, key: &DocKey, file: &Path) -> Result<u64, CliError> {
-    let failed = |error: &dyn std::fmt::Display| {
-        CliError::failed("write", format!("writing {} failed: {error}", file.display()))
-    };
-    let mut name = file.file_name().ok_or_else(|| failed(&"it has no name"))?.to_owned();
-    name.push(format!(".{}.part", std::process::id()));
-    let part = file.with_file_name(name);
+fn write(server: &Server, key: &DocKey, directory: &Directory, name: &OsStr) -> Result<u64, CliError> {
+    let file = directory.path_of(name);
+    let failed = |error: &dyn std::fmt::Display| failed(&file, error);
+    let mut part = name.to_owned();
+    part.push(format!(".{}.part", std::process::id()));
     let write = || {
-        let mut out = BufWriter::new(create_anew(&part).map_err(|error| failed(&error))?);
+        let mut out = BufWriter::new(directory.create_anew_for_us(&part).map_err(|error| failed(&error))?);
         let count = server.fetch(&bytes_of(key), &mut out)?;
         let out = out.into_inner().map_err(|error| failed(error.error()))?;
         out.sync_all().map_err(|error| failed(&error))?;
-        fs::rename(&part, file).map_err(|error| failed(&error))?;
+        directory.rename(&part, name).map_err(|error| failed(&error))?;
         Ok(count)
     };
     let written = write();
     if written.is_err() {
-        let _ = fs::remove_file(&part);
+        let _ = directory.remove(&part);
     }
     written
 }

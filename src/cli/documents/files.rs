@@ -1,14 +1,16 @@
 //! `docs import`: single files, or the directory that `docs export --all` writes.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use super::super::args::DocsImport;
-use super::entries::entries;
+use super::entries::{Entry, entries};
 use super::offer::Offer;
 use super::report::Report;
 use super::server::Server;
 use super::{CliError, Exit, namespace};
 use crate::config::Config;
+use crate::directory::Directory;
 use crate::types::{DocKey, DocumentId, Namespace};
 
 /// What the files' names end in.
@@ -47,14 +49,15 @@ fn one(
     file: &Path,
 ) -> Result<(), CliError> {
     let mut offer = Offer::new(key, config);
-    offer.file(file);
+    offer.file_at(file);
     report.tell(offer.send(server)?);
     Ok(())
 }
 
 /// `DIR/NAMESPACE/DOCUMENT.automerge`.
 fn directory(config: &Config, dir: &Path, json: bool) -> Result<Exit, CliError> {
-    let found = entries(dir).map_err(|error| {
+    let found = Directory::open(dir).map(Arc::new).and_then(|directory| entries(&directory));
+    let found = found.map_err(|error| {
         let what = "name a directory that `docs export --all` wrote, or a namespace and files";
         CliError::Usage(format!("{} cannot be read: {error}; {what}", dir.display()))
     })?;
@@ -62,11 +65,9 @@ fn directory(config: &Config, dir: &Path, json: bool) -> Result<Exit, CliError> 
     let mut report = Report::new(json);
     let done = found.into_iter().try_for_each(|entry| {
         match entry.name().and_then(|name| name.parse::<Namespace>().ok()) {
-            Some(namespace) if entry.kind.is_dir() => {
-                folder(config, &server, &mut report, &namespace, &entry.path)
-            }
+            Some(namespace) if entry.is_dir() => folder(config, &server, &mut report, &namespace, &entry),
             _ => {
-                report.note(&entry.path, "passed over: not a directory named like a namespace");
+                report.note(&entry.path(), "passed over: not a directory named like a namespace");
                 Ok(())
             }
         }
@@ -80,22 +81,23 @@ fn folder(
     server: &Server,
     report: &mut Report,
     namespace: &Namespace,
-    path: &Path,
+    folder: &Entry,
 ) -> Result<(), CliError> {
-    let found = match entries(path) {
+    let found = match folder.entries() {
         Ok(found) => found,
         Err(error) => {
-            report.unreadable(path, &error);
+            report.unreadable(&folder.path(), &error);
             return Ok(());
         }
     };
     for entry in found {
-        match id_of(&entry.path) {
+        match id_of(Path::new(&entry.name)) {
             Some(document) => {
-                let key = DocKey { namespace: namespace.clone(), document };
-                one(config, server, report, key, &entry.path)?;
+                let mut offer = Offer::new(DocKey { namespace: namespace.clone(), document }, config);
+                offer.file(&entry.directory, &entry.name);
+                report.tell(offer.send(server)?);
             }
-            None => report.note(&entry.path, "passed over: not named DOCUMENT.automerge"),
+            None => report.note(&entry.path(), "passed over: not named DOCUMENT.automerge"),
         }
     }
     Ok(())

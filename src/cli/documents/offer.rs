@@ -1,19 +1,18 @@
 //! One document on its way in: its files are read and checked here, what is whole of them goes to the server.
 
 use std::collections::HashSet;
-use std::fs::OpenOptions;
+use std::ffi::OsStr;
 use std::io::{self, Read as _};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use bytes::Bytes;
 use hyper::Method;
-use rustix::fs::OFlags;
 
 use super::report::{Damaged, Imported, Outcome};
 use super::server::Server;
 use super::{CliError, path};
 use crate::config::Config;
+use crate::directory::Directory;
 use crate::sync::parcel::Parcel;
 use crate::types::DocKey;
 use crate::web::admin::{MAX_DOCUMENT_BYTES, Merged};
@@ -42,15 +41,24 @@ impl Offer {
         Self { key, parcel: Parcel::default(), max_inflated, room, files: 0, damaged: Vec::new() }
     }
 
-    /// Adds what is whole of a file.
-    pub(super) fn file(&mut self, path: &Path) {
-        let read = read(path, self.room).and_then(|bytes| {
+    /// Adds what is whole of a file that the person names.
+    pub(super) fn file_at(&mut self, path: &Path) {
+        match Directory::of_file(path) {
+            Ok((directory, name)) => self.file(&directory, &name),
+            Err(error) => self.damage(path, error.to_string()),
+        }
+    }
+
+    /// Adds what is whole of a file in a directory.
+    pub(super) fn file(&mut self, directory: &Directory, name: &OsStr) {
+        let path = directory.path_of(name);
+        let read = read(directory, name, self.room).and_then(|bytes| {
             self.room -= bytes.len() as u64;
             self.parcel.add(&bytes, self.max_inflated).map_err(|bad| bad.to_string())
         });
         match read {
             Ok(()) => self.files += 1,
-            Err(reason) => self.damage(path, reason),
+            Err(reason) => self.damage(&path, reason),
         }
     }
 
@@ -128,20 +136,10 @@ impl Offer {
 }
 
 /// A regular file of at most `limit` bytes. No link is followed, and nothing is waited for.
-fn read(path: &Path, limit: u64) -> Result<Bytes, String> {
-    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits() as i32;
-    let file = OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(|error| {
-        if error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error()) {
-            "it is a symbolic link, which is not followed".into()
-        } else {
-            error.to_string()
-        }
-    })?;
+fn read(directory: &Directory, name: &OsStr, limit: u64) -> Result<Bytes, String> {
     let failed = |error: io::Error| error.to_string();
+    let file = directory.open_given(name).map_err(failed)?;
     let metadata = file.metadata().map_err(failed)?;
-    if !metadata.is_file() {
-        return Err("it is not a file".into());
-    }
     let mut bytes = Vec::new();
     if metadata.len() <= limit {
         file.take(limit + 1).read_to_end(&mut bytes).map_err(failed)?;

@@ -1,8 +1,6 @@
 //! Whom the commands for documents ask: the running server, or, while it is stopped, the same code in this process.
 
 use std::io::Write;
-use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -14,10 +12,11 @@ use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 use tokio::runtime::Runtime;
 
-use super::super::admin_client::{refusal, understood, unreachable};
+use super::super::admin_client::{connect, refusal, understood};
 use super::super::{CliError, runtime};
 use crate::appliance::{Aside, STORE_FILE};
 use crate::config::Config;
+use crate::directory::Directory;
 
 /// Longest wait for an answer, or for more of it: opening the largest documents takes minutes on a small machine.
 const PATIENCE: Duration = Duration::from_secs(1200);
@@ -34,7 +33,8 @@ pub(super) struct Server {
 }
 
 enum Door {
-    Socket(PathBuf),
+    /// Of the server with this configuration.
+    Socket(Box<Config>),
     /// Gone when closed.
     Here(Option<Aside>),
 }
@@ -42,9 +42,9 @@ enum Door {
 impl Server {
     /// Opens the data directory if no server runs; makes it if there is none.
     pub(super) fn of(config: &Config) -> Result<Self, CliError> {
-        let (runtime, socket) = (runtime()?, config.admin_socket());
-        let door = match UnixStream::connect(&socket).map_err(|error| unreachable(&socket, &error)) {
-            Ok(_) => Door::Socket(socket),
+        let runtime = runtime()?;
+        let door = match runtime.block_on(connect(config)) {
+            Ok(_) => Door::Socket(Box::new(config.clone())),
             Err(CliError::NotRunning(_)) => {
                 let aside = runtime.block_on(async { Aside::open(config) })?;
                 Door::Here(Some(aside))
@@ -56,11 +56,9 @@ impl Server {
 
     /// The same, if there is anything.
     pub(super) fn of_existing(config: &Config) -> Result<Self, CliError> {
-        let socket = config.admin_socket();
-        if !config.data_dir.join(STORE_FILE).exists()
-            && let Err(error) = UnixStream::connect(&socket)
-        {
-            return Err(unreachable(&socket, &error));
+        let store = Directory::open(&config.data_dir).and_then(|directory| directory.contains(STORE_FILE));
+        if !store.unwrap_or(false) {
+            runtime()?.block_on(connect(config))?;
         }
         Self::of(config)
     }
@@ -109,9 +107,8 @@ impl Server {
                 Err(_) => Err(CliError::failed("internal", "not a path for documents")),
             },
             Door::Here(None) => Err(CliError::failed("internal", "it is closed")),
-            Door::Socket(socket) => {
-                let stream = tokio::net::UnixStream::connect(socket).await;
-                let stream = TokioIo::new(stream.map_err(|error| unreachable(socket, &error))?);
+            Door::Socket(config) => {
+                let stream = TokioIo::new(connect(config).await?);
                 let shaken = hyper::client::conn::http1::handshake(stream).await;
                 let (mut sender, connection) = shaken.map_err(|error| self.lost(&error))?;
                 // It ends with the answer.
@@ -146,7 +143,7 @@ impl Server {
 
     fn lost(&self, error: &dyn std::fmt::Display) -> CliError {
         let whose = match &self.door {
-            Door::Socket(socket) => format!("the server at {}", socket.display()),
+            Door::Socket(config) => format!("the server at {}", config.admin_socket().display()),
             Door::Here(_) => "the store".into(),
         };
         CliError::failed("no_answer", format!("{whose} gave no whole answer: {error}; run the command again"))

@@ -1,7 +1,8 @@
 //! Reads a backup, and makes a store of it.
 
+use std::ffi::OsStr;
 use std::io::Read;
-use std::path::Path;
+use std::sync::Arc;
 
 use redb::backends::FileBackend;
 use redb::{Database, WriteTransaction};
@@ -10,6 +11,7 @@ use super::check::Check;
 use super::read::RecordReader;
 use super::record::Kind;
 use super::{BackupError, Manifest, Totals};
+use crate::directory::Directory;
 use crate::store::open::{Before, create_tables};
 use crate::store::schema;
 use crate::store::{RecordKind, Store, StoreError, StoreOptions, migrate};
@@ -34,22 +36,21 @@ pub fn check(
     read(reader, manifest, progress, &mut |_, _, _| Ok(()))
 }
 
-/// Makes a new store at `path`, where there must be none, of a backup that is checked meanwhile: what is there after an
+/// Makes a new store `name` in `directory`, where there must be none, of a backup that is checked meanwhile: what is there after an
 /// error is not a store, and may be removed. An older schema is migrated.
 /// # Errors
 /// What is wrong with the backup, or what the disk says.
 pub fn build(
-    path: &Path,
+    (directory, name): (&Arc<Directory>, &OsStr),
     source: impl Read,
     max_value_bytes: usize,
     options: &StoreOptions,
     progress: &mut dyn FnMut(&Manifest, u64),
 ) -> Result<(Manifest, Totals), BackupError> {
     let (reader, manifest) = RecordReader::begin(source, max_value_bytes)?;
-    let name = path.display().to_string();
-    let new =
-        crate::store::open::new_file(path).map_err(|source| StoreError::from_io(BUILD, &name, source))?;
-    let failed = |source: redb::Error| StoreError::from_redb(BUILD, &name, source);
+    let path = directory.path_of(name).display().to_string();
+    let new = directory.create(name).map_err(|source| StoreError::from_io(BUILD, &path, source))?;
+    let failed = |source: redb::Error| StoreError::from_redb(BUILD, &path, source);
     let file = FileBackend::new(new).map_err(|source| failed(source.into()))?;
     let mut builder = Database::builder();
     let database = builder
@@ -58,7 +59,7 @@ pub fn build(
         .map_err(|source| failed(source.into()))?;
     let mut batch = Batch {
         database: &database,
-        name: &name,
+        name: &path,
         transaction: None,
         written: 0,
         rows: Vec::new(),
@@ -83,7 +84,7 @@ pub fn build(
     transaction.commit().map_err(|source| failed(source.into()))?;
     drop(database);
     // As the server will: it must open, and be what was announced. Of an older schema the backup is the copy.
-    let store = Store::open_keeping(path, options, Before::Nothing)?;
+    let store = Store::open_keeping(directory, name, options, Before::Nothing)?;
     if store.storage_id().as_str() != manifest.storage_id || store.stats()?.documents != totals.documents {
         return Err(BackupError::Unfit("what was built of it is not what it says".into()));
     }

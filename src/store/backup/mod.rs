@@ -32,6 +32,7 @@ pub use error::BackupError;
 pub use follow::Follow;
 pub use last::LastBackup;
 pub use manifest::{Manifest, Totals};
+pub(super) use swap::forget_second_names;
 pub use swap::{Contents, Place};
 pub use write::Source;
 

@@ -1,25 +1,29 @@
 //! Puts a restored store in the old one's place: at any moment there is one or the other, never none.
 
-use std::fs::{self, File};
+use std::ffi::{OsStr, OsString};
+use std::fs::{File, TryLockError};
 use std::io;
-use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::sync::Arc;
 
 use super::{BackupError, stamp};
-use crate::store::open::sync_directory;
-use crate::store::{RecordKind, Store, StoreError, StoreOptions, own_like_directory};
+use crate::directory::Directory;
+use crate::store::{RecordKind, Store, StoreError, StoreOptions};
 use crate::types::Millis;
 
 /// What the names of stores that were replaced begin with, behind the store's own.
 const KEPT: &str = "before-restore-";
+/// What the name of a store that is being built ends in, behind the one that it is to have.
+const NEW: &str = "restoring";
 
 /// A data directory's store, held so that no server starts on it meanwhile.
 pub struct Place {
-    store: PathBuf,
-    new: PathBuf,
+    directory: Arc<Directory>,
+    store: OsString,
+    new: OsString,
     old: Option<Result<Store, StoreError>>,
     /// Keeps a second restore out.
-    _directory: File,
+    _lock: File,
 }
 
 /// What is there that somebody could miss.
@@ -41,20 +45,21 @@ impl Contents {
 }
 
 impl Place {
-    /// Takes hold of the store at `path`, or of the place where there is none, and clears away what an earlier restore left.
+    /// Takes hold of the store `name`, or of the place where there is none, and clears away what an earlier restore left.
     /// # Errors
     /// [`StoreError::Locked`] while a server, or another restore, uses it; or what the system says.
-    pub fn take(path: &Path, options: &StoreOptions) -> Result<Self, BackupError> {
-        let parent = path.parent().unwrap_or(Path::new("."));
-        let directory = File::open(parent).map_err(|source| file("opening", parent, source))?;
-        match directory.try_lock() {
+    pub fn take(directory: Arc<Directory>, name: &str, options: &StoreOptions) -> Result<Self, BackupError> {
+        let failed = |operation, source| file(operation, &directory, None, source);
+        let lock = directory.readable().map_err(|source| failed("opening", source))?;
+        match lock.try_lock() {
             Ok(()) => {}
-            Err(fs::TryLockError::WouldBlock) => {
-                return Err(StoreError::Locked { object: path.display().to_string() }.into());
+            Err(TryLockError::WouldBlock) => {
+                let object = directory.path_of(name).display().to_string();
+                return Err(StoreError::Locked { object }.into());
             }
-            Err(fs::TryLockError::Error(source)) => return Err(file("locking", parent, source)),
+            Err(TryLockError::Error(source)) => return Err(failed("locking", source)),
         }
-        let old = match Store::open_existing(path, options) {
+        let old = match Store::open_existing(&directory, name, options) {
             Err(error @ (StoreError::Locked { .. } | StoreError::Permission { .. })) => {
                 return Err(error.into());
             }
@@ -63,15 +68,9 @@ impl Place {
             // It cannot be used, and that may be why this is restored.
             Err(error) => Some(Err(error)),
         };
-        let new = beside(path, "restoring");
-        match fs::remove_file(&new) {
-            Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                return Err(file("removing", &new, source));
-            }
-            _ => {}
-        }
-        forget_second_names(path).map_err(|source| file("looking at what is beside", path, source))?;
-        Ok(Self { store: path.into(), new, old, _directory: directory })
+        let (store, new) = (OsString::from(name), beside(name.as_ref(), NEW));
+        directory.remove(&new).map_err(|source| file("removing", &directory, Some(&new), source))?;
+        Ok(Self { directory, store, new, old, _lock: lock })
     }
 
     /// What is there now.
@@ -87,42 +86,44 @@ impl Place {
         }
     }
 
-    /// Where the new store is built.
-    pub fn new_path(&self) -> &Path {
-        &self.new
+    /// Where the new store is built: the directory, and the name there.
+    pub fn new_store(&self) -> (&Arc<Directory>, &OsStr) {
+        (&self.directory, &self.new)
     }
 
-    /// Puts what was built in place, and gives it to whoever the data directory belongs to. Where the old store is kept.
+    /// Puts what was built in place. Where the old store is kept.
     /// # Errors
     /// The old store is still in place then.
     pub fn swap(self, now: Millis) -> Result<Option<PathBuf>, BackupError> {
-        own_like_directory(&self.new).map_err(|source| file("changing the owner of", &self.new, source))?;
-        let kept = match self.old {
+        let Self { directory, store, new, old, _lock } = &self;
+        let failed = |operation, name: &OsStr, source| file(operation, directory, Some(name), source);
+        let kept = match old {
             None => {
                 // Fails if somebody made a store there meanwhile.
-                fs::hard_link(&self.new, &self.store)
-                    .map_err(|source| file("putting the restored store at", &self.store, source))?;
-                let _ = fs::remove_file(&self.new);
+                directory
+                    .rename_new(new, store)
+                    .map_err(|source| failed("putting the restored store at", store, source))?;
                 None
             }
             Some(_) => {
-                let kept = beside(&self.store, &format!("{KEPT}{}", stamp(now)));
+                let kept = beside(store, &format!("{KEPT}{}", stamp(now)));
                 // A second name first: the rename then takes away only the first.
-                fs::hard_link(&self.store, &kept)
-                    .map_err(|source| file("keeping the old store as", &kept, source))?;
-                fs::rename(&self.new, &self.store)
-                    .map_err(|source| file("putting the restored store at", &self.store, source))?;
-                Some(kept)
+                directory
+                    .link(store, &kept)
+                    .map_err(|source| failed("keeping the old store as", &kept, source))?;
+                directory
+                    .rename(new, store)
+                    .map_err(|source| failed("putting the restored store at", store, source))?;
+                Some(directory.path_of(kept))
             }
         };
-        sync_directory(&self.store)
-            .map_err(|source| file("syncing the directory of", &self.store, source))?;
+        directory.sync().map_err(|source| failed("syncing the directory of", store, source))?;
         Ok(kept)
     }
 
     /// Removes what was built.
     pub fn give_up(self) {
-        let _ = fs::remove_file(&self.new);
+        let _ = self.directory.remove(&self.new);
     }
 }
 
@@ -139,31 +140,40 @@ fn contents(store: &Store) -> Result<Contents, StoreError> {
     Ok(contents)
 }
 
-/// A restore that was killed just before it replaced the store had given it a name as if it had been replaced: the owner would
-/// take the store that is in use for an old one.
-fn forget_second_names(store: &Path) -> io::Result<()> {
-    let (Ok(in_use), Some(directory)) = (fs::symlink_metadata(store), store.parent()) else { return Ok(()) };
-    let kept = beside(store, KEPT);
-    let begins = kept.file_name().unwrap_or_default().as_encoded_bytes();
-    for entry in fs::read_dir(directory)? {
-        let entry = entry?;
-        // Of the entry itself: it follows no link.
-        let other = entry.metadata()?;
-        let same = (other.dev(), other.ino()) == (in_use.dev(), in_use.ino());
-        if same && entry.file_name().as_encoded_bytes().starts_with(begins) {
-            fs::remove_file(entry.path())?;
+/// Takes away the second name that a restore gives the old store, and that stays if it is killed before its next step. The
+/// owner would take the store that is in use for an old one, and root opens no file with two names.
+pub(in crate::store) fn forget_second_names(directory: &Directory, store: &OsStr) -> io::Result<()> {
+    let in_use = match directory.stat(store) {
+        Ok(in_use) if in_use.st_nlink > 1 => in_use,
+        _ => return Ok(()),
+    };
+    let begins = beside(store, KEPT);
+    for entry in directory.entries()? {
+        let (name, _) = entry?;
+        if !name.as_encoded_bytes().starts_with(begins.as_encoded_bytes()) {
+            continue;
+        }
+        let other = directory.stat(&name)?;
+        if (other.st_dev, other.st_ino) == (in_use.st_dev, in_use.st_ino) {
+            directory.remove(&name)?;
         }
     }
     Ok(())
 }
 
-fn beside(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
+fn beside(name: &OsStr, suffix: &str) -> OsString {
+    let mut name = name.to_owned();
     name.push(".");
     name.push(suffix);
-    name.into()
+    name
 }
 
-fn file(operation: &'static str, path: &Path, source: io::Error) -> BackupError {
+fn file(
+    operation: &'static str,
+    directory: &Directory,
+    name: Option<&OsStr>,
+    source: io::Error,
+) -> BackupError {
+    let path = name.map_or_else(|| directory.path().to_owned(), |name| directory.path_of(name));
     BackupError::File { operation, path: path.display().to_string(), source }
 }
