@@ -248,8 +248,17 @@ fn root_migrating_writes_through_no_link_and_the_copy_is_the_servers() {
     make_schema_0(&path);
     let elsewhere = tempfile::NamedTempFile::new().unwrap();
     symlink(elsewhere.path(), directory.path().join("groundmist.redb.v0-backup.unfinished")).unwrap();
-    // Whose the directory is; who is not root cannot give it away.
+    // Whose directory and store are; who is not root cannot give them away.
     let given = chown(directory.path(), Some(61_184), Some(61_184)).is_ok();
+    if given {
+        // A file that root put there is not copied to where that user can read it.
+        let refused = Store::open(&path, &OPTIONS).unwrap_err().to_string();
+        assert!(
+            refused.contains("belongs to user 0") && refused.contains("chown it to 61184:61184"),
+            "{refused}"
+        );
+        chown(&path, Some(61_184), Some(61_184)).unwrap();
+    }
     drop(Store::open(&path, &OPTIONS).unwrap());
     let copy = fs::symlink_metadata(directory.path().join("groundmist.redb.v0-backup")).unwrap();
     assert!(copy.is_file());

@@ -49,7 +49,7 @@ impl Directory {
         let (user, group) = self.owner;
         if is.uid() != user && user != 0 {
             return Err(io::Error::other(format!(
-                "it belongs to user {}, and its directory to user {user}: if it is the server's, chown {user}:{group} it",
+                "it belongs to user {}, and its directory to user {user}: if it is the server's own, chown it to {user}:{group}",
                 is.uid()
             )));
         }

@@ -151,7 +151,10 @@ impl Walk {
             }
             // Something else than a directory.
             Err(Errno::NOTDIR | Errno::LOOP) => match self.link(name)? {
-                Some(target) => Ok(self.push(&target)),
+                Some(target) => {
+                    self.push(&target);
+                    Ok(())
+                }
                 None => Err(Errno::NOTDIR.into()),
             },
             Err(error) => Err(error.into()),
