@@ -7,13 +7,17 @@ use std::sync::Arc;
 pub use automerge::ChangeHash;
 
 mod identity;
+mod party;
 mod place;
 mod secret;
+mod shares;
 mod time;
 
 pub use identity::{Did, DidMethod, Handle, IdentityError, MAX_DID_BYTES, MAX_HOST_BYTES};
+pub use party::{Approval, Party};
 pub use place::place_of;
 pub use secret::{fingerprint, secret};
+pub use shares::Shares;
 pub use time::{DAY_MS, Moment, civil, day, now, rfc3339};
 
 /// Longest namespace in bytes (an NSID's limit, atproto NSID spec).

@@ -72,7 +72,7 @@ fn defaults_alone_are_a_server_on_loopback() {
     assert_eq!(config.listen.address.to_string(), "127.0.0.1:3030");
     assert_eq!(config.data_dir, PathBuf::from("/var/lib/groundmist-sync"));
     assert!(config.owner.is_none() && config.secret.is_none() && !config.data_dir_is_temporary);
-    assert_eq!(config.memory.budget, 24 << 20);
+    assert_eq!(config.memory.budget, 56 << 20);
     assert!(config.limits.documents >= 10_000);
     assert_eq!(config.access.token_life, Duration::from_secs(30 * 86_400));
     assert_eq!(config.access.approve, Approve::Ask);

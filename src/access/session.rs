@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{AccessError, App};
 use crate::config::TOKEN_LIFE;
 use crate::store::{Op, RecordKind};
-use crate::types::{Millis, Namespace};
+use crate::types::{Millis, Namespace, Party};
 
 /// Longest name of a session in bytes.
 pub const MAX_NAME_BYTES: usize = 64;
@@ -109,6 +109,11 @@ impl Session {
     /// A token made on the command line, not an app's.
     pub fn is_local(&self) -> bool {
         self.client_id == LOCAL_CLIENT
+    }
+
+    /// Whom the session's connections and memory count for.
+    pub fn party(&self) -> Party {
+        Party::new(self.namespace.clone(), &self.client_id, &self.id)
     }
 
     /// Since when it is not in use, as far as is known.

@@ -351,7 +351,7 @@ async fn drain(engine: &Engine, access: &Arc<Access>, stopping: &watch::Sender<b
 fn connections_within(wanted: usize, tls: TlsMode, open_files: Option<usize>) -> usize {
     let encrypted = if tls == TlsMode::Off { 0 } else { listen::MAX_HANDSHAKES + listen::MAX_REDIRECTS };
     // As many again are spared while they are answered.
-    let others = OTHER_FILES + 2 * crate::web::MAX_HALF_OPEN + encrypted;
+    let others = OTHER_FILES + crate::web::MAX_LEAVING + 2 * crate::web::MAX_HALF_OPEN + encrypted;
     match open_files {
         Some(limit) => wanted.min(limit.saturating_sub(others).max(limit / 4)),
         None => wanted,

@@ -10,7 +10,7 @@ use crate::config::Flags;
 fn connections_leave_room_for_other_files() {
     assert_eq!(connections_within(1000, TlsMode::Off, None), 1000);
     assert_eq!(connections_within(1000, TlsMode::Acme, Some(524_288)), 1000);
-    assert_eq!(connections_within(1000, TlsMode::Off, Some(1024)), 448);
+    assert_eq!(connections_within(1000, TlsMode::Off, Some(1024)), 416);
     assert_eq!(connections_within(1000, TlsMode::Files, Some(1024)), 256);
     assert_eq!(connections_within(1000, TlsMode::Off, Some(256)), 64);
 }

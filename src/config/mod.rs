@@ -139,7 +139,7 @@ pub struct Sync {
 /// Section `memory`. Bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Memory {
-    /// Change graphs and recent changes, before the least recently used go. Default 24 MiB, from 1 MiB to 64 GiB.
+    /// Bytes that change graphs and what connections hold may take together. Default 56 MiB, from 1 MiB to 64 GiB.
     pub budget: usize,
     /// The store's page cache. Default 8 MiB, from 1 MiB to 64 GiB.
     pub redb_cache: usize,
@@ -165,8 +165,20 @@ pub struct Limits {
     pub documents: usize,
     /// Requests for unknown documents one connection may have pending. Default 1,000, from 1 to 1,000,000.
     pub requests: usize,
-    /// WebSocket connections of the whole server. Default 1,000, from 1 to 100,000.
+    /// Bytes that half-received messages may take, of all connections together. `message_bytes` of it are for one large
+    /// message at a time, the rest is shared by app, device and connection. At least 1 MiB above `message_bytes`.
+    /// Default 16 MiB above `message_bytes`: 48 MiB; up to 2 GiB.
+    pub receive_bytes: usize,
+    /// Bytes a second at which a message has to arrive, on average over a minute (over two of `ping_interval`, if that is
+    /// less). Default 4 KiB, from 1 byte to 1 GiB.
+    pub receive_rate: usize,
+    /// Longest time for one message to arrive. Default 45m, in which 32 MiB arrive at 12 KiB a second; from 1s to 24h.
+    pub receive_timeout: Duration,
+    /// WebSocket connections of the whole server. When there are as many, the app that has the most gives way to other apps, and
+    /// in it the device that has the most. Default 1,000, from 1 to 100,000.
     pub connections: usize,
+    /// WebSocket connections of one session, which is one device. Default 64, from 1 to 100,000.
+    pub connections_per_session: usize,
     /// Connections from one address (of IPv6: one /64), whatever they are for; without TLS those that a
     /// trusted proxy passes on for one client. Programs on this machine have no limit. Default 128, from 1 to 100,000.
     pub connections_per_address: usize,

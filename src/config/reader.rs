@@ -184,6 +184,11 @@ impl Reader {
         (row.origin != "default" && row.origin != "not set").then_some(row.origin.as_str())
     }
 
+    /// How `config check` shows a setting that was read.
+    pub(super) fn value(&self, key: &str) -> Option<&str> {
+        self.effective.iter().find(|row| row.key == key)?.value.as_deref()
+    }
+
     /// Shows a setting differently from how it was read.
     pub(super) fn replace(&mut self, key: &str, value: String, origin: String) {
         if let Some(row) = self.effective.iter_mut().find(|row| row.key == key) {

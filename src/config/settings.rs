@@ -33,6 +33,8 @@ const MAX_SECRET_BYTES: u64 = 4096;
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
+/// Memory for half-received messages beside the largest one, by default. Bytes.
+const POOL: u64 = 16 * MIB;
 const SECOND: Duration = Duration::from_secs(1);
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -94,27 +96,10 @@ fn read(r: &mut Reader, dev: bool) -> Config {
             request_timeout: r.time("sync.request_timeout", 10 * SECOND, SECOND / 10..=300 * SECOND),
         },
         memory: Memory {
-            budget: r.bytes("memory.budget", 24 * MIB, MIB..=64 * GIB),
+            budget: r.bytes("memory.budget", 56 * MIB, MIB..=64 * GIB),
             redb_cache: r.bytes("memory.redb_cache", 8 * MIB, MIB..=64 * GIB),
         },
-        limits: Limits {
-            message_bytes: r.bytes("limits.message_bytes", 32 * MIB, 64 * KIB..=GIB),
-            operations: r.count("limits.operations", 8_388_608, 10_000..=1_000_000_000),
-            inflated_bytes: r.bytes("limits.inflated_bytes", 32 * MIB, 64 * KIB..=4 * GIB),
-            changes: r.count("limits.changes", 131_072, 1_000..=100_000_000),
-            hashes: r.count("limits.hashes", 16_384, 100..=1_000_000),
-            bloom_bytes: r.bytes("limits.bloom_bytes", 4 * MIB, 64 * KIB..=GIB),
-            documents: r.count("limits.documents", 50_000, 1..=10_000_000),
-            requests: r.count("limits.requests", 1_000, 1..=1_000_000),
-            connections: r.count("limits.connections", 1_000, 1..=100_000),
-            connections_per_address: r.count("limits.connections_per_address", 128, 1..=100_000),
-            handshake_timeout: r.time("limits.handshake_timeout", 10 * SECOND, SECOND / 10..=300 * SECOND),
-            ping_interval: r.time("limits.ping_interval", 30 * SECOND, SECOND / 10..=3600 * SECOND),
-            outbox_bytes: r.bytes("limits.outbox_bytes", MIB, 64 * KIB..=GIB),
-            authenticate: r.count("limits.authenticate", 1_000, 1..=1_000_000) as u64,
-            authenticate_per_address: r.count("limits.authenticate_per_address", 120, 1..=60_000_000) as u64,
-            inbox_bytes: r.bytes("limits.inbox_bytes", 64 * MIB, 64 * KIB..=2 * GIB),
-        },
+        limits: limits(r),
         storage: Storage {
             compact_floor: r.count("storage.compact_floor", 1_024, 1..=10_000_000) as u64,
             compact_grace: r.time("storage.compact_grace", 3600 * SECOND, Duration::ZERO..=365 * DAY),
@@ -135,16 +120,46 @@ fn read(r: &mut Reader, dev: bool) -> Config {
     config
 }
 
+fn limits(r: &mut Reader) -> Limits {
+    let message_bytes = r.bytes("limits.message_bytes", 32 * MIB, 64 * KIB..=GIB);
+    Limits {
+        message_bytes,
+        operations: r.count("limits.operations", 8_388_608, 10_000..=1_000_000_000),
+        inflated_bytes: r.bytes("limits.inflated_bytes", 32 * MIB, 64 * KIB..=4 * GIB),
+        changes: r.count("limits.changes", 131_072, 1_000..=100_000_000),
+        hashes: r.count("limits.hashes", 16_384, 100..=1_000_000),
+        bloom_bytes: r.bytes("limits.bloom_bytes", 4 * MIB, 64 * KIB..=GIB),
+        receive_bytes: r.bytes("limits.receive_bytes", message_bytes as u64 + POOL, 64 * KIB..=2 * GIB),
+        receive_rate: r.bytes("limits.receive_rate", 4 * KIB, 1..=GIB),
+        receive_timeout: r.time("limits.receive_timeout", 45 * 60 * SECOND, SECOND..=DAY),
+        documents: r.count("limits.documents", 50_000, 1..=10_000_000),
+        requests: r.count("limits.requests", 1_000, 1..=1_000_000),
+        connections: r.count("limits.connections", 1_000, 1..=100_000),
+        connections_per_session: r.count("limits.connections_per_session", 64, 1..=100_000),
+        connections_per_address: r.count("limits.connections_per_address", 128, 1..=100_000),
+        handshake_timeout: r.time("limits.handshake_timeout", 10 * SECOND, SECOND / 10..=300 * SECOND),
+        ping_interval: r.time("limits.ping_interval", 30 * SECOND, SECOND / 10..=3600 * SECOND),
+        outbox_bytes: r.bytes("limits.outbox_bytes", MIB, 64 * KIB..=GIB),
+        authenticate: r.count("limits.authenticate", 1_000, 1..=1_000_000) as u64,
+        authenticate_per_address: r.count("limits.authenticate_per_address", 120, 1..=60_000_000) as u64,
+        inbox_bytes: r.bytes("limits.inbox_bytes", 64 * MIB, 64 * KIB..=2 * GIB),
+    }
+}
+
 /// What no setting shows alone.
 fn check_together(r: &mut Reader, config: &Config) {
     let from = |r: &Reader, keys: &[&str]| -> String {
         let found: Vec<&str> = keys.iter().filter_map(|key| r.origin(key)).collect();
         if found.is_empty() { "default".into() } else { found.join(" and ") }
     };
-    if config.limits.inbox_bytes < config.limits.message_bytes {
-        let origin = from(r, &["limits.inbox_bytes", "limits.message_bytes"]);
-        let fix = "is less than limits.message_bytes, so the largest message could never be received: make it at least as large, better twice";
-        r.problem("limits.inbox_bytes", origin, fix.into());
+    let limits = &config.limits;
+    if limits.inbox_bytes < limits.message_bytes {
+        let why = "so the largest message could never be received";
+        too_small(r, "limits.inbox_bytes", "limits.message_bytes", "", why);
+    }
+    if limits.receive_bytes < limits.message_bytes + MIB as usize {
+        let why = "so others could send nothing while the largest message is received";
+        too_small(r, "limits.receive_bytes", "limits.message_bytes", " and 1 MiB more", why);
     }
     let socket = config.data_dir.join(ADMIN_SOCKET);
     if socket.as_os_str().len() > MAX_SOCKET_PATH_BYTES {
@@ -155,6 +170,27 @@ fn check_together(r: &mut Reader, config: &Config) {
             origin,
             format!("is too long a path for the admin socket inside it: use one of at most {longest} bytes"),
         );
+    }
+}
+
+/// One size has to hold another. The problem stands under the setting that somebody wrote, with where it was written.
+fn too_small(r: &mut Reader, small: &str, held: &str, more: &str, why: &str) {
+    let value = |r: &Reader, key: &str| r.value(key).unwrap_or_default().to_owned();
+    let (small_value, held_value) = (value(r, small), value(r, held));
+    match (r.origin(small).map(str::to_owned), r.origin(held).map(str::to_owned)) {
+        (None, Some(origin)) => {
+            let fix = format!(
+                "is too much for {small}, which is {small_value} by default, {why}: lower it, or set {small} to at least as much{more}"
+            );
+            r.problem(held, origin, fix);
+        }
+        (origin, of_held) => {
+            let from = of_held.unwrap_or_else(|| "the default".into());
+            let fix = format!(
+                "{small_value} is too little for {held}, which is {held_value} ({from}), {why}: make it at least as large{more}"
+            );
+            r.problem(small, origin.unwrap_or_else(|| "default".into()), fix);
+        }
     }
 }
 

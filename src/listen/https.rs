@@ -17,9 +17,10 @@ use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::{Certificate, HalfOpen, ListenError, PROBE_ALPN, PerAddress, Seated, Serve, stopped};
+use crate::telemetry::tally::Tally;
 use crate::types::place_of;
 
-/// TLS handshakes under way; beyond it the oldest is dropped. Each may hold some 80 kB: rustls reads ClientHellos of up
+/// TLS handshakes under way; beyond it one is dropped ([`HalfOpen`]). Each may hold some 80 kB: rustls reads ClientHellos of up
 /// to 64 KiB.
 pub const MAX_HANDSHAKES: usize = 256;
 /// Bytes that wait to be encrypted or sent, for each connection.
@@ -47,7 +48,8 @@ struct Shared {
 }
 
 impl<S> Https<S> {
-    /// `handshake_timeout` is for the whole handshake; `stopping` turns true when those under way should end.
+    /// `handshake_timeout` is for the whole handshake; `stopping` turns true when those under way should end. Handshakes that
+    /// give way to others are counted in `evicted`.
     /// # Errors
     /// TLS cannot be set up: no random numbers from the system.
     pub fn new(
@@ -55,17 +57,18 @@ impl<S> Https<S> {
         per_address: Arc<PerAddress>,
         handshake_timeout: Duration,
         inner: S,
+        evicted: Arc<Tally>,
         stopping: watch::Receiver<bool>,
     ) -> Result<Self, ListenError> {
         let config = server_config(&certificate).map_err(ListenError::Tls)?;
-        let handshakes = HalfOpen::new(MAX_HANDSHAKES);
+        let handshakes = HalfOpen::new(MAX_HANDSHAKES, "tls_handshakes", evicted);
         let shared = Shared { certificate, config, per_address, handshakes, handshake_timeout };
         Ok(Self { shared: Arc::new(shared), inner, stopping })
     }
 
     /// The encrypted stream; `None` if it came to nothing, or was not meant for HTTP.
     async fn handshake(&self, stream: Seated<TcpStream>, from: Option<IpAddr>) -> Option<Encrypted> {
-        let place = self.shared.handshakes.enter();
+        let place = self.shared.handshakes.enter(from);
         let mut stopping = self.stopping.clone();
         let shaken = tokio::select! {
             shaken = timeout(self.shared.handshake_timeout, self.shared.shake_hands(stream)) => shaken,

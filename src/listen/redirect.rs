@@ -20,8 +20,9 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::{HalfOpen, Serve, stopped};
+use crate::telemetry::tally::Tally;
 
-/// Connections to port 80; beyond it the oldest is dropped.
+/// Connections to port 80; beyond it one is dropped ([`HalfOpen`]).
 pub const MAX_REDIRECTS: usize = 64;
 /// Bytes of a request's head; more is answered with 431. hyper takes no less.
 const MAX_HEAD_BYTES: usize = 8 * 1024;
@@ -42,9 +43,15 @@ pub struct Redirect {
 }
 
 impl Redirect {
-    /// To `https://domain`; each connection within `time`. `stopping` turns true when connections should end.
-    pub fn new(domain: &str, time: Duration, stopping: watch::Receiver<bool>) -> Self {
-        Self { domain: domain.into(), open: HalfOpen::new(MAX_REDIRECTS), time, stopping }
+    /// To `https://domain`; each connection within `time`. `stopping` turns true when connections should end. Those that give
+    /// way to others are counted in `evicted`.
+    pub fn new(domain: &str, time: Duration, evicted: Arc<Tally>, stopping: watch::Receiver<bool>) -> Self {
+        Self {
+            domain: domain.into(),
+            open: HalfOpen::new(MAX_REDIRECTS, "redirects", evicted),
+            time,
+            stopping,
+        }
     }
 
     async fn answer<S: AsyncRead + AsyncWrite + Unpin>(&self, stream: S) -> hyper::Result<()> {
@@ -78,8 +85,8 @@ impl Redirect {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Serve<S> for Redirect {
-    async fn serve(self, stream: S, _from: Option<IpAddr>) {
-        let place = self.open.enter();
+    async fn serve(self, stream: S, from: Option<IpAddr>) {
+        let place = self.open.enter(from);
         let mut stopping = self.stopping.clone();
         tokio::select! {
             answered = timeout(self.time, self.answer(stream)) => {

@@ -43,11 +43,16 @@ impl Proxies {
         Self { trusted, per_address }
     }
 
+    /// Whether an address is a trusted proxy's.
+    pub(super) fn trusts(&self, address: IpAddr) -> bool {
+        self.trusted.iter().any(|network| network.contains(address))
+    }
+
     /// None if that address has as many connections as it may.
     pub(super) fn caller(&self, headers: &HeaderMap, connection: &Connection) -> Option<Caller> {
         let peer = connection.peer;
         let half_open = Arc::clone(&connection.place);
-        let proxy = peer.filter(|peer| self.trusted.iter().any(|network| network.contains(*peer)));
+        let proxy = peer.filter(|peer| self.trusts(*peer));
         let (address, place) = match proxy.map(|proxy| (proxy, client(headers, &self.trusted))) {
             None | Some((_, Named::Nobody)) => {
                 let place = peer.and_then(place_of);

@@ -11,17 +11,20 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 
 use crate::access::Access;
 use crate::config::Limits;
 use crate::engine::Engine;
 use crate::listen::{HalfOpen, Serve, stopped};
+use admission::Connections;
 use caller::Connection;
 use metrics::Doors;
+use receive::ReceiveBudget;
 use sign_in::SignInDesk;
 
 pub use admin_http::AdminHttp;
+pub use admission::MAX_LEAVING;
 pub use authenticate::Door;
 pub use caller::Proxies;
 pub use gate::OwnersPage;
@@ -29,6 +32,7 @@ pub use live::{MAX_LIVE, MAX_LIVE_PER_SIGN_IN};
 
 pub mod admin;
 mod admin_http;
+mod admission;
 mod answer;
 mod api;
 mod authenticate;
@@ -51,6 +55,7 @@ mod parameters;
 mod percent;
 mod protect;
 mod reader;
+mod receive;
 mod routes;
 mod send;
 mod sign_in;
@@ -69,8 +74,8 @@ pub const PANIC: &str = "/panic";
 const MAX_HEAD_BYTES: usize = 16 * 1024;
 /// Headers of a request.
 const MAX_HEADERS: usize = 64;
-/// Connections that have not become a WebSocket and wait for a request; beyond it the oldest is dropped. As many again
-/// may have a request that is being answered.
+/// Connections that have not become a WebSocket and wait for a request; beyond it one is dropped ([`HalfOpen`]). As many
+/// again may have a request that is being answered.
 pub const MAX_HALF_OPEN: usize = 256;
 
 /// Serves HTTP and WebSocket. Cheap to clone; each connection holds one while it lives.
@@ -89,15 +94,14 @@ struct Shared {
     domain: Option<String>,
     proxies: Proxies,
     limits: Limits,
-    connections: Arc<Semaphore>,
+    connections: Arc<Connections>,
     half_open: Arc<HalfOpen>,
     doors: Arc<Doors>,
     sign_in: SignInDesk,
     page: OwnersPage,
     /// Pages that are told what changes.
     live: live::Live,
-    /// Bytes of large messages that may be half received, over all connections.
-    receive_budget: Arc<Semaphore>,
+    receive_budget: Arc<ReceiveBudget>,
 }
 
 impl Web {
@@ -121,14 +125,21 @@ impl Web {
             door,
             domain,
             proxies,
-            connections: Arc::new(Semaphore::new(limits.connections)),
-            half_open: HalfOpen::new(MAX_HALF_OPEN),
+            connections: Connections::new(
+                limits.connections,
+                limits.connections_per_session,
+                Arc::clone(&doors.evicted),
+            ),
+            half_open: HalfOpen::new(MAX_HALF_OPEN, "http_requests", Arc::clone(&doors.evicted)),
+            // What is left beside the large slot.
+            receive_budget: ReceiveBudget::new(
+                limits.receive_bytes.saturating_sub(limits.message_bytes),
+                Arc::clone(&doors.evicted),
+            ),
             doors,
             sign_in,
             page,
             live: live::Live::default(),
-            // Two of the largest: one slow upload does not keep another from its turn.
-            receive_budget: Arc::new(Semaphore::new(2 * limits.message_bytes)),
             limits,
         };
         Self { shared: Arc::new(shared), stopping }
@@ -142,7 +153,9 @@ impl Web {
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Serve<S> for Web {
     /// Over HTTP until the connection ends or becomes a WebSocket.
     async fn serve(self, stream: S, from: Option<IpAddr>) {
-        let place = Arc::new(self.shared.half_open.enter());
+        // The connections of a trusted proxy are as many clients, who have no names until their requests are read.
+        let source = from.filter(|from| !self.shared.proxies.trusts(*from));
+        let place = Arc::new(self.shared.half_open.enter(source));
         let mut stopping = self.stopping.clone();
         let (web, connection) = (&self, &Connection { peer: from, place: Arc::clone(&place) });
         let service =

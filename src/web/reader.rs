@@ -7,21 +7,23 @@
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::ready;
 
 use bytes::{BufMut, Bytes};
 use fastwebsockets::{OpCode, unmask};
 use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::frame::{Head, Violation, close_code, parse_head};
 use super::liveness::Liveness;
+use super::receive::pace::{self, Pace, TooSlow};
+use super::receive::{GaveWay, Hold};
 
 /// Bytes read from a socket at once.
 const READ_BYTES: usize = 32 * 1024;
 /// Messages up to this size need no share of the receive budget.
-pub const SMALL_MESSAGE: usize = 16 * 1024;
+pub const SMALL_MESSAGE: usize = 4 * 1024;
+/// Up to this size a message's buffer grows by doubling, then by a quarter: little is claimed ahead of what has arrived.
+const DOUBLE_BYTES: usize = 128 * 1024;
 
 thread_local! {
     // One per worker thread instead of one per connection.
@@ -59,12 +61,18 @@ pub enum ReadError {
     /// A message above the limit.
     #[error("message is larger than the limit of {0} bytes (limits.message_bytes)")]
     TooBig(usize),
+    /// A message came too slowly.
+    #[error(transparent)]
+    TooSlow(#[from] TooSlow),
+    /// A half-received message gave way to those of others.
+    #[error(transparent)]
+    GaveWay(#[from] GaveWay),
 }
 
 /// Collects messages from the reading half of an upgraded connection.
 ///
-/// Holds no buffer while nothing is under way. Large messages share a budget between all connections, so that many
-/// half-sent ones cannot add up: a connection that finds it used up waits, unread, for its turn.
+/// Holds no buffer while nothing is under way. Messages above [`SMALL_MESSAGE`] take their memory from a budget that all
+/// connections share ([`super::receive`]), and every message has to arrive at a minimum pace.
 pub struct MessageReader<'a, R> {
     io: R,
     /// Read and not yet parsed, from `at`.
@@ -72,34 +80,49 @@ pub struct MessageReader<'a, R> {
     at: usize,
     /// Payload of the message under way.
     message: Vec<u8>,
+    /// Bytes of `message` that the budget knows of.
+    claimed: usize,
     fragmented: bool,
     limit: usize,
-    budget: Arc<Semaphore>,
-    share: Option<OwnedSemaphorePermit>,
+    hold: Hold,
+    pace: Pace,
     liveness: &'a Liveness,
 }
 
 impl<'a, R: AsyncRead + Unpin> MessageReader<'a, R> {
-    /// Reads messages of at most `limit` bytes; those above [`SMALL_MESSAGE`] take their size from `budget`, which must
-    /// have at least `limit` permits.
-    pub fn new(io: R, limit: usize, budget: Arc<Semaphore>, liveness: &'a Liveness) -> Self {
+    /// Reads messages of at most `limit` bytes, which arrive no slower than `slowest`. Those above [`SMALL_MESSAGE`] take
+    /// their memory from `hold`.
+    pub fn new(io: R, limit: usize, slowest: pace::Limits, hold: Hold, liveness: &'a Liveness) -> Self {
         Self {
             io,
             pending: Vec::new(),
             at: 0,
             message: Vec::new(),
+            claimed: 0,
             fragmented: false,
             limit,
-            budget,
-            share: None,
+            hold,
+            pace: Pace::new(slowest),
             liveness,
         }
     }
 
-    /// The next message or control frame. Not cancel safe: a dropped call may lose half a frame.
+    /// The next message or control frame. The memory of the last message counts until this is called again: by then
+    /// it has been handed on. Not cancel safe: a dropped call may lose half a frame.
     /// # Errors
     /// The connection is of no more use.
     pub async fn next(&mut self) -> Result<Incoming, ReadError> {
+        if !self.fragmented {
+            self.forget_message();
+        }
+        let read = self.read().await;
+        if read.is_err() {
+            self.forget_message();
+        }
+        read
+    }
+
+    async fn read(&mut self) -> Result<Incoming, ReadError> {
         loop {
             let head = self.head().await?;
             match head.opcode {
@@ -116,7 +139,7 @@ impl<'a, R: AsyncRead + Unpin> MessageReader<'a, R> {
             self.payload(&head).await?;
             self.fragmented = !head.fin;
             if head.fin {
-                self.share = None;
+                self.hold.complete();
                 return Ok(Incoming::Message(std::mem::take(&mut self.message).into()));
             }
         }
@@ -127,6 +150,14 @@ impl<'a, R: AsyncRead + Unpin> MessageReader<'a, R> {
         self.io
     }
 
+    /// Gives back what the last message held.
+    fn forget_message(&mut self) {
+        self.message = Vec::new();
+        self.claimed = 0;
+        self.hold.release();
+        self.pace.restart();
+    }
+
     async fn head(&mut self) -> Result<Head, ReadError> {
         loop {
             let unparsed = &self.pending[self.at..];
@@ -135,7 +166,7 @@ impl<'a, R: AsyncRead + Unpin> MessageReader<'a, R> {
                 return Ok(head);
             }
             let idle = unparsed.is_empty() && !self.fragmented;
-            if !self.fill().await? {
+            if !self.fill(idle).await? {
                 return Err(if idle { ReadError::HungUp } else { cut_off() });
             }
         }
@@ -144,7 +175,7 @@ impl<'a, R: AsyncRead + Unpin> MessageReader<'a, R> {
     async fn control(&mut self, head: &Head) -> Result<Incoming, ReadError> {
         let length = head.length as usize; // a control frame's is small, see parse_head
         while self.pending.len() - self.at < length {
-            if !self.fill().await? {
+            if !self.fill(false).await? {
                 return Err(cut_off());
             }
         }
@@ -167,67 +198,94 @@ impl<'a, R: AsyncRead + Unpin> MessageReader<'a, R> {
         else {
             return Err(ReadError::TooBig(self.limit));
         };
-        if end > SMALL_MESSAGE && self.share.is_none() {
-            // Of a fragmented message only the first part is known: it takes all it may come to.
-            let bytes = if head.fin { end } else { self.limit };
-            self.share = Some(self.take_share(bytes).await?);
-        }
+        // Of a fragmented message only the parts that came are known.
+        let most = if head.fin { end } else { self.limit };
         while self.message.len() < end {
-            let missing = end - self.message.len();
+            if self.message.len() == self.message.capacity() {
+                self.grow(end, most).await?;
+            }
+            let room = (end - self.message.len()).min(self.message.capacity() - self.message.len());
             let ready = &self.pending[self.at..];
-            if ready.is_empty() {
-                self.grow(missing);
-                let mut room = (&mut self.message).limit(missing);
-                if self.io.read_buf(&mut room).await? == 0 {
-                    return Err(cut_off());
-                }
-                self.liveness.heard();
+            let arrived = if ready.is_empty() {
+                self.fill_message(room).await?
             } else {
-                let take = ready.len().min(missing);
-                match start {
-                    0 => self.message.reserve_exact(if missing <= SMALL_MESSAGE { missing } else { take }),
-                    // By doubling: a message may come in millions of fragments.
-                    _ => self.message.reserve(take),
-                }
+                let take = ready.len().min(room);
                 self.message.extend_from_slice(&ready[..take]);
                 self.at += take;
-            }
+                take
+            };
+            self.pace.progress(arrived);
+            self.hold.arrived(arrived);
         }
         unmask(&mut self.message[start..], head.mask);
         Ok(())
     }
 
-    /// Makes room in proportion to what has arrived, never to what was claimed.
-    fn grow(&mut self, missing: usize) {
-        if self.message.capacity() == self.message.len() {
-            self.message.reserve_exact(missing.min(self.message.len().max(READ_BYTES)));
+    /// Makes room in proportion to what has arrived, never to what was claimed. `end` is where the frame ends, and `most`
+    /// is as large as the message can get.
+    async fn grow(&mut self, end: usize, most: usize) -> Result<(), ReadError> {
+        let length = self.message.len();
+        let step = match length {
+            0..SMALL_MESSAGE => SMALL_MESSAGE - length,
+            SMALL_MESSAGE..DOUBLE_BYTES => length,
+            _ => length / 4,
+        };
+        // What was read already moves at once.
+        let ready = (self.pending.len() - self.at).min(end - length);
+        let capacity = (length + step.max(ready)).min(most);
+        if capacity > SMALL_MESSAGE {
+            self.hold.grow(capacity - self.claimed, self.liveness).await?;
+            self.claimed = capacity;
         }
+        self.message.reserve_exact(capacity - length);
+        Ok(())
     }
 
-    async fn take_share(&mut self, bytes: usize) -> Result<OwnedSemaphorePermit, ReadError> {
-        let permits = u32::try_from(bytes).unwrap_or(u32::MAX);
-        let _paused = self.liveness.pause();
-        self.budget.clone().acquire_many_owned(permits).await.map_err(|_| ReadError::HungUp)
+    /// Reads up to `room` bytes of payload from the socket to where they stay.
+    async fn fill_message(&mut self, room: usize) -> Result<usize, ReadError> {
+        // Nothing of it is needed any more, and the client may take its time.
+        self.pending = Vec::new();
+        self.at = 0;
+        let mut buffer = (&mut self.message).limit(room);
+        let read = tokio::select! {
+            read = self.pace.wait(self.io.read_buf(&mut buffer)) => read??,
+            () = self.hold.gave_way() => return Err(GaveWay.into()),
+        };
+        if read == 0 {
+            return Err(cut_off());
+        }
+        self.liveness.heard();
+        Ok(read)
     }
 
-    /// Reads more into `pending`; false at the end of the stream.
-    async fn fill(&mut self) -> Result<bool, ReadError> {
+    /// Reads more into `pending`; false at the end of the stream. While nothing is under way (`idle`) the client may take
+    /// as long as it likes.
+    async fn fill(&mut self, idle: bool) -> Result<bool, ReadError> {
         if self.at == self.pending.len() {
             self.pending = Vec::new();
         } else {
             self.pending.drain(..self.at);
         }
         self.at = 0;
+        // What stands here is not claimed yet, so it is little while memory is scarce.
+        let most = if self.hold.is_tight() { SMALL_MESSAGE } else { READ_BYTES };
         let (io, pending) = (&mut self.io, &mut self.pending);
-        let read = poll_fn(|cx| {
+        let reading = poll_fn(|cx| {
             SCRATCH.with_borrow_mut(|scratch| {
-                let mut buffer = ReadBuf::new(scratch);
+                let mut buffer = ReadBuf::new(&mut scratch[..most]);
                 ready!(Pin::new(&mut *io).poll_read(cx, &mut buffer))?;
                 pending.extend_from_slice(buffer.filled());
                 std::task::Poll::Ready(Ok::<_, std::io::Error>(buffer.filled().len()))
             })
-        })
-        .await?;
+        });
+        let read = if idle {
+            reading.await?
+        } else {
+            tokio::select! {
+                read = self.pace.wait(reading) => read??,
+                () = self.hold.gave_way() => return Err(GaveWay.into()),
+            }
+        };
         self.liveness.heard();
         Ok(read > 0)
     }
@@ -240,9 +298,29 @@ fn cut_off() -> ReadError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tokio::io::AsyncWriteExt;
+    use crate::types::Party;
+    use crate::web::receive::ReceiveBudget;
+    use std::sync::Arc;
+    use std::time::Duration;
+    use tokio::io::{AsyncWriteExt, DuplexStream};
 
     const LIMIT: usize = 100_000;
+
+    /// A reader of a device's connection.
+    fn reader<'a>(
+        io: DuplexStream,
+        budget: &Arc<ReceiveBudget>,
+        session: &str,
+        liveness: &'a Liveness,
+    ) -> MessageReader<'a, DuplexStream> {
+        let slowest = pace::Limits::new(1_000, Duration::from_secs(600), Duration::from_secs(30));
+        let party = Party::new("xyz.example".parse().unwrap(), session, session);
+        MessageReader::new(io, LIMIT, slowest, budget.hold(party), liveness)
+    }
+
+    async fn is_pending<F: Future>(future: &mut Pin<Box<F>>) -> bool {
+        poll_fn(|cx| std::task::Poll::Ready(future.as_mut().poll(cx).is_pending())).await
+    }
 
     /// A masked frame with a length of the given width in bytes.
     fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
@@ -276,7 +354,7 @@ mod tests {
             }
         });
         let liveness = Liveness::default();
-        let mut reader = MessageReader::new(server, LIMIT, Arc::new(Semaphore::new(LIMIT)), &liveness);
+        let mut reader = reader(server, &ReceiveBudget::new(LIMIT, Arc::default()), "device", &liveness);
         let mut got = Vec::new();
         let error = loop {
             match reader.next().await {
@@ -363,30 +441,110 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_claim_reserves_nothing_and_large_messages_wait_for_their_share() {
-        let budget = Arc::new(Semaphore::new(LIMIT));
+    async fn a_claim_reserves_nothing_and_what_arrived_counts_until_it_was_handed_on() {
+        let budget = ReceiveBudget::new(16 * LIMIT, Arc::default());
         let liveness = Liveness::default();
         let (mut client, server) = tokio::io::duplex(1 << 20);
-        let mut reader = MessageReader::new(server, LIMIT, budget.clone(), &liveness);
+        let mut reader = reader(server, &budget, "device", &liveness);
         let whole = frame(0x82, &vec![5; 90_000]);
         client.write_all(&whole[..1_000]).await.unwrap();
-        let taken = budget.clone().acquire_many_owned(LIMIT as u32).await.unwrap();
         {
             let mut next = Box::pin(reader.next());
-            assert!(poll_fn(|cx| std::task::Poll::Ready(next.as_mut().poll(cx).is_pending())).await);
-            assert!(liveness.is_paused());
-            drop(taken);
-            assert!(poll_fn(|cx| std::task::Poll::Ready(next.as_mut().poll(cx).is_pending())).await);
-            assert!(!liveness.is_paused());
-            assert_eq!(budget.available_permits(), LIMIT - 90_000);
-            client.write_all(&whole[1_000..]).await.unwrap();
+            assert!(is_pending(&mut next).await);
+            assert_eq!(budget.held(), 0, "small so far");
+            client.write_all(&whole[1_000..40_000]).await.unwrap();
+            assert!(is_pending(&mut next).await);
+            assert!((40_000..80_000).contains(&budget.held()), "{}", budget.held());
+            client.write_all(&whole[40_000..]).await.unwrap();
             assert_eq!(next.await.unwrap(), message(&vec![5; 90_000]));
         }
-        assert_eq!(budget.available_permits(), LIMIT);
+        assert_eq!(budget.held(), 90_000);
         client.write_all(&frame(0x82, &[1; 20_000])[..1_000]).await.unwrap();
         let mut next = Box::pin(reader.next());
-        assert!(poll_fn(|cx| std::task::Poll::Ready(next.as_mut().poll(cx).is_pending())).await);
+        assert!(is_pending(&mut next).await);
         drop(next);
-        assert!(reader.message.capacity() <= 1_000 + READ_BYTES);
+        assert_eq!(budget.held(), 0);
+        assert!(reader.message.capacity() <= SMALL_MESSAGE && reader.pending.capacity() == 0);
+    }
+
+    #[tokio::test]
+    async fn a_message_waits_unread_for_its_share() {
+        let budget = ReceiveBudget::new(LIMIT, Arc::default());
+        let (one, other) = (Liveness::default(), Liveness::default());
+        let whole = frame(0x82, &vec![5; 90_000]);
+        let (mut client_of_one, server) = tokio::io::duplex(1 << 20);
+        let mut one_reader = reader(server, &budget, "one", &one);
+        let (mut client_of_other, server) = tokio::io::duplex(1 << 20);
+        let mut other_reader = reader(server, &budget, "other", &other);
+        client_of_one.write_all(&whole[..80_000]).await.unwrap();
+        client_of_other.write_all(&whole).await.unwrap();
+        {
+            // The first one to need it has the large slot.
+            let mut first = Box::pin(one_reader.next());
+            assert!(is_pending(&mut first).await && !one.is_paused());
+            client_of_one.write_all(&whole[80_000..]).await.unwrap();
+        }
+        let mut second = Box::pin(other_reader.next());
+        assert!(is_pending(&mut second).await && other.is_paused());
+        drop(one_reader);
+        assert_eq!(second.await.unwrap(), message(&vec![5; 90_000]));
+        assert!(!other.is_paused());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn messages_without_progress_come_to_an_end() {
+        let begin = frame(0x02, &[7; 17_000]);
+        let ping = frame(0x89, b"");
+        for (what, begin, goes_on, seconds) in [
+            ("silence", &begin[..], &b""[..], 60),
+            ("empty fragments", &begin, &frame(0x00, b""), 60),
+            ("fragments of a byte", &begin, &frame(0x00, b"x"), 60),
+            ("pings", &begin, &ping, 60),
+            ("half of a head", &begin[..3], b"", 60),
+            ("half of a ping", &frame(0x89, b"ping")[..4], b"", 60),
+            ("a small message", &frame(0x02, b"x"), &frame(0x00, b"x"), 60),
+            ("half of the rate", &begin, &frame(0x00, &[1; 5_000]), 120),
+        ] {
+            let budget = ReceiveBudget::new(16 * LIMIT, Arc::default());
+            let liveness = Liveness::default();
+            let (mut client, server) = tokio::io::duplex(1 << 20);
+            let mut reader = reader(server, &budget, "device", &liveness);
+            client.write_all(begin).await.unwrap();
+            let goes_on = goes_on.to_vec();
+            let sending = tokio::spawn(async move {
+                while !goes_on.is_empty() && client.write_all(&goes_on).await.is_ok() {
+                    tokio::time::sleep(Duration::from_secs(10)).await;
+                }
+                std::future::pending::<()>().await;
+                drop(client);
+            });
+            let begun = tokio::time::Instant::now();
+            let error = loop {
+                match reader.next().await {
+                    Ok(Incoming::Ping(_)) => {}
+                    Ok(other) => panic!("{what}: {other:?}"),
+                    Err(error) => break error,
+                }
+            };
+            assert!(matches!(error, ReadError::TooSlow(TooSlow::Rate(1_000))), "{what}: {error}");
+            let took = begun.elapsed().as_secs();
+            assert!(took.abs_diff(seconds) <= 20, "{what}: {took}");
+            assert_eq!(budget.held(), 0, "{what}");
+            sending.abort();
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_says_nothing_at_all_is_not_slow() {
+        let liveness = Liveness::default();
+        let (mut client, server) = tokio::io::duplex(1 << 20);
+        let mut reader = reader(server, &ReceiveBudget::new(LIMIT, Arc::default()), "device", &liveness);
+        for pause in [0, 10_000] {
+            tokio::time::sleep(Duration::from_secs(pause)).await;
+            client.write_all(&frame(0x82, b"hello")).await.unwrap();
+            assert_eq!(reader.next().await.unwrap(), message(b"hello"));
+            let silent = tokio::time::timeout(Duration::from_secs(10_000), reader.next()).await;
+            assert!(silent.is_err());
+        }
     }
 }

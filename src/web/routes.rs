@@ -8,6 +8,7 @@ use hyper::header::{
 use hyper::{Method, Request, Response, StatusCode};
 use tokio::time::timeout;
 
+use super::admission::Full;
 use super::answer::{Answer, empty, error, text, with};
 use super::authenticate::{AUTHENTICATE, LXM, authenticate};
 use super::caller::{Caller, Connection};
@@ -128,14 +129,6 @@ fn accept(request: &mut Request<Incoming>, web: &Web, caller: Caller) -> Answer 
         Ok(lease) => lease,
         Err(refusal) => return refuse(&refusal, web),
     };
-    let Ok(place) = web.shared.connections.clone().try_acquire_owned() else {
-        tracing::warn!(
-            limit = web.shared.limits.connections,
-            "a client was turned away: as many are connected as limits.connections allows"
-        );
-        web.shared.doors.refused.count("too_many_connections");
-        return busy("too_many_connections", "the server has as many connections as it may: try again later");
-    };
     if *web.stopping.borrow() {
         web.shared.doors.refused.count("stopping");
         return busy("stopping", "the server is stopping: try again in a moment");
@@ -150,13 +143,18 @@ fn accept(request: &mut Request<Incoming>, web: &Web, caller: Caller) -> Answer 
         );
         return with(answer, SEC_WEBSOCKET_VERSION, "13");
     };
+    // The last check: another client's connection may be closed for this one.
+    let place = match web.shared.connections.admit(&lease.session().party()) {
+        Ok(place) => place,
+        Err(full) => return refuse_full(full, web),
+    };
     let web = web.clone();
     // Not its place among those that are no WebSocket.
     let seat = caller.seat;
     tokio::spawn(async move {
         let upgraded = timeout(web.shared.limits.handshake_timeout, upgraded).await;
         if let Ok(Ok(websocket)) = upgraded {
-            socket::run(websocket.into_inner(), lease, web).await;
+            socket::run(websocket.into_inner(), lease, &place, web).await;
         }
         drop((place, seat));
     });
@@ -190,6 +188,18 @@ fn refuse(refusal: &Refusal, web: &Web) -> Answer {
         Refusal::NoToken(TokenError::Different) => error(StatusCode::BAD_REQUEST, code, &message),
         Refusal::Token(Refused::Unverifiable) => busy(code, &message),
         _ => with(error(StatusCode::UNAUTHORIZED, code, &message), WWW_AUTHENTICATE, "Bearer"),
+    }
+}
+
+fn refuse_full(full: Full, web: &Web) -> Answer {
+    web.shared.doors.refused.count(full.code());
+    tracing::debug!(reason = full.code(), "a client was refused");
+    match full {
+        Full::Server => busy(full.code(), &full.to_string()),
+        Full::Session => {
+            let answer = error(StatusCode::TOO_MANY_REQUESTS, full.code(), &full.to_string());
+            with(answer, RETRY_AFTER, "10")
+        }
     }
 }
 

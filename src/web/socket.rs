@@ -8,9 +8,11 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{sleep, timeout};
 
+use super::admission::Admitted;
 use super::handshake::{self, Join};
 use super::liveness::Liveness;
 use super::reader::{Incoming, MessageReader, ReadError};
+use super::receive::pace;
 use super::send::{Close, Control, Sender};
 use super::{Shared, Web};
 use crate::access::Lease;
@@ -26,18 +28,23 @@ const LINGER: Duration = Duration::from_secs(1);
 /// Messages read before the other loops of the connection get their turn.
 const READ_TURN: u32 = 64;
 
-/// Serves an upgraded connection until it ends.
-pub async fn run<S: AsyncRead + AsyncWrite>(io: S, mut lease: Lease, web: Web) {
+/// What a client hears whose connection was given to another one.
+const GAVE_WAY: &str =
+    "another app or device needed this connection's place (limits.connections): try again later";
+
+/// Serves an upgraded connection until it ends. `place` is its place among all connections.
+pub async fn run<S: AsyncRead + AsyncWrite>(io: S, mut lease: Lease, place: &Admitted, web: Web) {
     let shared = &*web.shared;
     let limits = &shared.limits;
     let liveness = Liveness::default();
     let (reading, writing) = tokio::io::split(io);
-    let mut reader =
-        MessageReader::new(reading, limits.message_bytes, shared.receive_budget.clone(), &liveness);
+    let slowest = pace::Limits::new(limits.receive_rate, limits.receive_timeout, limits.ping_interval);
+    let hold = shared.receive_budget.hold(lease.session().party());
+    let mut reader = MessageReader::new(reading, limits.message_bytes, slowest, hold, &liveness);
     let mut sender = Sender::new(writing, limits.ping_interval, &liveness);
     let mut stopping = web.stopping.clone();
     let joined = tokio::select! {
-        joined = timeout(limits.handshake_timeout, join(&mut reader, &mut sender)) => {
+        joined = timeout(limits.handshake_timeout, join(&mut reader, &mut sender, shared)) => {
             joined.unwrap_or_else(|_| {
                 Err(Some(Refusal::new(1002, "\"join\" did not come in time (limits.handshake_timeout)".into(), None)))
             })
@@ -45,13 +52,16 @@ pub async fn run<S: AsyncRead + AsyncWrite>(io: S, mut lease: Lease, web: Web) {
         refused = lease.ended() => {
             Err(Some(Refusal { close: Close::new(1008, refused.close_reason()), error: None }))
         }
+        () = place.gave_way() => {
+            Err(Some(Refusal { close: Close::new(1013, GAVE_WAY), error: None }))
+        }
         () = stopped(&mut stopping) => {
             Err(Some(Refusal { close: Close::new(1001, "the server is stopping"), error: None }))
         }
     };
     drop(stopping);
     match joined {
-        Ok(join) => talk(join, &mut lease, shared, &liveness, &mut reader, &mut sender).await,
+        Ok(join) => talk(join, &mut lease, place, shared, &liveness, &mut reader, &mut sender).await,
         Err(Some(refusal)) => {
             let us = shared.engine.peer_id().as_str();
             let error = refusal
@@ -80,6 +90,7 @@ impl Refusal {
 async fn join<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
     reader: &mut MessageReader<'_, R>,
     sender: &mut Sender<'_, W>,
+    shared: &Shared,
 ) -> Result<Join, Option<Refusal>> {
     loop {
         match reader.next().await {
@@ -93,6 +104,7 @@ async fn join<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
                 return Err(Some(Refusal { close: Close { code, reason: "".into() }, error: None }));
             }
             Err(error) => {
+                count(&error, shared);
                 return Err(close_code(&error).map(|code| Refusal::new(code, error.to_string(), None)));
             }
         }
@@ -105,7 +117,16 @@ fn close_code(error: &ReadError) -> Option<u16> {
         ReadError::Io(_) | ReadError::HungUp => None,
         ReadError::Violation(_) => Some(1002),
         ReadError::Text => Some(1003),
+        ReadError::TooSlow(_) => Some(1008),
         ReadError::TooBig(_) => Some(1009),
+        ReadError::GaveWay(_) => Some(1013),
+    }
+}
+
+/// Counts a client that was closed for its pace; those that gave way are counted where that is decided.
+fn count(error: &ReadError, shared: &Shared) {
+    if let ReadError::TooSlow(slow) = error {
+        shared.doors.evicted.count(slow.code());
     }
 }
 
@@ -113,6 +134,7 @@ fn close_code(error: &ReadError) -> Option<u16> {
 async fn talk<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
     join: Join,
     lease: &mut Lease,
+    place: &Admitted,
     shared: &Shared,
     liveness: &Liveness,
     reader: &mut MessageReader<'_, R>,
@@ -137,8 +159,8 @@ async fn talk<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
     let control = Control::default();
     let until_closed = async {
         let close = tokio::select! {
-            close = read(reader, &mut inbound, liveness, &control, us, them) => close,
-            close = watch(lease, liveness, &control, shared.limits.ping_interval) => Some(close),
+            close = read(reader, &mut inbound, liveness, &control, shared, them) => close,
+            close = watch(lease, place, liveness, &control, shared.limits.ping_interval) => Some(close),
         };
         if let Some(close) = close {
             tracing::debug!(peer = %them, code = close.code, reason = %close.reason, "closing");
@@ -162,9 +184,10 @@ async fn read<R: AsyncRead + Unpin>(
     inbound: &mut Inbound,
     liveness: &Liveness,
     control: &Control,
-    us: &PeerId,
+    shared: &Shared,
     them: &PeerId,
 ) -> Option<Close> {
+    let us = shared.engine.peer_id();
     let mut turn = 0;
     loop {
         turn += 1;
@@ -188,6 +211,7 @@ async fn read<R: AsyncRead + Unpin>(
             Ok(Incoming::Pong) => {}
             Ok(Incoming::Close(code)) => return Some(Close { code, reason: "".into() }),
             Err(error) => {
+                count(&error, shared);
                 let code = close_code(&error)?;
                 let why = error.to_string();
                 control.error(wire::encode_error(us.as_str(), them.as_str(), &why));
@@ -197,13 +221,20 @@ async fn read<R: AsyncRead + Unpin>(
     }
 }
 
-/// Pings, and says when the session ended or the client fell silent.
-async fn watch(lease: &mut Lease, liveness: &Liveness, control: &Control, ping_interval: Duration) -> Close {
+/// Pings, and says when the session ended, the client fell silent, or another client was given the connection's place.
+async fn watch(
+    lease: &mut Lease,
+    place: &Admitted,
+    liveness: &Liveness,
+    control: &Control,
+    ping_interval: Duration,
+) -> Close {
     tokio::select! {
         () = liveness.until_silent(ping_interval, || control.ping()) => {
             Close::new(1001, "nothing heard since the last ping (limits.ping_interval)")
         }
         refused = lease.ended() => Close::new(1008, refused.close_reason()),
+        () = place.gave_way() => Close::new(1013, GAVE_WAY),
     }
 }
 

@@ -93,7 +93,8 @@ fn connections_that_come_and_go() {
 
 #[test]
 fn as_many_upgraded_as_allowed_that_never_join() {
-    let mut scene = Scene::with(Start::default().set("LIMITS__HANDSHAKE_TIMEOUT", "6s"));
+    let start = Start::default().set("LIMITS__CONNECTIONS_PER_SESSION", "1000");
+    let mut scene = Scene::with(start.set("LIMITS__HANDSHAKE_TIMEOUT", "6s"));
     let silent: Vec<WebSocket> = (0..900).map(|_| scene.connect()).collect();
     scene.newcomer_syncs();
     let growth = scene.growth();

@@ -7,6 +7,7 @@ mod common;
 mod frames;
 mod load;
 mod messages;
+mod shares;
 
 use common::scene::{MARGIN, MIB, Scene};
 use common::{Peer, Start, WebSocket};

@@ -18,7 +18,11 @@ pub struct Line {
 impl Line {
     /// Not encrypted.
     pub fn plain(address: SocketAddr) -> io::Result<Self> {
-        let tcp = TcpStream::connect(address)?;
+        Self::plain_on(TcpStream::connect(address)?)
+    }
+
+    /// Not encrypted, on a connection that is there.
+    pub fn plain_on(tcp: TcpStream) -> io::Result<Self> {
         tcp.set_nodelay(true)?;
         tcp.set_write_timeout(Some(PATIENCE))?;
         tcp.set_read_timeout(Some(PATIENCE))?;
@@ -27,9 +31,14 @@ impl Line {
 
     /// Encrypted, when the handshake with a server of that name is done.
     pub fn encrypted(address: SocketAddr, config: &Arc<ClientConfig>, name: &str) -> io::Result<Self> {
+        Self::encrypted_on(TcpStream::connect(address)?, config, name)
+    }
+
+    /// Encrypted, on a connection that is there.
+    pub fn encrypted_on(tcp: TcpStream, config: &Arc<ClientConfig>, name: &str) -> io::Result<Self> {
         let name = name.to_owned().try_into().unwrap();
         let mut connection = ClientConnection::new(Arc::clone(config), name).map_err(io::Error::other)?;
-        let mut line = Self::plain(address)?;
+        let mut line = Self::plain_on(tcp)?;
         while connection.is_handshaking() {
             connection.complete_io(&mut line.tcp)?;
         }

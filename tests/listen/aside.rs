@@ -64,7 +64,7 @@ impl Scene {
         let running = watch::Sender::new(false);
         let (certificate, per_address) = (Certificate::new("acme", DOMAIN), PerAddress::new(most));
         let (shown, counted) = (Arc::clone(&certificate), Arc::clone(&per_address));
-        let https = Https::new(shown, counted, PATIENCE, Hello, running.subscribe()).unwrap();
+        let https = Https::new(shown, counted, PATIENCE, Hello, Arc::default(), running.subscribe()).unwrap();
         let listener = Tcp::bind("127.0.0.1:0".parse().unwrap()).unwrap();
         Self { https, per_address, certificate, listener, _running: running }
     }

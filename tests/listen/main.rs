@@ -8,6 +8,7 @@ mod activation;
 mod aside;
 mod attacks;
 mod files;
+mod flood;
 mod in_hand;
 mod proxies;
 mod redirect;

@@ -29,6 +29,8 @@ pub struct Doors {
     pub authenticated: Tally,
     /// WebSocket upgrades that were refused, by the answer's error code.
     pub refused: Tally,
+    /// Connections that were closed so that others are served, by what ran out.
+    pub evicted: Arc<Tally>,
 }
 
 /// Whom to ask for figures.
@@ -165,6 +167,13 @@ impl Metrics {
             "counter",
             "reason",
             self.doors.refused.read(),
+        );
+        text.by_label(
+            "groundmist_evicted_connections_total",
+            "Connections that were closed so that others are served, by what ran out.",
+            "counter",
+            "reason",
+            self.doors.evicted.read(),
         );
         text.counter(
             "groundmist_address_full_total",
