@@ -38,6 +38,15 @@ def delete(server):
             assert answer.status == 410 or "purge_at" in body(answer, 200)
 
 
+def forget_roots(server):
+    """Of the documents that an app's devices offered, the first stored one takes the place of one that is forgotten."""
+    app = json.dumps({"client_id": "https://app.example/client-metadata.json", "namespace": "dev.local"})
+    for seed in 2, 4:
+        done = body(server.ask("POST", "/api/apps/forget-root", server.headers(), app), 200)
+        assert done["forgotten"] == f"automerge:{document_id(seed)}", done
+        assert done["next"] == f"automerge:{document_id(seed + 2)}", done
+
+
 def methods(server):
     """Each path of the document is there, with the methods that it says and no other."""
     for path, (expected, only) in routes.described().items():

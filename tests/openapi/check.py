@@ -25,6 +25,7 @@ def main():
         server = Server(os.path.join(programs, "groundmist-sync"), directory)
         try:
             by_hand.store(server, file)
+            by_hand.forget_roots(server)
             by_hand.methods(server)
             by_hand.odd(server)
             by_hand.bodies(server)

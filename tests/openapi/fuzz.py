@@ -28,7 +28,8 @@ EXAMPLES, SEED = 25, 1
 LAST = {"revokeAllSessions", "signOut", "signOutEverywhere"}
 ENDLESS = {"live"}
 # What cannot come to its end here, and what it is answered; the end of it is tested in tests/atproto.
-OTHERWISE = {"clientMetadata": "404", "signIn": "503", "publish": "409", "token": "400"}
+# Root documents are forgotten at the first door; nobody offers any more.
+OTHERWISE = {"forgetRoot": "404", "clientMetadata": "404", "signIn": "503", "publish": "409", "token": "400"}
 
 
 def fuzz(url, file, operations, headers=None, wanted=("200", "201", "204", "303")):
