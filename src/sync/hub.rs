@@ -8,12 +8,13 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use super::commit::{InFlight, Snapshotting};
 use super::conn::{Conn, Joining, Out};
 use super::doc::{Doc, Fault};
-use super::ephemeral::Seen;
+use super::ephemeral::Presence;
 use super::job::Job;
 use super::message::SyncMessage;
 use super::peer::{Base, Peer};
 use super::remote::RemoteBook;
 use super::reply::Reply;
+use super::roster::Roster;
 use super::storage::Storage;
 use super::wire::Body;
 use crate::store::{Disposal, Op, StoreError};
@@ -94,7 +95,8 @@ pub struct Hub {
     pub(super) wanted: BTreeSet<DocKey>,
     /// Absent documents that someone waits for an answer about, and when others are asked; `None`: they were.
     pub(super) unanswered: BTreeMap<DocKey, Option<Millis>>,
-    pub(super) seen: Seen,
+    pub(super) presence: Presence,
+    pub(super) roster: Roster,
     pub(super) remote: RemoteBook,
     pub(super) counters: Counters,
     pub(super) held_bytes: usize,
@@ -120,7 +122,8 @@ impl Hub {
             jobs: Vec::new(),
             wanted: BTreeSet::new(),
             unanswered: BTreeMap::new(),
-            seen: Seen::default(),
+            presence: Presence::default(),
+            roster: Roster::default(),
             remote: RemoteBook::default(),
             counters: Counters::default(),
             held_bytes: 0,
@@ -132,6 +135,7 @@ impl Hub {
 
     /// A connection has joined.
     pub fn join(&mut self, id: ConnId, joining: Joining, now: Millis) {
+        self.roster.join(id, &joining);
         let conn = Conn::new(joining, self.options.announce);
         let announce = conn.announce.is_some();
         self.conns.insert(id, conn);
@@ -143,22 +147,19 @@ impl Hub {
 
     /// A connection is gone.
     pub fn leave(&mut self, id: ConnId, now: Millis) {
-        let Some(conn) = self.conns.remove(&id) else { return };
+        let Some(mut conn) = self.conns.remove(&id) else { return };
         self.remote.leave(id);
-        for key in conn.docs {
+        self.presence.leave(&mut conn);
+        let mut states = 0;
+        for key in std::mem::take(&mut conn.docs) {
             let Some(doc) = self.docs.get_mut(&key) else { continue };
             let Some(at) = doc.peers.iter().position(|peer| peer.conn == id) else { continue };
             let peer = doc.peers.swap_remove(at);
-            if let Some(storage) = &conn.joining.storage {
-                self.remote.last_seen(doc, &peer, storage, now);
-                if peer.moved && peer.need.is_empty() && !peer.their_heads.is_empty() && doc.head.is_some() {
-                    let (key, storage) = (key.clone(), storage.clone());
-                    self.ops.push(Op::SyncState { key, storage, shared_heads: peer.their_heads });
-                }
-            }
+            self.remember_departed(&conn.joining, &key, peer, &mut states, now);
             self.ask_or_tell(&key, now);
             self.forget_if_idle(&key);
         }
+        self.roster.leave(id, &conn.joining);
     }
 
     /// Close a connection once what it is owed first is sent.
@@ -190,7 +191,7 @@ impl Hub {
                 self.relay_ephemeral(id, &key(document), incoming.sender, session, count, data);
             }
             Body::RemoteSubscription { add, remove } => self.subscribe_remote(id, add, &remove),
-            Body::RemoteHeads { document, heads } => self.gossip(id, &key(document), heads),
+            Body::RemoteHeads { document, heads } => self.gossip(id, &key(document), heads, now),
             Body::Leave | Body::Unknown(_) => {}
         }
     }
@@ -393,7 +394,7 @@ impl Hub {
         now: Millis,
     ) -> Option<Out> {
         let conn = self.conns.get_mut(&id)?;
-        if let Some(out) = conn.next_control() {
+        if let Some(out) = conn.next_control(&mut self.presence) {
             return Some(out);
         }
         if conn.close.is_some() {

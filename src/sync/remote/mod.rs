@@ -1,220 +1,263 @@
 //! Remote heads: telling peers what other storages have of a document, ours among them, so that an app can show
 //! "saved on your server". Follows automerge-repo's `RemoteHeadsSubscriptions`.
+//!
+//! Heads of a storage come from three places. Our own are those of the last commit. A connected device's are those it
+//! syncs with, once all of them are durable here. Of any other storage there is only gossip, which nobody can prove: it
+//! counts for a document that is stored and open, and only while somebody else in the namespace subscribes to the storage.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+mod gossip;
+mod subscriptions;
 
-use super::conn::Out;
+pub use gossip::{Gossip, Known, Source};
+pub use subscriptions::{MAX_SUBSCRIPTIONS, Scope, Step, SubscribeError, Subscriptions};
+
+use std::collections::BTreeMap;
+
+use super::conn::{Joining, Out};
 use super::doc::Doc;
+use super::fair::Approval;
 use super::hub::Hub;
 use super::peer::Peer;
-use super::wire::{Body, RemoteHeads};
-use crate::types::{ChangeHash, ConnId, DocKey, Millis, StorageId};
+use super::roster::Roster;
+use super::wire::{Body, MAX_HEADS, RemoteHeads};
+use crate::types::{ConnId, DocKey, Millis, StorageId};
 
-/// Most storages of one document whose heads are remembered.
-const MAX_STORAGES: usize = 256;
-/// Most storages one connection may subscribe to.
-pub const MAX_SUBSCRIPTIONS: usize = 1024;
+/// Most connections whose heads are told one by one when a commit makes them durable. For more, every subscriber looks
+/// through the document once, so that the work grows with the connections and not with their square.
+const MAX_AT_ONCE: usize = 16;
 
 /// Who wants to know of which storage, and what is known.
 #[derive(Debug, Default)]
 pub struct RemoteBook {
-    subscribers: BTreeMap<StorageId, BTreeSet<ConnId>>,
-    by_conn: HashMap<ConnId, usize>,
-    known: HashMap<DocKey, HashMap<StorageId, (Vec<String>, f64)>>,
-}
-
-/// Heads as 2.x clients write them in URLs and in this message: base58check of the 32 bytes.
-fn text(heads: &[ChangeHash]) -> Vec<String> {
-    heads.iter().map(|head| bs58::encode(head.0).with_check().into_string()).collect()
+    subscriptions: Subscriptions,
+    gossip: Gossip,
 }
 
 impl RemoteBook {
-    fn has_subscribers(&self, storage: &StorageId) -> bool {
-        self.subscribers.contains_key(storage)
-    }
-
-    /// Remember heads; false if newer ones are known.
-    fn learn(&mut self, key: &DocKey, storage: &StorageId, heads: Vec<String>, timestamp: f64) -> bool {
-        let known = self.known.entry(key.clone()).or_default();
-        let room = known.len() < MAX_STORAGES;
-        match known.get_mut(storage) {
-            Some(last) if last.1 >= timestamp || last.0 == heads => false,
-            Some(last) => {
-                *last = (heads, timestamp);
-                true
-            }
-            None if !room => false,
-            None => {
-                known.insert(storage.clone(), (heads, timestamp));
-                true
-            }
-        }
-    }
-
     pub(super) fn leave(&mut self, id: ConnId) {
-        if self.by_conn.remove(&id).is_some() {
-            self.subscribers.retain(|_, conns| {
-                conns.remove(&id);
-                !conns.is_empty()
-            });
-        }
+        self.subscriptions.leave(id);
     }
 
     pub(super) fn forget(&mut self, key: &DocKey) {
-        self.known.remove(key);
+        self.gossip.forget(key);
     }
 
-    /// A peer with a storage leaves: its heads stay known while the document is in use.
-    pub(super) fn last_seen(&mut self, doc: &Doc, peer: &Peer, storage: &StorageId, now: Millis) {
-        if self.has_subscribers(storage) && peer.their_heads == doc.heads() {
-            self.learn(&doc.key, storage, text(&peer.their_heads), now as f64);
+    /// Take in what a connection's own share in a document says of its storage, if somebody in the namespace subscribes to
+    /// it and all its heads are durable here. True if it is news.
+    fn learn_of(&mut self, roster: &Roster, joining: &Joining, doc: &Doc, peer: &Peer, at: Millis) -> bool {
+        let Some(storage) = &joining.storage else { return false };
+        if self.subscriptions.subscribers(&joining.namespace, storage).is_none()
+            || !has_durable_heads(doc, peer)
+            || !roster.speaks_for_its_storage(joining)
+        {
+            return false;
         }
+        let approval = Approval::of(joining);
+        self.gossip.learn(&approval, &doc.key, storage, &peer.their_heads, at, Source::Itself)
     }
+}
+
+/// The peer has said that its heads are those that are durable here, and they are few enough to be told.
+fn has_durable_heads(doc: &Doc, peer: &Peer) -> bool {
+    let heads = doc.heads();
+    doc.broken.is_none() && peer.heard && heads.len() <= MAX_HEADS && peer.their_heads == heads
 }
 
 impl Hub {
     pub(super) fn subscribe_remote(&mut self, id: ConnId, add: Vec<StorageId>, remove: &[StorageId]) {
         let Some(conn) = self.conns.get(&id) else { return };
-        let docs: Vec<DocKey> = conn.docs.iter().cloned().collect();
+        let approval = Approval::of(&conn.joining);
         for storage in remove {
-            if let Some(conns) = self.remote.subscribers.get_mut(storage)
-                && conns.remove(&id)
-            {
-                *self.remote.by_conn.entry(id).or_insert(1) -= 1;
-                if conns.is_empty() {
-                    self.remote.subscribers.remove(storage);
-                }
-            }
+            self.remote.subscriptions.unsubscribe(id, storage);
         }
         for storage in add {
-            let count = self.remote.by_conn.entry(id).or_default();
-            if *count >= MAX_SUBSCRIPTIONS {
-                return self.error(id, format!("more than {MAX_SUBSCRIPTIONS} remote heads subscriptions"));
-            }
-            if !self.remote.subscribers.entry(storage.clone()).or_default().insert(id) {
-                continue;
-            }
-            *count += 1;
-            for key in &docs {
-                if self.known_heads(key, &storage).is_some() {
-                    self.tell(id, key, &storage);
-                }
+            if let Err(refused) = self.remote.subscriptions.subscribe(id, &approval, storage) {
+                self.error(id, refused.to_string());
+                break;
             }
         }
-    }
-
-    /// What is known of a storage's heads: ours, a connected peer's if durable here, or what was gossiped.
-    fn known_heads(&self, key: &DocKey, storage: &StorageId) -> Option<RemoteHeads> {
-        let doc = self.docs.get(key).filter(|doc| doc.broken.is_none())?;
-        let heads =
-            |heads: Vec<String>, timestamp| RemoteHeads { storage: storage.clone(), heads, timestamp };
-        if *storage == self.options.storage {
-            let head = doc.head.as_ref()?;
-            return Some(heads(text(&head.heads), head.modified as f64));
-        }
-        if let Some((known, timestamp)) = self.remote.known.get(key).and_then(|known| known.get(storage)) {
-            return Some(heads(known.clone(), *timestamp));
-        }
-        // A peer that is here, and has what is durable here.
-        let is_theirs = |peer: &&Peer| {
-            let conn = self.conns.get(&peer.conn);
-            peer.heard
-                && peer.their_heads == doc.heads()
-                && conn.is_some_and(|conn| conn.joining.storage.as_ref() == Some(storage))
-        };
-        let peer = doc.peers.iter().find(is_theirs)?;
-        Some(heads(text(&peer.their_heads), doc.head.as_ref()?.modified as f64))
-    }
-
-    fn tell(&mut self, id: ConnId, key: &DocKey, storage: &StorageId) {
-        if let Some(conn) = self.conns.get_mut(&id) {
-            conn.remote_due.insert((key.clone(), storage.clone()));
-            self.make_ready(id);
-        }
+        self.make_ready(id);
     }
 
     /// Tell all subscribers with a share in the document, except `but`.
     fn tell_subscribers(&mut self, key: &DocKey, storage: &StorageId, but: Option<ConnId>) {
-        let Some(conns) = self.remote.subscribers.get(storage) else { return };
-        let there = |id: &ConnId| self.conns.get(id).is_some_and(|conn| conn.docs.contains(key));
-        let to: Vec<ConnId> = conns.iter().filter(|id| Some(**id) != but && there(id)).copied().collect();
+        let Some(subscribers) = self.remote.subscriptions.subscribers(&key.namespace, storage) else {
+            return;
+        };
+        let Some(doc) = self.docs.get(key) else { return };
+        // Whichever are fewer: subscribers may have other documents open, and peers other subscriptions.
+        let to: Vec<ConnId> = if subscribers.len() < doc.peers.len() {
+            let has_share = |id: &&ConnId| self.conns.get(id).is_some_and(|conn| conn.docs.contains(key));
+            subscribers.iter().filter(has_share).copied().collect()
+        } else {
+            doc.peers.iter().map(|peer| peer.conn).filter(|id| subscribers.contains(id)).collect()
+        };
         for id in to {
-            self.tell(id, key, storage);
+            if Some(id) != but {
+                self.remote.subscriptions.changed(id, key.document, storage);
+                self.make_ready(id);
+            }
         }
     }
 
-    /// A peer has said what heads it has; others hear of it once all of them are durable here.
+    /// A peer has said what heads it has. Others hear of it once all of them are durable here.
     pub(super) fn heads_seen(&mut self, id: ConnId, key: &DocKey, now: Millis) {
-        let Some(conn) = self.conns.get(&id) else { return };
         let newly_open = self
             .docs
             .get_mut(key)
             .and_then(|doc| doc.peer(id))
             .is_some_and(|peer| peer.heard && !std::mem::replace(&mut peer.told_remote, true));
-        let storage = conn.joining.storage.clone();
-        if newly_open && self.remote.by_conn.contains_key(&id) {
-            let subscribed = self.remote.subscribers.iter().filter(|(_, conns)| conns.contains(&id));
-            for storage in subscribed.map(|(storage, _)| storage.clone()).collect::<Vec<_>>() {
-                if self.known_heads(key, &storage).is_some() {
-                    self.tell(id, key, &storage);
-                }
-            }
-        }
-        let Some(storage) = storage.filter(|storage| self.remote.has_subscribers(storage)) else { return };
-        let Some(doc) = self.docs.get_mut(key) else { return };
-        if doc.heads().is_empty() {
+        if self.remote.subscriptions.is_empty() {
             return;
         }
-        let ours = doc.heads().to_vec();
-        let Some(peer) = doc.peer(id).filter(|peer| peer.their_heads == ours) else { return };
-        let heads = text(&peer.their_heads);
-        if self.remote.learn(key, &storage, heads, now as f64) {
+        if newly_open && self.remote.subscriptions.opened(id, key.document) {
+            self.make_ready(id);
+        }
+        if self.learn_of_peer(id, key, now)
+            && let Some(storage) = self.conns.get(&id).and_then(|conn| conn.joining.storage.clone())
+        {
             self.tell_subscribers(key, &storage, Some(id));
+        }
+    }
+
+    /// Remember the heads of a connection's storage, if they are durable here and somebody wants to know. True if it is news.
+    fn learn_of_peer(&mut self, id: ConnId, key: &DocKey, now: Millis) -> bool {
+        let Some(joining) = self.conns.get(&id).map(|conn| &conn.joining) else { return false };
+        let Some(doc) = self.docs.get(key) else { return false };
+        let Some(peer) = doc.peers.iter().find(|peer| peer.conn == id) else { return false };
+        self.remote.learn_of(&self.roster, joining, doc, peer, now)
+    }
+
+    /// A connection with a storage has left: its heads stay known while the document is in use.
+    pub(super) fn departs(&mut self, joining: &Joining, key: &DocKey, peer: &Peer, now: Millis) {
+        if let Some(doc) = self.docs.get(key) {
+            self.remote.learn_of(&self.roster, joining, doc, peer, now);
         }
     }
 
     /// New changes are durable: our own heads, and those of peers that have the same.
     pub(super) fn heads_durable(&mut self, key: &DocKey, now: Millis) {
-        if self.remote.subscribers.is_empty() {
+        if self.remote.subscriptions.is_empty() {
             return;
         }
         let ours = self.options.storage.clone();
         self.tell_subscribers(key, &ours, None);
         let Some(doc) = self.docs.get(key) else { return };
-        let same: Vec<ConnId> = doc
-            .peers
-            .iter()
-            .filter(|peer| peer.heard && peer.their_heads == doc.heads())
-            .map(|peer| peer.conn)
-            .collect();
-        for id in same {
-            self.heads_seen(id, key, now);
+        let same = doc.peers.iter().filter(|peer| has_durable_heads(doc, peer));
+        let same: Vec<ConnId> = same.map(|peer| peer.conn).collect();
+        if same.len() <= MAX_AT_ONCE {
+            return same.into_iter().for_each(|id| self.heads_seen(id, key, now));
+        }
+        for id in doc.peers.iter().map(|peer| peer.conn).collect::<Vec<_>>() {
+            if self.remote.subscriptions.opened(id, key.document) {
+                self.make_ready(id);
+            }
         }
     }
 
     /// A peer passes on what it heard of other storages.
-    pub(super) fn gossip(&mut self, id: ConnId, key: &DocKey, heads: Vec<RemoteHeads>) {
-        if self.docs.get(key).is_none_or(|doc| doc.broken.is_some()) {
+    pub(super) fn gossip(&mut self, id: ConnId, key: &DocKey, heads: Vec<RemoteHeads>, now: Millis) {
+        let Some(joining) = self.conns.get(&id).map(|conn| &conn.joining) else { return };
+        if self.docs.get(key).is_none_or(|doc| doc.broken.is_some() || doc.head.is_none()) {
             return;
         }
+        let (approval, writer) = (Approval::of(joining), !joining.read_only);
+        let source = if writer { Source::Writer } else { Source::Reader };
         for of in heads {
-            // About our own storage nobody knows better than we do.
-            if of.storage != self.options.storage
-                && self.remote.learn(key, &of.storage, of.heads, of.timestamp)
+            let Some(timestamp) = gossip::timestamp(of.timestamp, now) else { continue };
+            if self.may_gossip(id, writer, key, &of.storage)
+                && self.remote.gossip.learn(&approval, key, &of.storage, &of.heads, timestamp, source)
             {
                 self.tell_subscribers(key, &of.storage, Some(id));
             }
         }
     }
 
-    /// The next remote heads message for a connection: the latest, however often they changed since the last.
+    /// Whether a connection's gossip about a storage counts. Others must have asked for it. Our own heads we know best, and
+    /// a device that has the document open here speaks for itself; but a reader's claim to a storage id does not silence
+    /// a writer.
+    fn may_gossip(&self, id: ConnId, writer: bool, key: &DocKey, storage: &StorageId) -> bool {
+        let subscribers = self.remote.subscriptions.subscribers(&key.namespace, storage);
+        let has_open = |id: &ConnId| self.conns.get(id).is_some_and(|conn| conn.docs.contains(key));
+        *storage != self.options.storage
+            && subscribers.is_some_and(|ids| ids.len() > usize::from(ids.contains(&id)))
+            && !self
+                .roster
+                .of_storage(&key.namespace, storage)
+                .any(|(device, may_write)| (may_write || !writer) && has_open(&device))
+    }
+
+    /// What a connection can be told of a document: the storages that it subscribes to and whose heads are known, and how
+    /// many were looked at.
+    fn look(&mut self, id: ConnId, key: &DocKey, scope: Scope) -> (Vec<StorageId>, usize) {
+        let Some(doc) = self.docs.get(key).filter(|doc| doc.broken.is_none()) else { return (vec![], 1) };
+        let Some(head) = &doc.head else { return (vec![], 1) };
+        let (modified, mut steps) = (head.modified, 1 + doc.peers.len());
+        // Devices that are here now may have said what they have before anybody asked. One for each storage, a writer if
+        // there is one: many connections may have joined with the same.
+        let mut here: BTreeMap<&StorageId, (&Joining, &Peer)> = BTreeMap::new();
+        for peer in doc.peers.iter().filter(|peer| peer.conn != id && has_durable_heads(doc, peer)) {
+            let Some(conn) = self.conns.get(&peer.conn) else { continue };
+            if let Some(storage) = &conn.joining.storage
+                && self.remote.subscriptions.wants(id, scope, storage)
+                && (peer.writer || !here.contains_key(storage))
+            {
+                here.insert(storage, (&conn.joining, peer));
+            }
+        }
+        for (joining, peer) in here.into_values() {
+            self.remote.learn_of(&self.roster, joining, doc, peer, modified);
+        }
+        let wanted = |storage: &&StorageId| self.remote.subscriptions.wants(id, scope, storage);
+        let known = self.remote.gossip.storages(key).inspect(|_| steps += 1);
+        let ours = std::iter::once(&self.options.storage);
+        let found = ours.chain(known).filter(wanted).cloned().collect();
+        (found, steps)
+    }
+
+    /// The heads of a storage as they are told: our own are durable, others' as they were learnt.
+    fn known_heads(&self, key: &DocKey, storage: &StorageId) -> Option<RemoteHeads> {
+        let doc = self.docs.get(key).filter(|doc| doc.broken.is_none())?;
+        let (heads, timestamp) = if *storage == self.options.storage {
+            let head = doc.head.as_ref().filter(|head| head.heads.len() <= MAX_HEADS)?;
+            (head.heads.clone(), head.modified)
+        } else {
+            let known = self.remote.gossip.get(key, storage)?;
+            (known.heads.to_vec(), known.timestamp)
+        };
+        Some(RemoteHeads { storage: storage.clone(), heads, timestamp: timestamp as f64 })
+    }
+
+    /// The next remote heads message for a connection: the latest heads, however often they changed since the last.
     pub(super) fn next_remote(&mut self, id: ConnId) -> Option<Out> {
         loop {
-            let (key, storage) = self.conns.get_mut(&id)?.remote_due.pop_first()?;
-            if let Some(heads) = self.known_heads(&key, &storage) {
-                let body = Body::RemoteHeads { document: key.document, heads: vec![heads] };
-                return Some(Out::Message { sender: None, body });
+            let conn = self.conns.get(&id)?;
+            let key = |document| DocKey { namespace: conn.joining.namespace.clone(), document };
+            match self.remote.subscriptions.next(id, &conn.docs)? {
+                Step::Tell(document, storage) => {
+                    if let Some(heads) = self.known_heads(&key(document), &storage) {
+                        let body = Body::RemoteHeads { document, heads: vec![heads] };
+                        return Some(Out::Message { sender: None, body });
+                    }
+                }
+                Step::Look(document, scope) => {
+                    let (found, steps) = self.look(id, &key(document), scope);
+                    self.remote.subscriptions.found(id, document, found, steps);
+                }
             }
+        }
+    }
+
+    /// True while connections have used up their turn of telling remote heads and have more to do: call
+    /// [`Hub::give_turns`] after other inputs were looked at.
+    pub fn has_turns(&self) -> bool {
+        self.remote.subscriptions.has_turns()
+    }
+
+    /// Make ready the connections whose turn it is.
+    pub fn give_turns(&mut self) {
+        for id in self.remote.subscriptions.begin_turns() {
+            self.make_ready(id);
         }
     }
 }
