@@ -4,8 +4,14 @@
 
 #[path = "sync_hub/closed.rs"]
 mod closed;
+#[path = "sync_hub/departure.rs"]
+mod departure;
 #[path = "sync_hub/dispose.rs"]
 mod dispose;
+#[path = "sync_hub/gossip.rs"]
+mod gossip;
+#[path = "sync_hub/presence.rs"]
+mod presence;
 #[path = "sync_hub/requests.rs"]
 mod requests;
 #[allow(dead_code)]
@@ -83,6 +89,19 @@ fn whole(doc: &mut AutoCommit) -> Bytes {
         .into()
 }
 
+/// What a connection of a device of its own proved.
+fn joining(id: u64, namespace: &str, read_only: bool, storage: Option<&str>) -> Joining {
+    Joining {
+        namespace: namespace.parse().unwrap(),
+        read_only,
+        client: format!("https://app.example/{id}").into(),
+        peer: format!("peer-{id}").parse().unwrap(),
+        session: None,
+        storage: storage.map(|storage| storage.parse().unwrap()),
+        counts: Default::default(),
+    }
+}
+
 /// A message for the hub.
 fn incoming(id: ConnId, body: Body) -> Incoming {
     let sync = match &body {
@@ -96,16 +115,7 @@ fn incoming(id: ConnId, body: Body) -> Incoming {
 
 impl Server {
     fn join_as(&mut self, id: u64, namespace: &str, read_only: bool, storage: Option<&str>) -> ConnId {
-        let joining = Joining {
-            namespace: namespace.parse().unwrap(),
-            read_only,
-            client: format!("https://app.example/{id}").into(),
-            peer: format!("peer-{id}").parse().unwrap(),
-            session: None,
-            storage: storage.map(|storage| storage.parse().unwrap()),
-            counts: Default::default(),
-        };
-        self.hub.join(ConnId(id), joining, self.now);
+        self.hub.join(ConnId(id), joining(id, namespace, read_only, storage), self.now);
         ConnId(id)
     }
 
@@ -145,6 +155,7 @@ impl Server {
     }
 
     fn out(&mut self, id: ConnId) -> Vec<Out> {
+        self.hub.give_turns();
         std::iter::from_fn(|| self.hub.next(id, &self.storage, self.now)).collect()
     }
 
@@ -344,45 +355,10 @@ fn limits_on_documents_and_requests() {
     assert_eq!(server.bodies(one), [unavailable(1), unavailable(2)].concat());
 }
 
-#[test]
-fn presence_goes_once_to_those_who_have_the_document_open() {
-    let mut server = server();
-    let (one, two, three) = (server.join(1), server.join(2), server.join(3));
-    let stranger = server.join_as(4, "xyz.two", false, None);
-    for id in [one, two, stranger] {
-        server.request(id, 1);
-        server.out(id);
-    }
-    // It has a share in the document, but has not opened it.
-    server.pass(ASK_AFTER_MS);
-    assert!(is_request(&server.bodies(three)));
-    server.out(two);
-    server.out(one);
-    let presence = |count| Body::Ephemeral {
-        document: document(1),
-        session: "s".into(),
-        count,
-        data: Bytes::from_static(b"cursor"),
-    };
-    server.receive(one, presence(1));
-    server.receive(one, presence(1));
-    let expected = Out::Message { sender: Some("peer-1".into()), body: presence(1) };
-    assert_eq!(server.out(two), [expected]);
-    for id in [one, three, stranger] {
-        assert!(
-            server
-                .out(id)
-                .iter()
-                .all(|out| !matches!(out, Out::Message { body: Body::Ephemeral { .. }, .. }))
-        );
-    }
-    // One that does not read keeps the newest.
-    for count in 2..MAX_EPHEMERAL as u64 + 12 {
-        server.receive(one, presence(count));
-    }
-    let kept = server.bodies(two);
-    assert_eq!(kept.len(), MAX_EPHEMERAL);
-    assert_eq!(kept.last(), Some(&presence(MAX_EPHEMERAL as u64 + 11)));
+/// What a peer says of a storage's heads in document 1.
+fn gossip(storage: &str, head: u8, timestamp: f64) -> Body {
+    let (storage, heads) = (storage.parse().unwrap(), vec![ChangeHash([head; 32])]);
+    Body::RemoteHeads { document: document(1), heads: vec![RemoteHeads { storage, heads, timestamp }] }
 }
 
 #[test]
@@ -411,13 +387,10 @@ fn remote_heads_speak_of_durable_changes_only() {
         .collect();
     assert_eq!(storages, ["laptop", "server"]);
 
-    let gossip = |timestamp, head: &str| Body::RemoteHeads {
-        document: document(1),
-        heads: vec![RemoteHeads { storage: "phone".parse().unwrap(), heads: vec![head.into()], timestamp }],
-    };
-    server.receive(author, gossip(2.0, "new"));
-    server.receive(author, gossip(1.0, "old"));
-    assert_eq!(server.bodies(watcher), [gossip(2.0, "new")]);
+    let gossip = |timestamp, head| gossip("phone", head, timestamp);
+    server.receive(author, gossip(2.0, 2));
+    server.receive(author, gossip(1.0, 1));
+    assert_eq!(server.bodies(watcher), [gossip(2.0, 2)]);
     assert_eq!(server.bodies(author), vec![server_told(&server, 1)]);
     assert!(server.bodies(stranger).is_empty(), "another namespace hears nothing");
 }

@@ -12,7 +12,7 @@ use super::outbox::{Outbox, Outgoing};
 use super::shard::Input;
 use crate::sync::hub::{Incoming, hub_of};
 use crate::sync::message::SyncMessage;
-use crate::sync::wire::{self, Body, WireError};
+use crate::sync::wire::{self, Body};
 use crate::types::{ConnId, DocumentId, Namespace, PeerId};
 
 /// The client broke the protocol: send `message` in an `error` message.
@@ -72,10 +72,7 @@ impl Inbound {
     /// What the client did wrong.
     pub async fn receive(&mut self, frame: Bytes) -> Result<(), Rejected> {
         let core = &self.membership.core;
-        let envelope = wire::decode(&frame).map_err(|error| {
-            let fatal = !matches!(error, WireError::Name(_));
-            rejected(fatal, error)
-        })?;
+        let envelope = wire::decode(&frame).map_err(|error| rejected(error.is_fatal(), error))?;
         let relayed = matches!(envelope.body, Body::Ephemeral { .. });
         if !relayed && envelope.sender != self.membership.name.1.as_str() {
             return Err(rejected(true, "\"senderId\" is not the peer id that this connection joined with"));
@@ -95,7 +92,9 @@ impl Inbound {
             _ => {}
         }
         let document = envelope.body.document();
-        let permit = self.room(frame.len()).await?;
+        // A message about no document goes to every shard, and its copies wait there: all of them take room.
+        let copies = if document.is_some() { 1 } else { core.shards.len() };
+        let mut permit = self.room(frame.len().saturating_mul(copies)).await?;
         let sync = match &envelope.body {
             Body::Request { data, .. } | Body::Sync { data, .. } => {
                 Some(self.decode(&envelope.body, data).await?)
@@ -106,13 +105,14 @@ impl Inbound {
         match document {
             Some(document) => self.to_shard(&document, incoming, permit),
             None => {
-                // A subscription concerns documents of all shards; the first holds the permit.
+                // A subscription concerns documents of all shards.
                 let Body::RemoteSubscription { add, remove } = &incoming.body else { return Ok(()) };
+                let each = permit.num_permits() / copies;
                 for shard in core.shards.iter().skip(1) {
                     let body = Body::RemoteSubscription { add: add.clone(), remove: remove.clone() };
                     let copy = Incoming { sender: incoming.sender.clone(), body, sync: None };
-                    let Ok(none) = self.inbox.clone().try_acquire_many_owned(0) else { continue };
-                    let _ = shard.send(Input::Message(self.membership.id, Box::new(copy), none));
+                    let Some(part) = permit.split(each) else { continue };
+                    let _ = shard.send(Input::Message(self.membership.id, Box::new(copy), part));
                 }
                 let _ = core.shards[0].send(Input::Message(self.membership.id, Box::new(incoming), permit));
             }

@@ -15,13 +15,13 @@ mod journal;
 mod mailbox;
 mod openings;
 mod outbox;
+mod registry;
 mod shard;
 #[cfg(test)]
 mod tests;
 mod vital;
 mod worker;
 
-use std::collections::HashMap;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -49,6 +49,7 @@ use journal::{Journal, Reply};
 use mailbox::Sender;
 use openings::Openings;
 use outbox::Outbox;
+use registry::{Member, Registry};
 use shard::{Input, Shard, ShardStats};
 use vital::Vital;
 
@@ -133,9 +134,6 @@ pub struct EngineFigures {
 pub struct Engine {
     core: Arc<Core>,
 }
-
-/// Connections by who they are.
-type Registry = HashMap<(Namespace, PeerId), (ConnId, Arc<Outbox>)>;
 
 struct Core {
     peer: PeerId,
@@ -233,17 +231,18 @@ impl Engine {
         &self.core.storage
     }
 
-    /// Join; an older connection of the same peer id in the namespace is closed. `peer` has not been answered yet:
-    /// the caller sends the `peer` message first.
+    /// Join. An older connection of the same device with the same peer id is closed. The client has had no answer yet: the
+    /// caller sends the `peer` message first.
     pub fn join(&self, joining: Joining) -> (Inbound, Outbound) {
         let core = &self.core;
         let id = ConnId(core.next_conn.fetch_add(1, Ordering::Relaxed));
         let outbox = Arc::new(Outbox::new(id, core.options.outbox_bytes, core.shards.clone()));
         let name = (joining.namespace.clone(), joining.peer.clone());
-        let old = lock(&core.registry).insert(name.clone(), (id, outbox.clone()));
-        if let Some((old, old_outbox)) = old {
-            core.send_all(|| Input::Leave(old));
-            old_outbox.close(1000, "replaced by a newer connection with this peer id");
+        let member = Member { id, device: joining.device(), outbox: outbox.clone() };
+        let replaced = lock(&core.registry).join(name.clone(), member);
+        for old in replaced {
+            core.send_all(|| Input::Leave(old.id));
+            old.outbox.close(1000, "replaced by a newer connection with this peer id");
         }
         core.send_all(|| Input::Join(id, Box::new(joining.clone()), outbox.clone()));
         let inbox = Arc::new(Semaphore::new(core.options.inbox_bytes));
@@ -351,8 +350,8 @@ impl Engine {
         if !lock(&self.core.registry).is_empty() {
             tokio::time::sleep(QUIET_BEFORE_CLOSE).await;
         }
-        for (_, outbox) in lock(&self.core.registry).values() {
-            outbox.close(1001, "the server is stopping");
+        for member in lock(&self.core.registry).members() {
+            member.outbox.close(1001, "the server is stopping");
         }
         let _ = settled.await;
     }
@@ -371,11 +370,7 @@ impl Core {
     }
 
     fn leave(&self, id: ConnId, name: &(Namespace, PeerId)) {
-        let mut registry = lock(&self.registry);
-        if registry.get(name).is_some_and(|(current, _)| *current == id) {
-            registry.remove(name);
-        }
-        drop(registry);
+        lock(&self.registry).leave(id, name);
         self.send_all(|| Input::Leave(id));
     }
 }

@@ -156,7 +156,11 @@ impl Running {
         let mut batch = VecDeque::new();
         let mut ticked = Instant::now();
         loop {
-            match inputs.take(&mut batch, BATCH, self.hub.needs_ticks().then_some(TICK)) {
+            let wait = match self.hub.has_turns() {
+                true => Some(Duration::ZERO),
+                false => self.hub.needs_ticks().then_some(TICK),
+            };
+            match inputs.take(&mut batch, BATCH, wait) {
                 Ok(()) | Err(Empty::Timeout) => {}
                 Err(Empty::Closed) => return,
             }
@@ -172,6 +176,7 @@ impl Running {
             for job in self.hub.take_jobs() {
                 let _ = self.opener.send((job, self.input.clone()));
             }
+            self.hub.give_turns();
             self.fill_outboxes();
             self.measure_relay();
             self.publish();

@@ -121,6 +121,24 @@ async fn a_connections_task_that_panics_ends_that_connection_only() {
     assert!(matches!(other.next().await, Some(Outgoing::Close(1001, _))));
 }
 
+#[tokio::test]
+async fn a_peer_id_of_another_device_disconnects_nobody() {
+    let (_dir, _store, engine) = engine();
+    let of =
+        |session: &str, read_only| Joining { session: Some(session.into()), read_only, ..joining("peer") };
+    let (_first, mut old) = engine.join(of("writer", false));
+    let (_other, mut reader) = engine.join(of("reader", true));
+    assert_eq!(engine.status().connections, 2);
+    let again = engine.join(of("writer", false));
+    assert!(matches!(old.next().await, Some(Outgoing::Close(1000, _))), "the same device replaces its own");
+    drop((_first, old));
+    assert_eq!(engine.status().connections, 2);
+    drop(again);
+    assert_eq!(engine.status().connections, 1);
+    engine.shutdown().await;
+    assert!(matches!(reader.next().await, Some(Outgoing::Close(1001, _))), "it was there all the time");
+}
+
 /// So many documents, deleted at this time; the first of them by id is number `first`.
 fn deleted(store: &Store, namespace: &str, first: u128, count: u128, now: Millis) {
     let mut ops = Vec::new();

@@ -27,6 +27,7 @@ mod model;
 mod open;
 mod read;
 mod schema;
+mod sync_state;
 mod tally;
 mod write;
 
@@ -37,6 +38,7 @@ pub use model::{
     StoreStats, Totals,
 };
 pub use read::Whole;
+pub use sync_state::MAX_SYNC_STATES;
 pub use tally::GROWTH_DAYS;
 
 use database::Database;

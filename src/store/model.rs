@@ -146,7 +146,7 @@ pub enum Op {
         /// Now.
         now: Millis,
     },
-    /// Remember what a peer's storage was last known to hold.
+    /// Remember what a peer's storage was last known to hold. A document keeps [`MAX_SYNC_STATES`] of them.
     SyncState {
         /// The document.
         key: DocKey,

@@ -94,18 +94,7 @@ impl Batch<'_> {
                 self.written(key, by.as_ref())
             }
             Op::Dispose { key, what, now } => self.dispose(key, *what, *now),
-            Op::SyncState { key, storage, shared_heads } => {
-                let prefix = self.prefix(key)?;
-                let row = schema::sync_state_key(&prefix, storage.as_str());
-                let value = codec::encode_hashes(shared_heads);
-                let mut table = open(self.transaction, schema::SYNC_STATES)?;
-                let old = table.insert(&row[..], &value[..]).map_err(|source| failed(key, source))?;
-                self.grown += match old {
-                    Some(old) => value.len() as i64 - old.value().len() as i64,
-                    None => (row.len() + value.len()) as i64,
-                };
-                Ok(())
-            }
+            Op::SyncState { key, storage, shared_heads } => self.sync_state(key, storage, shared_heads),
             Op::Quarantine { key, reason } => {
                 let prefix = self.prefix(key)?;
                 match self.document(key, prefix)? {

@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use super::ephemeral::{MessageId, Presence};
 use super::wire::Body;
 use crate::types::{DocKey, DocumentId, Namespace, PeerId, StorageId};
 
@@ -11,7 +12,7 @@ use crate::types::{DocKey, DocumentId, Namespace, PeerId, StorageId};
 const MAX_ERRORS: usize = 16;
 /// Most ephemeral messages that wait for one connection; the oldest is dropped for the next.
 pub const MAX_EPHEMERAL: usize = 256;
-/// Most bytes of them.
+/// Most payload bytes of ephemeral messages that wait for one connection, and of one such message.
 pub const MAX_EPHEMERAL_BYTES: usize = 256 * 1024;
 
 /// What a connection has open and waits for, over all shards: limits are of connections, not of their parts.
@@ -69,6 +70,30 @@ pub struct Joining {
     pub counts: Arc<Counts>,
 }
 
+/// The device behind a connection, as far as it is known.
+#[derive(Debug, Clone)]
+pub struct Device {
+    session: Option<Arc<str>>,
+    client: Arc<str>,
+}
+
+impl Device {
+    /// Whether both are the same device: the same session or, where a session is not known, the same app.
+    pub fn is_same(&self, other: &Self) -> bool {
+        match (&self.session, &other.session) {
+            (Some(one), Some(two)) => one == two,
+            _ => self.client == other.client,
+        }
+    }
+}
+
+impl Joining {
+    /// The device that joined.
+    pub fn device(&self) -> Device {
+        Device { session: self.session.clone(), client: self.client.clone() }
+    }
+}
+
 /// What to put on the socket.
 #[derive(Debug, PartialEq)]
 pub enum Out {
@@ -98,7 +123,8 @@ pub struct Conn {
     pub(super) close: Option<(u16, &'static str)>,
     close_sent: bool,
     errors: VecDeque<String>,
-    ephemeral: VecDeque<(String, Body)>,
+    /// Ephemeral messages that wait, oldest first, with their payload's bytes. [`Presence`] holds the messages.
+    ephemeral: VecDeque<(MessageId, usize)>,
     ephemeral_bytes: usize,
     /// The document whose snapshot the opener takes apart for it.
     pub(super) extracting: Option<DocKey>,
@@ -106,8 +132,6 @@ pub struct Conn {
     pub(super) waiting: Vec<DocKey>,
     /// Requests that wait for an answer.
     pub(super) requests: usize,
-    /// Heads of other storages that it is to be told.
-    pub(super) remote_due: BTreeSet<(DocKey, StorageId)>,
     /// While documents remain to be offered: the last one that was.
     pub(super) announce: Option<Option<DocumentId>>,
 }
@@ -127,7 +151,6 @@ impl Conn {
             extracting: None,
             waiting: Vec::new(),
             requests: 0,
-            remote_due: BTreeSet::new(),
             announce: announce.then_some(None),
         }
     }
@@ -138,33 +161,38 @@ impl Conn {
         }
     }
 
-    pub(super) fn push_ephemeral(&mut self, sender: String, body: Body, bytes: usize) {
+    /// Queue an ephemeral message. Returns the messages that are dropped for it.
+    pub(super) fn push_ephemeral(&mut self, message: MessageId, bytes: usize) -> Vec<MessageId> {
         self.ephemeral_bytes += bytes;
-        self.ephemeral.push_back((sender, body));
-        while self.ephemeral.len() > MAX_EPHEMERAL
-            || (self.ephemeral_bytes > MAX_EPHEMERAL_BYTES && self.ephemeral.len() > 1)
-        {
-            self.drop_ephemeral();
+        self.ephemeral.push_back((message, bytes));
+        let mut dropped = Vec::new();
+        while self.ephemeral.len() > MAX_EPHEMERAL || self.ephemeral_bytes > MAX_EPHEMERAL_BYTES {
+            dropped.extend(self.pop_ephemeral());
         }
+        dropped
     }
 
-    fn drop_ephemeral(&mut self) -> Option<(String, Body)> {
-        let (sender, body) = self.ephemeral.pop_front()?;
-        if let Body::Ephemeral { data, .. } = &body {
-            self.ephemeral_bytes -= data.len();
-        }
-        Some((sender, body))
+    /// Take the oldest ephemeral message out of the queue.
+    pub(super) fn pop_ephemeral(&mut self) -> Option<MessageId> {
+        let (message, bytes) = self.ephemeral.pop_front()?;
+        self.ephemeral_bytes -= bytes;
+        Some(message)
     }
 
     /// What goes before documents: errors, then the close they lead to, then ephemeral messages.
-    pub(super) fn next_control(&mut self) -> Option<Out> {
+    pub(super) fn next_control(&mut self, presence: &mut Presence) -> Option<Out> {
         if let Some(message) = self.errors.pop_front() {
             return Some(Out::Error(message));
         }
         if let Some((code, reason)) = self.close {
             return (!std::mem::replace(&mut self.close_sent, true)).then_some(Out::Close(code, reason));
         }
-        let (sender, body) = self.drop_ephemeral()?;
-        Some(Out::Message { sender: Some(sender), body })
+        // A message may have been evicted meanwhile, to stay within the total of all connections.
+        while let Some(message) = self.pop_ephemeral() {
+            if let Some(out) = presence.take(message) {
+                return Some(out);
+            }
+        }
+        None
     }
 }

@@ -9,12 +9,13 @@ use super::budget::Budget;
 use super::commit::{InFlight, Snapshotting};
 use super::conn::{Conn, Joining, Out};
 use super::doc::{Doc, Fault};
-use super::ephemeral::Seen;
+use super::ephemeral::Presence;
 use super::job::Job;
 use super::message::SyncMessage;
 use super::peer::{Base, Peer};
 use super::remote::RemoteBook;
 use super::reply::Reply;
+use super::roster::Roster;
 use super::storage::Storage;
 use super::wire::Body;
 use crate::store::{Disposal, Op, StoreError};
@@ -105,7 +106,8 @@ pub struct Hub {
     pub(super) wanted: BTreeSet<DocKey>,
     /// Absent documents that someone waits for an answer about, and when others are asked; `None`: they were.
     pub(super) unanswered: BTreeMap<DocKey, Option<Millis>>,
-    pub(super) seen: Seen,
+    pub(super) presence: Presence,
+    pub(super) roster: Roster,
     pub(super) remote: RemoteBook,
     pub(super) counters: Counters,
     pub(super) budget: Budget,
@@ -114,7 +116,10 @@ pub struct Hub {
     ticks: u64,
     /// When the first document was opened: about the start of the process.
     started: Option<Millis>,
+    /// Bytes of graphs in memory, as last counted.
     pub(super) memory: usize,
+    /// Graphs in memory, as last counted.
+    pub(super) loaded: usize,
 }
 
 impl Hub {
@@ -136,17 +141,20 @@ impl Hub {
             jobs: Vec::new(),
             wanted: BTreeSet::new(),
             unanswered: BTreeMap::new(),
-            seen: Seen::default(),
+            presence: Presence::default(),
+            roster: Roster::default(),
             remote: RemoteBook::default(),
             counters: Counters::default(),
             ticks: 0,
             started: None,
             memory: 0,
+            loaded: 0,
         }
     }
 
     /// A connection has joined.
     pub fn join(&mut self, id: ConnId, joining: Joining, now: Millis) {
+        self.roster.join(id, &joining);
         let conn = Conn::new(joining, self.options.announce);
         let announce = conn.announce.is_some();
         self.budget.join(id, &conn.joining);
@@ -159,23 +167,19 @@ impl Hub {
 
     /// A connection is gone.
     pub fn leave(&mut self, id: ConnId, now: Millis) {
-        let Some(conn) = self.conns.remove(&id) else { return };
+        let Some(mut conn) = self.conns.remove(&id) else { return };
         conn.joining.counts.close(conn.docs.len());
         self.remote.leave(id);
-        for key in conn.docs {
+        self.presence.leave(&mut conn);
+        let mut states = 0;
+        for key in std::mem::take(&mut conn.docs) {
             let Some(peer) = self.detach(id, &key) else { continue };
-            let Some(doc) = self.docs.get_mut(&key) else { continue };
-            if let Some(storage) = &conn.joining.storage {
-                self.remote.last_seen(doc, &peer, storage, now);
-                if peer.moved && peer.need.is_empty() && !peer.their_heads.is_empty() && doc.head.is_some() {
-                    let (key, storage) = (key.clone(), storage.clone());
-                    self.ops.push(Op::SyncState { key, storage, shared_heads: peer.their_heads });
-                }
-            }
+            self.remember_departed(&conn.joining, &key, peer, &mut states, now);
             self.end_asking(&key);
             self.ask_or_tell(&key, now);
             self.forget_if_idle(&key);
         }
+        self.roster.leave(id, &conn.joining);
         self.budget.leave(id);
     }
 
@@ -291,7 +295,7 @@ impl Hub {
                 self.relay_ephemeral(id, &key(document), incoming.sender, session, count, data);
             }
             Body::RemoteSubscription { add, remove } => self.subscribe_remote(id, add, &remove),
-            Body::RemoteHeads { document, heads } => self.gossip(id, &key(document), heads),
+            Body::RemoteHeads { document, heads } => self.gossip(id, &key(document), heads, now),
             Body::Leave | Body::Unknown(_) => {}
         }
     }
@@ -433,6 +437,7 @@ impl Hub {
             && let Some(doc) = self.docs.remove(key)
         {
             self.memory -= doc.counted;
+            self.loaded -= usize::from(doc.counted > 0);
             self.wanted.remove(key);
             self.unanswered.remove(key);
             self.remote.forget(key);
@@ -492,7 +497,7 @@ impl Hub {
         now: Millis,
     ) -> Option<Out> {
         let conn = self.conns.get_mut(&id)?;
-        if let Some(out) = conn.next_control() {
+        if let Some(out) = conn.next_control(&mut self.presence) {
             return Some(out);
         }
         if conn.close.is_some() {
@@ -563,8 +568,10 @@ impl Hub {
     pub(super) fn recount(&mut self, key: &DocKey) {
         if let Some(doc) = self.docs.get_mut(key) {
             let bytes = doc.graph.as_ref().map_or(0, |graph| graph.memory());
-            self.memory = self.memory + bytes - doc.counted;
-            doc.counted = bytes;
+            let before = std::mem::replace(&mut doc.counted, bytes);
+            self.memory = self.memory + bytes - before;
+            // A graph without changes counts some bytes too.
+            self.loaded = self.loaded + usize::from(bytes > 0) - usize::from(before > 0);
         }
         if self.memory > self.graph_budget().max(self.evict_at) {
             self.evict();
@@ -587,6 +594,7 @@ impl Hub {
             }
             if let Some(doc) = self.docs.get_mut(&key) {
                 doc.evict();
+                self.loaded -= usize::from(doc.counted > 0);
                 self.memory -= std::mem::take(&mut doc.counted);
                 self.counters.evictions += 1;
             }
@@ -602,7 +610,7 @@ impl Hub {
 
     /// Bytes of graphs in memory, about; how many.
     pub fn memory(&self) -> (usize, usize) {
-        (self.memory, self.docs.values().filter(|doc| doc.graph.is_some()).count())
+        (self.memory, self.loaded)
     }
 
     /// Counters since start.

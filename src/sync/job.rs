@@ -70,6 +70,12 @@ impl Job {
     }
 }
 
+/// What an intake was given, for another try.
+struct Upload {
+    chunks: Vec<Bytes>,
+    operations: u64,
+}
+
 /// Bytes of an intake's chunks.
 pub(super) fn chunks_bytes(chunks: &[Bytes]) -> usize {
     chunks.iter().map(Bytes::len).sum()
@@ -198,7 +204,8 @@ impl Hub {
     pub(super) fn take_done(&mut self, done: Done, storage: &dyn Storage, now: Millis) {
         match done {
             Done::Intake { key, conn, chunks, operations, result } => {
-                self.intake_done(&key, conn, chunks, operations, result, storage, now)
+                let again = Upload { chunks, operations };
+                self.intake_done(&key, conn, again, result, storage, now)
             }
             Done::Refused(job) => self.refused(job, storage, now),
             Done::Extract { key, conn, result } => self.extract_done(&key, conn, result),
@@ -222,8 +229,7 @@ impl Hub {
         &mut self,
         key: &DocKey,
         conn: ConnId,
-        chunks: Vec<Bytes>,
-        operations: u64,
+        upload: Upload,
         result: Result<Intake, String>,
         storage: &dyn Storage,
         now: Millis,
@@ -245,6 +251,7 @@ impl Hub {
             }
             Ok(Intake::Snapshot(_)) => {
                 doc.at_opener += 1;
+                let Upload { chunks, operations } = upload;
                 // Ended a moment ago, so it fits again.
                 self.budget.begin_upload(conn, chunks_bytes(&chunks));
                 self.jobs.push(Job::Intake { key: key.clone(), conn, chunks, operations, existing: true });

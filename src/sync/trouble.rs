@@ -92,6 +92,7 @@ impl Hub {
             **doc = fresh;
         }
         self.memory = self.docs.values().map(|doc| doc.counted).sum();
+        self.loaded = self.docs.values().filter(|doc| doc.counted > 0).count();
         for id in self.shares(key) {
             self.share_anew(id, key);
         }

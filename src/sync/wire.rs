@@ -5,12 +5,14 @@ use bytes::Bytes;
 use minicbor::data::Type;
 use minicbor::{Decoder, Encoder};
 
-use crate::types::{DocumentId, MAX_ID_BYTES, NameError, StorageId};
+use crate::types::{ChangeHash, DocumentId, MAX_ID_BYTES, NameError, StorageId};
 
-/// Most storage ids in one remote-subscription-change or remote-heads-changed message.
-pub const MAX_STORAGE_IDS: u64 = 256;
-/// Most heads given for one storage id.
-const MAX_REMOTE_HEADS: u64 = 1000;
+mod heads;
+
+pub use heads::{MAX_HEADS, MAX_STORAGES};
+
+/// Most storage ids in `add`, and in `remove`, of one remote-subscription-change message.
+pub const MAX_STORAGE_IDS: usize = 256;
 
 /// A message that is not automerge-repo's.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -21,9 +23,20 @@ pub enum WireError {
     /// A field that this type needs is not there.
     #[error("message of type {0:?} lacks its field {1:?}")]
     Missing(String, &'static str),
+    /// A list is longer than its limit: the field, what it lists, and the limit.
+    #[error("field {0:?} lists more than {2} {1}: split the message")]
+    TooMany(&'static str, &'static str, usize),
     /// A name outside its grammar.
     #[error(transparent)]
     Name(#[from] NameError),
+}
+
+impl WireError {
+    /// Whether the connection must be closed. What follows a message that is merely over a limit, or has a name outside
+    /// its grammar, can still be read.
+    pub fn is_fatal(&self) -> bool {
+        !matches!(self, Self::Name(_) | Self::TooMany(..))
+    }
 }
 
 impl From<minicbor::decode::Error> for WireError {
@@ -32,13 +45,13 @@ impl From<minicbor::decode::Error> for WireError {
     }
 }
 
-/// Heads of one storage, as gossiped: text as the clients write them.
+/// Heads of one storage, as gossiped.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RemoteHeads {
     /// Whose heads.
     pub storage: StorageId,
     /// The heads.
-    pub heads: Vec<String>,
+    pub heads: Vec<ChangeHash>,
     /// When they were seen, milliseconds since the epoch by the observer's clock.
     pub timestamp: f64,
 }
@@ -122,7 +135,7 @@ struct Fields {
 pub fn decode(frame: &Bytes) -> Result<Envelope, WireError> {
     let mut d = Decoder::new(frame);
     let mut f = Fields::default();
-    each(&mut d, true, u64::MAX, |d| {
+    each(&mut d, true, None, |d| {
         let key = text(d)?;
         if matches!(d.datatype()?, Type::Undefined | Type::Null) {
             d.skip()?;
@@ -136,9 +149,9 @@ pub fn decode(frame: &Bytes) -> Result<Envelope, WireError> {
             "sessionId" => f.session = Some(text(d)?),
             "count" => f.count = Some(number(d)? as u64),
             "data" => f.data = Some(bytes(d, frame)?),
-            "add" => f.add = storage_ids(d)?,
-            "remove" => f.remove = storage_ids(d)?,
-            "newHeads" => f.heads = remote_heads(d)?,
+            "add" => f.add = storage_ids(d, "add")?,
+            "remove" => f.remove = storage_ids(d, "remove")?,
+            "newHeads" => f.heads = heads::decode(d)?,
             _ => d.skip()?,
         }
         Ok(())
@@ -174,11 +187,14 @@ impl Fields {
     }
 }
 
+/// What a list is called in errors: its field, what it lists, and how many at most.
+type Limit = Option<(&'static str, &'static str, usize)>;
+
 /// Calls `item` for each entry of a map (`map`) or array, definite or not.
 fn each<'b>(
     d: &mut Decoder<'b>,
     map: bool,
-    limit: u64,
+    limit: Limit,
     mut item: impl FnMut(&mut Decoder<'b>) -> Result<(), WireError>,
 ) -> Result<(), WireError> {
     let length = if map { d.map()? } else { d.array()? };
@@ -188,8 +204,10 @@ fn each<'b>(
             d.skip()?;
             break;
         }
-        if seen >= limit {
-            return Err(WireError::Malformed);
+        if let Some((field, what, most)) = limit
+            && seen >= most as u64
+        {
+            return Err(WireError::TooMany(field, what, most));
         }
         item(d)?;
         seen += 1;
@@ -216,35 +234,13 @@ fn bytes(d: &mut Decoder<'_>, frame: &Bytes) -> Result<Bytes, WireError> {
     Ok(frame.slice_ref(d.bytes()?))
 }
 
-fn storage_ids(d: &mut Decoder<'_>) -> Result<Vec<StorageId>, WireError> {
+fn storage_ids(d: &mut Decoder<'_>, field: &'static str) -> Result<Vec<StorageId>, WireError> {
     let mut ids = Vec::new();
-    each(d, false, MAX_STORAGE_IDS, |d| {
+    each(d, false, Some((field, "storage ids", MAX_STORAGE_IDS)), |d| {
         ids.push(text(d)?.parse()?);
         Ok(())
     })?;
     Ok(ids)
-}
-
-fn remote_heads(d: &mut Decoder<'_>) -> Result<Vec<RemoteHeads>, WireError> {
-    let mut all = Vec::new();
-    each(d, true, MAX_STORAGE_IDS, |d| {
-        let storage = text(d)?.parse()?;
-        let (mut heads, mut timestamp) = (Vec::new(), 0.0);
-        each(d, true, 16, |d| {
-            match text(d)?.as_str() {
-                "heads" => each(d, false, MAX_REMOTE_HEADS, |d| {
-                    heads.push(text(d)?);
-                    Ok(())
-                })?,
-                "timestamp" => timestamp = number(d)?,
-                _ => d.skip()?,
-            }
-            Ok(())
-        })?;
-        all.push(RemoteHeads { storage, heads, timestamp });
-        Ok(())
-    })?;
-    Ok(all)
 }
 
 /// Encode a message for a client.
@@ -315,14 +311,8 @@ fn write(e: &mut Encoder<Vec<u8>>, sender: &str, target: &str, body: &Body) -> W
         }
         Body::RemoteHeads { document, heads } => {
             head("remote-heads-changed", 2)?;
-            e.str("documentId")?.str(&document.to_string())?.str("newHeads")?.map(heads.len() as u64)?;
-            for of in heads {
-                e.str(of.storage.as_str())?.map(2)?.str("heads")?.array(of.heads.len() as u64)?;
-                for head in &of.heads {
-                    e.str(head)?;
-                }
-                e.str("timestamp")?.f64(of.timestamp)?;
-            }
+            e.str("documentId")?.str(&document.to_string())?.str("newHeads")?;
+            heads::encode(e, heads)?;
         }
         Body::Unknown(kind) => head(kind, 0)?,
     }
@@ -331,6 +321,8 @@ fn write(e: &mut Encoder<Vec<u8>>, sender: &str, target: &str, body: &Body) -> W
 
 #[cfg(test)]
 mod tests {
+    use std::str::FromStr as _;
+
     use super::*;
 
     fn document() -> DocumentId {
@@ -341,8 +333,11 @@ mod tests {
     fn every_message_round_trips() {
         let storage: StorageId = "s-1".parse().unwrap();
         let data = Bytes::from_static(b"abc");
-        let heads =
-            vec![RemoteHeads { storage: storage.clone(), heads: vec!["h".into()], timestamp: 1.7e12 }];
+        let heads = vec![RemoteHeads {
+            storage: storage.clone(),
+            heads: vec![ChangeHash([7; 32])],
+            timestamp: 1.7e12,
+        }];
         for body in [
             Body::Leave,
             Body::Request { document: document(), data: data.clone() },
@@ -369,6 +364,18 @@ mod tests {
         e.str("type").unwrap().str("remote-subscription-change").unwrap();
         let body = decode(&bytes.into()).unwrap().body;
         assert_eq!(body, Body::RemoteSubscription { add: vec![], remove: vec![] });
+    }
+
+    #[test]
+    fn a_list_over_its_limit_is_refused_and_the_connection_stays() {
+        let ids = |count| vec![StorageId::from_str("s").unwrap(); count];
+        let (add, remove) = (ids(MAX_STORAGE_IDS), ids(MAX_STORAGE_IDS + 1));
+        let refused = decode(&encode("me", "you", &Body::RemoteSubscription { add: add.clone(), remove }));
+        let refused = refused.unwrap_err();
+        assert!(!refused.is_fatal(), "{refused}");
+        assert_eq!(refused, WireError::TooMany("remove", "storage ids", MAX_STORAGE_IDS));
+        assert!(decode(&encode("me", "you", &Body::RemoteSubscription { add, remove: vec![] })).is_ok());
+        assert!(WireError::Malformed.is_fatal());
     }
 
     #[test]

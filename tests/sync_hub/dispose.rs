@@ -8,7 +8,7 @@ use groundmist_sync::sync::conn::Out;
 use groundmist_sync::sync::message::Draft;
 use groundmist_sync::sync::opener::Opener;
 use groundmist_sync::sync::storage::Storage;
-use groundmist_sync::sync::wire::{Body, RemoteHeads};
+use groundmist_sync::sync::wire::Body;
 use groundmist_sync::types::ConnId;
 
 use super::{Server, document, key, server, unavailable, whole, written};
@@ -76,9 +76,7 @@ fn a_deleted_document_takes_and_gives_nothing_until_it_is_restored() {
     server.sync(one, 1, whole(&mut doc));
     server.opener();
     server.presence(one, 1);
-    let heads = vec!["x".into()];
-    let remote = RemoteHeads { storage: "x".parse().unwrap(), heads, timestamp: 1.0 };
-    server.receive(one, Body::RemoteHeads { document: document(1), heads: vec![remote] });
+    server.receive(one, super::gossip("x", 1, 1.0));
     server.request(two, 1);
     let newcomer = server.join(3);
     server.request(newcomer, 1);

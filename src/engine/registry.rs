@@ -1,0 +1,122 @@
+//! Joined connections by namespace and peer id.
+//!
+//! A client that reconnects replaces its own older connection, which may hang for minutes before it is noticed. Peer ids
+//! are chosen by clients and seen by others, so only the same device replaces: connections of other devices with the same
+//! peer id stay beside each other.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::outbox::Outbox;
+use crate::sync::conn::Device;
+use crate::types::{ConnId, Namespace, PeerId};
+
+/// A joined connection.
+pub struct Member {
+    /// The connection.
+    pub id: ConnId,
+    /// The device that it belongs to.
+    pub device: Device,
+    /// Where its messages are queued.
+    pub outbox: Arc<Outbox>,
+}
+
+/// All joined connections.
+#[derive(Default)]
+pub struct Registry {
+    by_name: HashMap<(Namespace, PeerId), Vec<Member>>,
+    count: usize,
+}
+
+impl Registry {
+    /// Add a connection. Returns those that it replaces, which are removed.
+    pub fn join(&mut self, name: (Namespace, PeerId), member: Member) -> Vec<Member> {
+        let members = self.by_name.entry(name).or_default();
+        let replaced: Vec<Member> =
+            members.extract_if(.., |old| old.device.is_same(&member.device)).collect();
+        members.push(member);
+        self.count = self.count + 1 - replaced.len();
+        replaced
+    }
+
+    /// Remove a connection, unless it was replaced before.
+    pub fn leave(&mut self, id: ConnId, name: &(Namespace, PeerId)) {
+        let Some(members) = self.by_name.get_mut(name) else { return };
+        if let Some(at) = members.iter().position(|member| member.id == id) {
+            members.swap_remove(at);
+            self.count -= 1;
+        }
+        if members.is_empty() {
+            self.by_name.remove(name);
+        }
+    }
+
+    /// Number of joined connections.
+    pub fn len(&self) -> usize {
+        self.count
+    }
+
+    /// True without joined connections.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// All joined connections.
+    pub fn members(&self) -> impl Iterator<Item = &Member> {
+        self.by_name.values().flatten()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sync::conn::Joining;
+
+    fn joining(client: &str, session: Option<&str>) -> Joining {
+        Joining {
+            namespace: "xyz.one".parse().unwrap(),
+            read_only: false,
+            client: client.into(),
+            session: session.map(Into::into),
+            peer: "peer".parse().unwrap(),
+            storage: None,
+            counts: Default::default(),
+        }
+    }
+
+    fn join(registry: &mut Registry, id: u64, joining: &Joining) -> Vec<u64> {
+        let id = ConnId(id);
+        let outbox = Arc::new(Outbox::new(id, 1, vec![]));
+        let name = (joining.namespace.clone(), joining.peer.clone());
+        let replaced = registry.join(name, Member { id, device: joining.device(), outbox });
+        replaced.into_iter().map(|member| member.id.0).collect()
+    }
+
+    #[test]
+    fn only_the_same_device_is_replaced() {
+        let mut registry = Registry::default();
+        let name = ("xyz.one".parse().unwrap(), "peer".parse().unwrap());
+        let (phone, laptop) = (joining("app", Some("phone")), joining("app", Some("laptop")));
+        assert!(join(&mut registry, 1, &phone).is_empty());
+        assert!(join(&mut registry, 2, &laptop).is_empty());
+        assert_eq!(join(&mut registry, 3, &phone), [1], "it reconnects");
+        let elsewhere = Joining { namespace: "xyz.two".parse().unwrap(), ..phone.clone() };
+        assert!(join(&mut registry, 4, &elsewhere).is_empty());
+        assert_eq!(registry.len(), 3);
+        registry.leave(ConnId(1), &name);
+        assert_eq!(registry.len(), 3, "the replaced one is gone already");
+        registry.leave(ConnId(2), &name);
+        registry.leave(ConnId(3), &name);
+        assert_eq!((registry.len(), registry.by_name.len()), (1, 1));
+    }
+
+    #[test]
+    fn without_a_session_the_same_app_is_replaced() {
+        let mut registry = Registry::default();
+        assert!(join(&mut registry, 1, &joining("one", None)).is_empty());
+        assert!(join(&mut registry, 2, &joining("two", None)).is_empty());
+        assert_eq!(join(&mut registry, 3, &joining("one", None)), [1]);
+        assert_eq!(join(&mut registry, 4, &joining("two", Some("phone"))), [2]);
+        assert_eq!(registry.members().count(), 2);
+    }
+}

@@ -1,0 +1,425 @@
+//! Who wants to hear of which storage, and what each of them is still to be told.
+//!
+//! [`Subscriptions`] queues no messages: a connection keeps marks for what changed, and a cursor over its open documents for
+//! storages that it subscribed to just now. Both are worked off when the connection has room, in turns of bounded work, so
+//! a subscription costs the same however many documents are open. A namespace has subscribers of its own and hears of
+//! nothing else.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::ops::Bound;
+
+use crate::sync::fair::Approval;
+use crate::types::{ConnId, DocKey, DocumentId, Namespace, StorageId};
+
+/// Most storages one connection may subscribe to.
+pub const MAX_SUBSCRIPTIONS: usize = 256;
+/// Bytes of subscriptions in one hub. Over it, only apps with less than an equal share may add more.
+const BUDGET_BYTES: usize = 2 << 20;
+/// Bytes that a subscription is charged besides its storage id: map nodes, and marks for changes.
+const SUBSCRIPTION_BYTES: usize = 256;
+/// Most changes that are marked singly for one connection. Beyond it, whole documents are marked.
+const MAX_MARKS: usize = 64;
+/// Steps of work in one turn of one connection. A step takes about 100 ns.
+const TURN_STEPS: usize = 256;
+/// Steps that a message takes.
+const MESSAGE_STEPS: usize = 8;
+/// Most connections that get a turn before other inputs are looked at again.
+const TURNS: usize = 8;
+
+/// A subscription was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SubscribeError {
+    /// The connection has as many as it may.
+    #[error("this connection subscribes to the heads of {MAX_SUBSCRIPTIONS} storages already")]
+    Connection,
+    /// The app has its share.
+    #[error("this app's connections subscribe to the heads of too many storages")]
+    App,
+}
+
+/// Which subscriptions a document is looked through for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// All of the connection's.
+    All,
+    /// Those that are new.
+    Fresh,
+}
+
+/// The next step for a connection.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Tell it what heads a storage has.
+    Tell(DocumentId, StorageId),
+    /// Look what is known in a document, and answer with [`Subscriptions::found`].
+    Look(DocumentId, Scope),
+}
+
+/// One connection's subscriptions.
+#[derive(Debug)]
+struct Listener {
+    approval: Approval,
+    bytes: usize,
+    storages: BTreeSet<StorageId>,
+    /// Changes that it is to be told.
+    marks: BTreeSet<(DocumentId, StorageId)>,
+    /// Documents to be looked through for all its storages; a part of those it has open.
+    documents: BTreeSet<DocumentId>,
+    /// New subscriptions, for which all open documents are looked through, and the last document that was.
+    fresh: BTreeSet<StorageId>,
+    after: Option<DocKey>,
+    /// Steps left in this turn.
+    steps: usize,
+    waits_for_turn: bool,
+}
+
+impl Listener {
+    /// The cursor has not come to this document: what is known of fresh storages there will be told anyway.
+    fn is_ahead(&self, document: DocumentId) -> bool {
+        self.after.as_ref().is_none_or(|after| document > after.document)
+    }
+}
+
+/// All subscriptions. A storage without subscribers, and a connection without subscriptions, has no entry.
+#[derive(Debug, Default)]
+pub struct Subscriptions {
+    namespaces: HashMap<Namespace, BTreeMap<StorageId, BTreeSet<ConnId>>>,
+    listeners: HashMap<ConnId, Listener>,
+    bytes: usize,
+    by_approval: BTreeMap<Approval, usize>,
+    /// Connections that have used up their turn and have more to do.
+    turns: VecDeque<ConnId>,
+}
+
+fn cost(storage: &StorageId) -> usize {
+    SUBSCRIPTION_BYTES + storage.as_str().len()
+}
+
+impl Subscriptions {
+    /// Add a subscription. The connection is to be made ready to hear what is known.
+    /// # Errors
+    /// The connection or its app has too many.
+    pub fn subscribe(
+        &mut self,
+        id: ConnId,
+        approval: &Approval,
+        storage: StorageId,
+    ) -> Result<(), SubscribeError> {
+        let own = self.listeners.get(&id);
+        if own.is_some_and(|listener| listener.storages.contains(&storage)) {
+            return Ok(());
+        }
+        if own.is_some_and(|listener| listener.storages.len() >= MAX_SUBSCRIPTIONS) {
+            return Err(SubscribeError::Connection);
+        }
+        let bytes = cost(&storage);
+        let of_app = self.by_approval.get(approval).copied().unwrap_or(0) + bytes;
+        let apps = self.by_approval.len() + usize::from(of_app == bytes);
+        if self.bytes + bytes > BUDGET_BYTES && of_app > BUDGET_BYTES / apps {
+            return Err(SubscribeError::App);
+        }
+        self.bytes += bytes;
+        self.by_approval.insert(approval.clone(), of_app);
+        // One text for all that subscribe to the same storage.
+        let topics = self.namespaces.entry(approval.namespace.clone()).or_default();
+        let storage = topics.get_key_value(&storage).map_or(storage, |(known, _)| known.clone());
+        topics.entry(storage.clone()).or_default().insert(id);
+        let listener = self.listeners.entry(id).or_insert_with(|| Listener {
+            approval: approval.clone(),
+            bytes: 0,
+            storages: BTreeSet::new(),
+            marks: BTreeSet::new(),
+            documents: BTreeSet::new(),
+            fresh: BTreeSet::new(),
+            after: None,
+            steps: TURN_STEPS,
+            waits_for_turn: false,
+        });
+        listener.bytes += bytes;
+        listener.storages.insert(storage.clone());
+        listener.fresh.insert(storage);
+        listener.after = None;
+        Ok(())
+    }
+
+    /// Take a subscription back.
+    pub fn unsubscribe(&mut self, id: ConnId, storage: &StorageId) {
+        let Some(listener) = self.listeners.get_mut(&id) else { return };
+        if !listener.storages.remove(storage) {
+            return;
+        }
+        listener.fresh.remove(storage);
+        listener.bytes -= cost(storage);
+        let (approval, empty) = (listener.approval.clone(), listener.storages.is_empty());
+        self.give_back(id, &approval, storage);
+        if empty {
+            self.listeners.remove(&id);
+        }
+    }
+
+    /// The connection is gone.
+    pub fn leave(&mut self, id: ConnId) {
+        let Some(listener) = self.listeners.remove(&id) else { return };
+        for storage in &listener.storages {
+            self.give_back(id, &listener.approval, storage);
+        }
+    }
+
+    fn give_back(&mut self, id: ConnId, approval: &Approval, storage: &StorageId) {
+        self.bytes -= cost(storage);
+        if let Some(of_app) = self.by_approval.get_mut(approval) {
+            *of_app -= cost(storage);
+            if *of_app == 0 {
+                self.by_approval.remove(approval);
+            }
+        }
+        let Some(topics) = self.namespaces.get_mut(&approval.namespace) else { return };
+        if let Some(subscribers) = topics.get_mut(storage) {
+            subscribers.remove(&id);
+            if subscribers.is_empty() {
+                topics.remove(storage);
+            }
+        }
+        if topics.is_empty() {
+            self.namespaces.remove(&approval.namespace);
+        }
+    }
+
+    /// True without any subscription.
+    pub fn is_empty(&self) -> bool {
+        self.listeners.is_empty()
+    }
+
+    /// Who subscribes to a storage in a namespace.
+    pub fn subscribers(&self, namespace: &Namespace, storage: &StorageId) -> Option<&BTreeSet<ConnId>> {
+        self.namespaces.get(namespace)?.get(storage)
+    }
+
+    /// Whether a connection subscribes to a storage.
+    pub fn wants(&self, id: ConnId, scope: Scope, storage: &StorageId) -> bool {
+        self.listeners.get(&id).is_some_and(|listener| match scope {
+            Scope::All => listener.storages.contains(storage),
+            Scope::Fresh => listener.fresh.contains(storage),
+        })
+    }
+
+    /// Mark that a storage's heads have changed, for one of its subscribers.
+    pub fn changed(&mut self, id: ConnId, document: DocumentId, storage: &StorageId) {
+        let Some(listener) = self.listeners.get_mut(&id) else { return };
+        if listener.fresh.contains(storage) && listener.is_ahead(document) {
+            return;
+        }
+        if listener.marks.len() < MAX_MARKS {
+            listener.marks.insert((document, storage.clone()));
+        } else if !listener.marks.contains(&(document, storage.clone())) {
+            listener.documents.insert(document);
+        }
+    }
+
+    /// Mark that all of a document is to be looked through, if the connection subscribes to anything. True if so.
+    pub fn opened(&mut self, id: ConnId, document: DocumentId) -> bool {
+        let Some(listener) = self.listeners.get_mut(&id) else { return false };
+        let all_fresh = listener.fresh.len() == listener.storages.len();
+        if !(all_fresh && listener.is_ahead(document)) {
+            listener.documents.insert(document);
+        }
+        true
+    }
+
+    /// The next step for a connection that has these documents open. `None` if it has none, or has used up its turn.
+    pub fn next(&mut self, id: ConnId, open: &BTreeSet<DocKey>) -> Option<Step> {
+        let listener = self.listeners.get_mut(&id)?;
+        if let Some((document, storage)) = listener.marks.pop_first() {
+            return Some(Step::Tell(document, storage));
+        }
+        if listener.documents.is_empty() && listener.fresh.is_empty() {
+            return None;
+        }
+        if listener.steps == 0 {
+            if !std::mem::replace(&mut listener.waits_for_turn, true) {
+                self.turns.push_back(id);
+            }
+            return None;
+        }
+        if let Some(document) = listener.documents.pop_first() {
+            return Some(Step::Look(document, Scope::All));
+        }
+        let after = listener.after.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
+        let Some(next) = open.range((after, Bound::Unbounded)).next() else {
+            listener.fresh.clear();
+            listener.after = None;
+            return None;
+        };
+        listener.after = Some(next.clone());
+        Some(Step::Look(next.document, Scope::Fresh))
+    }
+
+    /// A document was looked through, which took so many steps, and something is known of these storages.
+    pub fn found(&mut self, id: ConnId, document: DocumentId, storages: Vec<StorageId>, steps: usize) {
+        let Some(listener) = self.listeners.get_mut(&id) else { return };
+        let steps = steps.max(1) + MESSAGE_STEPS * storages.len();
+        listener.steps = listener.steps.saturating_sub(steps);
+        listener.marks.extend(storages.into_iter().map(|storage| (document, storage)));
+    }
+
+    /// True while connections wait for a turn.
+    pub fn has_turns(&self) -> bool {
+        !self.turns.is_empty()
+    }
+
+    /// Begin the next turns: these connections are to be made ready.
+    pub fn begin_turns(&mut self) -> Vec<ConnId> {
+        let mut begun = Vec::new();
+        while begun.len() < TURNS
+            && let Some(id) = self.turns.pop_front()
+        {
+            if let Some(listener) = self.listeners.get_mut(&id) {
+                listener.steps = TURN_STEPS;
+                listener.waits_for_turn = false;
+                begun.push(id);
+            }
+        }
+        begun
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn approval(namespace: &str, client: &str) -> Approval {
+        Approval { namespace: namespace.parse().unwrap(), client: client.into() }
+    }
+
+    fn storage(n: usize) -> StorageId {
+        format!("storage-{n}").parse().unwrap()
+    }
+
+    fn open(count: u128) -> BTreeSet<DocKey> {
+        let namespace: Namespace = "xyz.one".parse().unwrap();
+        (0..count)
+            .map(|n| DocKey { namespace: namespace.clone(), document: DocumentId(n.to_be_bytes()) })
+            .collect()
+    }
+
+    /// Works off what a connection is owed, finding nothing, until its turn is over: how many documents it looked through.
+    fn turn(subscriptions: &mut Subscriptions, id: ConnId, open: &BTreeSet<DocKey>) -> usize {
+        let mut looked = 0;
+        while let Some(step) = subscriptions.next(id, open) {
+            let Step::Look(document, _) = step else { panic!("{step:?}") };
+            subscriptions.found(id, document, vec![], 1);
+            looked += 1;
+        }
+        looked
+    }
+
+    #[test]
+    fn subscribing_walks_all_open_documents_in_turns_of_bounded_work() {
+        let (mut subscriptions, one) = (Subscriptions::default(), ConnId(1));
+        let open = open(10 * TURN_STEPS as u128);
+        for n in 0..40 {
+            subscriptions.subscribe(one, &approval("xyz.one", "app"), storage(n)).unwrap();
+        }
+        let mut looked = 0;
+        for turns in 1.. {
+            let steps = turn(&mut subscriptions, one, &open);
+            assert!(steps <= TURN_STEPS);
+            looked += steps;
+            if !subscriptions.has_turns() {
+                assert_eq!((looked, turns), (open.len(), 11), "once for all subscriptions");
+                break;
+            }
+            assert_eq!(subscriptions.begin_turns(), [one]);
+        }
+        assert_eq!(subscriptions.next(one, &open), None);
+    }
+
+    #[test]
+    fn turns_go_round() {
+        let mut subscriptions = Subscriptions::default();
+        let open = open(2 * TURN_STEPS as u128);
+        let ids: Vec<ConnId> = (0..3 * TURNS as u64).map(ConnId).collect();
+        for id in &ids {
+            subscriptions.subscribe(*id, &approval("xyz.one", "app"), storage(1)).unwrap();
+            assert_eq!(turn(&mut subscriptions, *id, &open), TURN_STEPS);
+        }
+        subscriptions.leave(ids[0]);
+        let mut begun = Vec::new();
+        while subscriptions.has_turns() {
+            let turns = subscriptions.begin_turns();
+            assert!(turns.len() <= TURNS);
+            for id in &turns {
+                turn(&mut subscriptions, *id, &open);
+            }
+            begun.extend(turns);
+        }
+        assert_eq!(begun[..ids.len() - 1], ids[1..], "each in its order, and none that has left");
+    }
+
+    #[test]
+    fn marks_are_bounded_by_the_open_documents() {
+        let (mut subscriptions, one) = (Subscriptions::default(), ConnId(1));
+        let open = open(3);
+        subscriptions.subscribe(one, &approval("xyz.one", "app"), storage(0)).unwrap();
+        turn(&mut subscriptions, one, &open);
+        let documents: Vec<DocumentId> = open.iter().map(|key| key.document).collect();
+        for n in 0..10_000 {
+            subscriptions.changed(one, documents[n % 3], &storage(n));
+        }
+        let listener = &subscriptions.listeners[&one];
+        assert_eq!((listener.marks.len(), listener.documents.len()), (MAX_MARKS, 3));
+        let told = (0..MAX_MARKS).filter_map(|_| subscriptions.next(one, &open));
+        assert!(told.into_iter().all(|step| matches!(step, Step::Tell(..))));
+        assert_eq!(turn(&mut subscriptions, one, &open), 3);
+    }
+
+    #[test]
+    fn what_the_cursor_comes_to_is_not_marked_besides() {
+        let (mut subscriptions, one) = (Subscriptions::default(), ConnId(1));
+        let open = open(3);
+        let documents: Vec<DocumentId> = open.iter().map(|key| key.document).collect();
+        subscriptions.subscribe(one, &approval("xyz.one", "app"), storage(0)).unwrap();
+        assert_eq!(subscriptions.next(one, &open), Some(Step::Look(documents[0], Scope::Fresh)));
+        for document in &documents {
+            subscriptions.changed(one, *document, &storage(0));
+            subscriptions.opened(one, *document);
+        }
+        let expected = [
+            Step::Tell(documents[0], storage(0)),
+            Step::Look(documents[0], Scope::All),
+            Step::Look(documents[1], Scope::Fresh),
+            Step::Look(documents[2], Scope::Fresh),
+        ];
+        for step in expected {
+            assert_eq!(subscriptions.next(one, &open), Some(step));
+        }
+        assert_eq!(subscriptions.next(one, &open), None);
+    }
+
+    #[test]
+    fn an_app_with_too_many_is_refused_and_others_are_not() {
+        let mut subscriptions = Subscriptions::default();
+        let (greedy, modest) = (approval("xyz.one", "greedy"), approval("xyz.two", "modest"));
+        let mut conns = 0;
+        while subscriptions.subscribe(ConnId(conns), &greedy, storage(0)).is_ok() {
+            for n in 1..MAX_SUBSCRIPTIONS {
+                let _ = subscriptions.subscribe(ConnId(conns), &greedy, storage(n));
+            }
+            conns += 1;
+        }
+        let refused = subscriptions.subscribe(ConnId(0), &greedy, storage(MAX_SUBSCRIPTIONS));
+        assert_eq!(refused, Err(SubscribeError::Connection));
+        assert_eq!(subscriptions.subscribe(ConnId(conns), &greedy, storage(0)), Err(SubscribeError::App));
+        assert!(subscriptions.bytes <= BUDGET_BYTES);
+        let newcomer = ConnId(conns + 1);
+        for n in 0..MAX_SUBSCRIPTIONS {
+            subscriptions.subscribe(newcomer, &modest, storage(n)).unwrap();
+        }
+        assert!(subscriptions.subscribers(&modest.namespace, &storage(0)).unwrap().len() == 1);
+        subscriptions.unsubscribe(newcomer, &storage(0));
+        assert!(subscriptions.subscribers(&modest.namespace, &storage(0)).is_none());
+        (0..=conns + 1).for_each(|id| subscriptions.leave(ConnId(id)));
+        assert_eq!((subscriptions.bytes, subscriptions.by_approval.len()), (0, 0));
+        assert!(subscriptions.namespaces.is_empty() && subscriptions.is_empty());
+    }
+}
