@@ -1,0 +1,36 @@
+//! Approved apps that are hostile: whatever they send, nobody else notices, and the server keeps within its memory.
+//!
+//! Each row of the table ([`attacks`]) runs against a server of its own with default settings, once with one session and once
+//! spread over many sessions and sockets. Meanwhile another app relays changes, another device of the hostile app does too, and
+//! newcomers arrive ([`victims`]). `HOSTILE=name` selects rows by a part of their name; a line is printed for each.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod attacks;
+mod client;
+mod foes;
+mod forge;
+mod row;
+mod side;
+mod stage;
+mod victims;
+mod watch;
+
+use stage::Stage;
+
+#[test]
+fn nobody_else_notices() {
+    let wanted = std::env::var("HOSTILE").unwrap_or_default();
+    let stage = Stage::new();
+    let mut faults = Vec::new();
+    for attack in attacks::all().filter(|attack| attack.name.contains(&wanted)) {
+        for spread in [false, true] {
+            if attack.sockets[usize::from(spread)] > 0 {
+                faults.extend(attack.run(&stage, spread));
+            }
+        }
+    }
+    assert!(faults.is_empty(), "{} faults:\n{}", faults.len(), faults.join("\n"));
+}
