@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use groundmist_sync::types::DocumentId;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::client::{Client, Joining};
 use crate::common::Server;
@@ -18,7 +18,7 @@ use crate::victims::{Newcomers, PairReport, Victims, is_whole};
 use crate::watch::{Seen, Watch, reset_peak, size_of};
 
 /// How long foes are at it, at most.
-const ATTACK: Duration = Duration::from_millis(2500);
+const ATTACK: Duration = Duration::from_secs(3);
 /// How long they hold what they got.
 const HOLD: Duration = Duration::from_millis(500);
 /// Victims go on for so long when the foes have left.
@@ -124,7 +124,8 @@ impl Attack {
         for (what, report, token) in
             [("the other app", &other, &stage.others[3]), ("the second device", &same, &stage.readers[0])]
         {
-            if let Some((document, heads)) = &report.document
+            // What is known to be missing is not waited for once more.
+            if let Some((document, heads)) = report.document.as_ref().filter(|_| report.missing == 0)
                 && let Err(why) = is_whole(server.address, token, *document, heads)
             {
                 faults.push(format!("{what} lost changes ({why})"));
@@ -156,6 +157,8 @@ impl Attack {
             }
         });
         let end = async {
+            // What is written is not yet read.
+            sleep_until(until).await;
             while working.load(Ordering::Relaxed) > 0 {
                 sleep(Duration::from_millis(20)).await;
             }
