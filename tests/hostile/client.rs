@@ -121,6 +121,26 @@ impl Client {
         }
     }
 
+    /// Writes some of the bytes, which may be none, or receives a message: how many were written, or the message.
+    pub async fn write_or_receive(&mut self, bytes: &[u8]) -> io::Result<Result<usize, Bytes>> {
+        loop {
+            if let Some((first, payload)) = self.take_frame() {
+                match first {
+                    BINARY => return Ok(Err(payload)),
+                    _ => continue,
+                }
+            }
+            tokio::select! {
+                biased;
+                read = self.read.read_buf(&mut self.buffer) => match read? {
+                    0 => return Err(ErrorKind::UnexpectedEof.into()),
+                    _ => continue,
+                },
+                written = self.write.write(bytes), if !bytes.is_empty() => return Ok(Ok(written?)),
+            }
+        }
+    }
+
     /// Reads on, so that the server can write, and looks at nothing, until the connection ends.
     pub async fn drain(mut read: OwnedReadHalf) {
         let mut bytes = vec![0; 64 * 1024];

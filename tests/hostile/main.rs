@@ -12,6 +12,7 @@ mod attacks;
 mod client;
 mod foes;
 mod forge;
+mod loads;
 mod row;
 mod side;
 mod stage;
@@ -23,14 +24,21 @@ use stage::Stage;
 #[test]
 fn nobody_else_notices() {
     let wanted = std::env::var("HOSTILE").unwrap_or_default();
+    let is_wanted = |name: &str| wanted.split(',').any(|part| name.contains(part));
     let stage = Stage::new();
+    let directory = tempfile::tempdir().unwrap();
+    let control = stage.server(directory.path());
     let mut faults = Vec::new();
-    for attack in attacks::all().filter(|attack| wanted.split(',').any(|part| attack.name.contains(part))) {
+    for attack in attacks::all().filter(|attack| is_wanted(attack.name)) {
         for spread in [false, true] {
             if attack.sockets[usize::from(spread)] > 0 {
-                faults.extend(attack.run(&stage, spread));
+                faults.extend(attack.run(&stage, &control, spread));
             }
         }
+    }
+    if is_wanted("loads") {
+        // By name they are run in full, which takes minutes.
+        loads::run(!wanted.is_empty());
     }
     assert!(faults.is_empty(), "{} faults:\n{}", faults.len(), faults.join("\n"));
 }

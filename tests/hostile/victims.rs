@@ -1,4 +1,5 @@
-//! Honest users while somebody is hostile: a writer and a reader of another app, two more devices of the hostile app, and newcomers.
+//! Honest users while somebody is hostile: a writer and a reader of another app, two more devices of the hostile app, newcomers; and
+//! a writer and a reader on another server, who notice only how busy the machine is.
 
 use std::net::SocketAddr;
 use std::sync::mpsc;
@@ -58,18 +59,35 @@ pub struct Newcomers {
     pub slowest: Duration,
 }
 
+/// What all of them went through.
+#[derive(Debug, Default)]
+pub struct Reports {
+    /// The other app's pair.
+    pub other: PairReport,
+    /// The hostile app's other devices.
+    pub same: PairReport,
+    /// The pair on another server.
+    pub control: PairReport,
+    pub newcomers: Newcomers,
+}
+
 /// Until when to go on: `None` is no end in sight, afterwards it is the time to give up.
 type Until = watch::Receiver<Option<Instant>>;
 
 /// All of them at work.
 pub struct Victims {
     until: watch::Sender<Option<Instant>>,
-    thread: JoinHandle<(PairReport, PairReport, Newcomers)>,
+    thread: JoinHandle<Reports>,
 }
 
 impl Victims {
     /// Starts them on a thread of their own; returns when each pair is in step.
-    pub fn start(stage: &Stage, address: SocketAddr, device_document: DocumentId) -> Self {
+    pub fn start(
+        stage: &Stage,
+        address: SocketAddr,
+        control: SocketAddr,
+        device_document: DocumentId,
+    ) -> Self {
         let device = |token: &str, peer: &str| Device {
             address,
             token: token.into(),
@@ -80,24 +98,27 @@ impl Victims {
         // The last sessions: foes begin with the first.
         let writers = stage.writers.iter().rev().collect::<Vec<_>>();
         let same = [device(writers[0], DEVICE), device(writers[1], "third-device")];
+        let elsewhere = other.clone().map(|device| Device { address: control, ..device });
         let newcomer = Device { slow: SLOW, ..device(&stage.others[2], "newcomer") };
         let (until, watching) = watch::channel(None);
         let (ready, is_ready) = mpsc::channel();
         let work = async move {
-            tokio::join!(
+            let (other, same, control, newcomers) = tokio::join!(
                 pair(other, new_document(), OTHER_PERIOD, &watching, &ready),
                 pair(same, device_document, DEVICE_PERIOD, &watching, &ready),
+                pair(elsewhere, new_document(), OTHER_PERIOD, &watching, &ready),
                 newcomers(newcomer, watching.clone())
-            )
+            );
+            Reports { other, same, control, newcomers }
         };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let thread = std::thread::spawn(move || runtime.block_on(work));
-        (0..2).for_each(|_| is_ready.recv_timeout(crate::common::PATIENCE).unwrap());
+        (0..3).for_each(|_| is_ready.recv_timeout(crate::common::PATIENCE).unwrap());
         Self { until, thread }
     }
 
-    /// The foes are gone: the other app's pair, the hostile app's other devices, newcomers.
-    pub fn stop(self) -> (PairReport, PairReport, Newcomers) {
+    /// The foes are gone: waits for what is still on its way.
+    pub fn stop(self) -> Reports {
         self.until.send(Some(Instant::now() + SETTLE)).unwrap();
         self.thread.join().unwrap()
     }
