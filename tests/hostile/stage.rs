@@ -1,5 +1,6 @@
 //! What every row starts from: a data directory with sessions and documents, made once and copied.
 
+use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -78,7 +79,10 @@ impl Stage {
     pub fn server(&self, directory: &Path) -> Server {
         for entry in std::fs::read_dir(self.directory.path()).unwrap().map(Result::unwrap) {
             if entry.file_type().unwrap().is_file() {
-                std::fs::copy(entry.path(), directory.join(entry.file_name())).unwrap();
+                let copy = directory.join(entry.file_name());
+                std::fs::copy(entry.path(), &copy).unwrap();
+                // Or the server's first commit would have to write it all.
+                File::open(copy).unwrap().sync_all().unwrap();
             }
         }
         Start::default().data_dir(directory).run()
