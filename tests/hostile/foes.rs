@@ -221,7 +221,7 @@ impl Foe<'_> {
             Client::join(&joining).await?.split()
         };
         let read = if script.deaf { Err(read) } else { Ok(tokio::spawn(Client::drain(read))) };
-        Ok(Held { write: write, read })
+        Ok(Held { write, read })
     }
 
     async fn follow(&self, script: &Script, held: &mut Held, until: Instant) -> std::io::Result<()> {

@@ -18,11 +18,11 @@ use crate::victims::{PairReport, Reports, Victims, is_whole};
 use crate::watch::{Seen, Watch, reset_peak, size_of};
 
 /// How long foes are at it, at most.
-const ATTACK: Duration = Duration::from_secs(3);
+const ATTACK: Duration = Duration::from_millis(2500);
 /// How long they hold what they got.
-const HOLD: Duration = Duration::from_millis(500);
+const HOLD: Duration = Duration::from_millis(300);
 /// Victims go on for so long when the foes have left.
-const TAIL: Duration = Duration::from_millis(300);
+const TAIL: Duration = Duration::from_millis(200);
 
 /// What may at most come of an attack. Times are wide: without the fault they are milliseconds, and the machine may be busy.
 const MOST_RSS_BYTES: u64 = 128 << 20;

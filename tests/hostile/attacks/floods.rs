@@ -55,7 +55,7 @@ fn ephemeral(scene: &Scene<'_>, slot: Slot) -> Script {
     for count in 0..20_000 / slot.of as u64 {
         say(&mut writer, &document.to_string(), &slot.peer(), &slot.peer(), count, &[0x40; 1000]);
     }
-    Script { steps: writer.steps(), deaf: slot.at % 2 == 0, ..Script::default() }
+    Script { steps: writer.steps(), deaf: slot.at.is_multiple_of(2), ..Script::default() }
 }
 
 /// A session of its own, with a long name, for each message.
