@@ -23,6 +23,7 @@ pub struct Start {
     data_dir: Option<PathBuf>,
     config: Option<PathBuf>,
     environment: Vec<(String, String)>,
+    usual_allocator: bool,
     trusted: Option<ClientConfig>,
     sockets: Option<(TcpListener, TcpListener)>,
 }
@@ -46,6 +47,12 @@ impl Start {
     /// Any environment variable.
     pub fn variable(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Leaves memory to the allocator as an installed server does, for a test of what it keeps.
+    pub fn usual_allocator(mut self) -> Self {
+        self.usual_allocator = true;
         self
     }
 
@@ -89,7 +96,11 @@ impl Start {
             command.args(["--port", "0"]);
         }
         // Memory is what the server holds, not what glibc keeps for later, which differs from run to run.
-        command.env_clear().env("MALLOC_TRIM_THRESHOLD_", "262144").envs(self.environment);
+        command.env_clear();
+        if !self.usual_allocator {
+            command.env("MALLOC_TRIM_THRESHOLD_", "262144");
+        }
+        command.envs(self.environment);
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let lines = [(); 2].map(|()| lines.next().map_or_else(String::new, Result::unwrap));
