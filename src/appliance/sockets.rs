@@ -151,7 +151,8 @@ impl Sockets {
             for tcp in self.listeners.https {
                 listening.spawn(accept(tcp, https.clone(), stopping.subscribe()));
             }
-            let redirect = Redirect::new(domain, time, Arc::clone(&metrics.doors.evicted), stopping.subscribe());
+            let redirect =
+                Redirect::new(domain, time, Arc::clone(&metrics.doors.evicted), stopping.subscribe());
             for tcp in self.listeners.http {
                 listening.spawn(accept(tcp, redirect.clone(), stopping.subscribe()));
             }

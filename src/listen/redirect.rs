@@ -45,13 +45,13 @@ pub struct Redirect {
 impl Redirect {
     /// To `https://domain`; each connection within `time`. `stopping` turns true when connections should end. Those that give
     /// way to others are counted in `evicted`.
-    pub fn new(
-        domain: &str,
-        time: Duration,
-        evicted: Arc<Tally>,
-        stopping: watch::Receiver<bool>,
-    ) -> Self {
-        Self { domain: domain.into(), open: HalfOpen::new(MAX_REDIRECTS, "redirects", evicted), time, stopping }
+    pub fn new(domain: &str, time: Duration, evicted: Arc<Tally>, stopping: watch::Receiver<bool>) -> Self {
+        Self {
+            domain: domain.into(),
+            open: HalfOpen::new(MAX_REDIRECTS, "redirects", evicted),
+            time,
+            stopping,
+        }
     }
 
     async fn answer<S: AsyncRead + AsyncWrite + Unpin>(&self, stream: S) -> hyper::Result<()> {

@@ -232,8 +232,7 @@ mod tests {
     #[tokio::test]
     async fn the_newest_of_the_largest_device_goes_and_few_are_leaving_at_a_time() {
         let connections = Connections::new(100, 100, Arc::default());
-        let many: Vec<_> =
-            (0..100).map(|_| connections.admit(&party("many", "a")).ok().unwrap()).collect();
+        let many: Vec<_> = (0..100).map(|_| connections.admit(&party("many", "a")).ok().unwrap()).collect();
         let first = connections.admit(&party("other", "a")).ok().unwrap();
         assert_eq!((left(&many[99..]).await, left(&many[..99]).await), (1, 0));
         let more: Vec<_> =
