@@ -1,7 +1,7 @@
 //! Configuration: where values come from, what is refused, and that no secret is shown.
 #![allow(clippy::unwrap_used)] // a test that cannot go on has failed
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use groundmist_sync::config::{Approve, Config, ConfigError, Flags, Loaded, Problem, Sources, TlsMode};
@@ -223,6 +223,73 @@ fn all_problems_are_listed_at_once_with_line_value_range_and_fix() {
 }
 
 #[test]
+fn sizes_that_contradict_each_other_are_told_under_the_one_that_was_written() {
+    let problem = |file: &str, env: &[(&str, &str)]| Place::new().file(file).env(env).problem();
+    let message = ("GROUNDMIST_SYNC_LIMITS__MESSAGE_BYTES", "128 MiB");
+    let inbox = ("GROUNDMIST_SYNC_LIMITS__INBOX_BYTES", "1 MiB");
+    let shown = problem("", &[message]);
+    let part = "limits.message_bytes (variable GROUNDMIST_SYNC_LIMITS__MESSAGE_BYTES): is too much for limits.inbox_bytes, which is 64 MiB by default";
+    assert!(shown.contains(part), "{shown}");
+    let shown = problem("", &[inbox]);
+    let part = "limits.inbox_bytes (variable GROUNDMIST_SYNC_LIMITS__INBOX_BYTES): 1 MiB is too little for limits.message_bytes, which is 32 MiB (the default)";
+    assert!(shown.contains(part), "{shown}");
+    let shown = problem("[limits]\nmessage_bytes = \"2 MiB\"\n", &[inbox]);
+    let part = "limits.inbox_bytes (variable GROUNDMIST_SYNC_LIMITS__INBOX_BYTES): 1 MiB is too little for limits.message_bytes, which is 2 MiB (line 2 of ";
+    assert!(shown.contains(part), "{shown}");
+    let both = [
+        ("GROUNDMIST_SYNC_LIMITS__RECEIVE_BYTES", "32 MiB"),
+        ("GROUNDMIST_SYNC_LIMITS__INBOX_BYTES", "1 GiB"),
+        message,
+    ];
+    let shown = problem("", &both);
+    let part = "limits.receive_bytes (variable GROUNDMIST_SYNC_LIMITS__RECEIVE_BYTES): 32 MiB is too little for limits.message_bytes, which is 128 MiB (variable GROUNDMIST_SYNC_LIMITS__MESSAGE_BYTES)";
+    assert!(shown.contains(part), "{shown}");
+    // Its default follows.
+    let limits = Place::new().file("[limits]\nmessage_bytes = \"60 MiB\"\n").config().limits;
+    assert_eq!(limits.receive_bytes, 76 << 20);
+}
+
+/// All files below a directory.
+fn files(dir: &Path, found: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() { files(&path, found) } else { found.push(path) }
+    }
+}
+
+#[test]
+fn every_limit_that_a_text_names_is_a_setting() {
+    let settings = Place::new().load().unwrap().settings;
+    let limits: Vec<&str> = settings.iter().filter_map(|row| row.key.strip_prefix("limits.")).collect();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut all: Vec<_> = ["README.md", "SECURITY.md", "ARCHITECTURE.md"].map(|name| root.join(name)).into();
+    ["src", "docs", "debian", "packaging"].iter().for_each(|dir| files(&root.join(dir), &mut all));
+    let mut named = std::collections::BTreeSet::new();
+    for path in all {
+        // Pictures have no text.
+        let Ok(text) = std::fs::read_to_string(&path) else { continue };
+        for (prefix, upper) in [("limits.", false), ("LIMITS__", true)] {
+            for (at, _) in text.match_indices(prefix) {
+                // A field of a variable is none, unless it is called as the section is.
+                if text[..at].ends_with('.') {
+                    continue;
+                }
+                let rest = &text[at + prefix.len()..];
+                let end = rest.find(|c: char| !c.is_ascii_alphabetic() && c != '_').unwrap_or(rest.len());
+                let name = if upper { rest[..end].to_ascii_lowercase() } else { rest[..end].to_owned() };
+                // A method, a file, "limits.…", and the misspelt ones of the tests of misspelling.
+                let is_other = ["", "clone", "rs", "mesage_bytes"].contains(&name.as_str());
+                assert!(is_other || limits.contains(&name.as_str()), "{}: {prefix}{name}", path.display());
+                named.insert(name);
+            }
+        }
+    }
+    for name in ["message_bytes", "documents", "requests", "inflated_bytes", "connections_per_session"] {
+        assert!(named.contains(name), "no text names {name}");
+    }
+}
+
+#[test]
 fn every_kind_of_wrong_value_is_refused() {
     for (text, part) in [
         ("owner = \"alice\"", "handle such as"),
@@ -236,7 +303,13 @@ fn every_kind_of_wrong_value_is_refused() {
         ("[limits]\nping_interval = \"0s\"", "must be from 100ms"),
         ("[access]\ntoken_life = \"4000d\"", "must be from 1s to 3650d"),
         ("[sync]\nannounce = \"maybe\"", "write true or false"),
-        ("[limits]\ninbox_bytes = \"1 MiB\"", "less than limits.message_bytes"),
+        (
+            "[limits]\ninbox_bytes = \"1 MiB\"",
+            "1 MiB is too little for limits.message_bytes, which is 32 MiB (the default)",
+        ),
+        ("[limits]\nreceive_bytes = \"32 MiB\"", "32 MiB is too little for limits.message_bytes"),
+        ("[limits]\nreceive_rate = 0", "must be from 1"),
+        ("[limits]\nconnections_per_session = 0", "must be from 1"),
         ("limits = 5", "no such setting"),
         ("[limits]\nauthenticate = 0", "must be from 1"),
         ("[limits]\nauthenticate_per_address = 0", "must be from 1"),

@@ -92,7 +92,7 @@ pub struct MessageReader<'a, R> {
 impl<'a, R: AsyncRead + Unpin> MessageReader<'a, R> {
     /// Reads messages of at most `limit` bytes, which arrive no slower than `slowest`. Those above [`SMALL_MESSAGE`] take
     /// their memory from `hold`.
-    pub fn new(io: R, limit: usize, slowest: pace::Limits, hold: Hold, liveness: &'a Liveness) -> Self {
+    pub fn new(io: R, limit: usize, slowest: pace::Slowest, hold: Hold, liveness: &'a Liveness) -> Self {
         Self {
             io,
             pending: Vec::new(),
@@ -313,7 +313,7 @@ mod tests {
         session: &str,
         liveness: &'a Liveness,
     ) -> MessageReader<'a, DuplexStream> {
-        let slowest = pace::Limits::new(1_000, Duration::from_secs(600), Duration::from_secs(30));
+        let slowest = pace::Slowest::new(1_000, Duration::from_secs(600), Duration::from_secs(30));
         let party = Party::new("xyz.example".parse().unwrap(), session, session);
         MessageReader::new(io, LIMIT, slowest, budget.hold(party), liveness)
     }

@@ -38,7 +38,7 @@ pub async fn run<S: AsyncRead + AsyncWrite>(io: S, mut lease: Lease, place: &Adm
     let limits = &shared.limits;
     let liveness = Liveness::default();
     let (reading, writing) = tokio::io::split(io);
-    let slowest = pace::Limits::new(limits.receive_rate, limits.receive_timeout, limits.ping_interval);
+    let slowest = pace::Slowest::new(limits.receive_rate, limits.receive_timeout, limits.ping_interval);
     let hold = shared.receive_budget.hold(lease.session().party());
     let mut reader = MessageReader::new(reading, limits.message_bytes, slowest, hold, &liveness);
     let mut sender = Sender::new(writing, limits.ping_interval, &liveness);

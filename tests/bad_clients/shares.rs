@@ -1,6 +1,6 @@
 //! One app, or one device, that takes all it can get: others get their share at once.
 
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use crate::common::peer::new_document;
@@ -11,12 +11,9 @@ use crate::{MIB, Peer, Scene, Start, WebSocket};
 
 const OTHER: &str = "org.victim";
 
-/// Answers the rest of a message that never ends.
-const EMPTY: &[u8] = b"";
-
 /// How a connection that holds on to a message ended, while it sends an empty part every now and then.
 fn hold_on(mut socket: WebSocket, pause: Duration) -> Option<(u16, String)> {
-    let part = masked(0x00, EMPTY);
+    let part = masked(0x00, b"");
     wait_for("the connection to end", || {
         if socket.raw(&part).is_err() {
             return Some(socket.closed());
@@ -29,27 +26,39 @@ fn hold_on(mut socket: WebSocket, pause: Duration) -> Option<(u16, String)> {
     })
 }
 
+/// Two connections that each leave a message of 17 kB unfinished, and go on as [`hold_on`] does.
+fn two_half_sent(server: &Server) -> Vec<JoinHandle<Option<(u16, String)>>> {
+    let start = masked(0x02, &vec![7; 17_000]);
+    let hold = |n| {
+        let mut peer = Peer::join(server, &format!("hostile-{n}"));
+        peer.socket.raw(&start).unwrap();
+        thread::spawn(move || hold_on(peer.socket, Duration::from_millis(500)))
+    };
+    (0..2).map(hold).collect()
+}
+
 #[test]
 fn half_sent_messages_keep_nobody_else_waiting() {
-    let scene = Scene::with(Start::default().set("LIMITS__PING_INTERVAL", "4s"));
+    let scene = Scene::with(Start::default().set("LIMITS__PING_INTERVAL", "5m"));
     let (victim, device) =
         (scene.server.new_token("victim", OTHER, &[]), scene.server.new_token("device", "dev.local", &[]));
-    let start = masked(0x02, &vec![7; 17_000]);
-    let held: Vec<_> = (0..2)
-        .map(|n| {
-            let mut peer = Peer::join(&scene.server, &format!("hostile-{n}"));
-            peer.socket.raw(&start).unwrap();
-            thread::spawn(move || hold_on(peer.socket, Duration::from_millis(500)))
-        })
-        .collect();
+    let held = two_half_sent(&scene.server);
     for (token, name) in [(&victim, "victim"), (&device, "device")] {
-        for bytes in [20_000, MIB as usize, 20 * MIB as usize] {
+        for bytes in [20_000, MIB as usize, 12 * MIB as usize] {
             let mut peer = Peer::join_with(&scene.server, token, name).unwrap();
             peer.store(new_document(), "key", &random_text(bytes));
         }
     }
-    // An empty part is no progress.
+    scene.server.revoke("serve --dev");
     for ended in held {
+        assert_eq!(ended.join().unwrap().unwrap().0, 1008, "they were there all the time");
+    }
+}
+
+#[test]
+fn empty_parts_of_a_message_are_no_progress() {
+    let scene = Scene::with(Start::default().set("LIMITS__PING_INTERVAL", "2s"));
+    for ended in two_half_sent(&scene.server) {
         let (code, reason) = ended.join().unwrap().expect("a close frame");
         assert!(code == 1008 && reason.contains("limits.receive_rate"), "{code} {reason}");
     }

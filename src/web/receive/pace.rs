@@ -35,7 +35,7 @@ impl TooSlow {
 
 /// How slow messages of a connection may be.
 #[derive(Debug, Clone, Copy)]
-pub struct Limits {
+pub struct Slowest {
     /// Bytes a second.
     pub rate: usize,
     /// Longest time for one message.
@@ -44,7 +44,7 @@ pub struct Limits {
     pub stall: Duration,
 }
 
-impl Limits {
+impl Slowest {
     /// `limits.receive_rate` and `limits.receive_timeout`. A message may stand still for two of `ping_interval`, after which a
     /// silent client is dropped in any case, and at most for a minute.
     pub fn new(rate: usize, most: Duration, ping_interval: Duration) -> Self {
@@ -55,7 +55,7 @@ impl Limits {
 /// The time that the message under way has left.
 #[derive(Debug)]
 pub struct Pace {
-    limits: Limits,
+    slowest: Slowest,
     /// Until the next progress.
     allowance: Duration,
     spent: Duration,
@@ -63,19 +63,19 @@ pub struct Pace {
 
 impl Pace {
     /// For a message that begins now.
-    pub fn new(limits: Limits) -> Self {
-        Self { limits, allowance: limits.stall, spent: Duration::ZERO }
+    pub fn new(slowest: Slowest) -> Self {
+        Self { slowest, allowance: slowest.stall, spent: Duration::ZERO }
     }
 
     /// The next message begins.
     pub fn restart(&mut self) {
-        *self = Self::new(self.limits);
+        *self = Self::new(self.slowest);
     }
 
     /// Bytes of the payload arrived.
     pub fn progress(&mut self, bytes: usize) {
-        let earned = Duration::from_secs_f64(bytes as f64 / self.limits.rate as f64);
-        self.allowance = (self.allowance + earned).min(self.limits.stall);
+        let earned = Duration::from_secs_f64(bytes as f64 / self.slowest.rate as f64);
+        self.allowance = (self.allowance + earned).min(self.slowest.stall);
     }
 
     /// Waits for the client within the time that is left.
@@ -85,7 +85,7 @@ impl Pace {
         let mut client = std::pin::pin!(client);
         loop {
             let begun = Instant::now();
-            let left = self.allowance.min(self.limits.most.saturating_sub(self.spent));
+            let left = self.allowance.min(self.slowest.most.saturating_sub(self.spent));
             let waited = timeout(left, &mut client).await;
             let took = begun.elapsed();
             match waited {
@@ -95,11 +95,11 @@ impl Pace {
                     return Ok(done);
                 }
                 // A server that stood still has not read what came meanwhile, and blames nobody for it.
-                Err(_) if took > left + self.limits.stall / 2 => self.allowance = self.limits.stall / 2,
-                Err(_) if self.allowance < self.limits.most.saturating_sub(self.spent) => {
-                    return Err(TooSlow::Rate(self.limits.rate));
+                Err(_) if took > left + self.slowest.stall / 2 => self.allowance = self.slowest.stall / 2,
+                Err(_) if self.allowance < self.slowest.most.saturating_sub(self.spent) => {
+                    return Err(TooSlow::Rate(self.slowest.rate));
                 }
-                Err(_) => return Err(TooSlow::Time(self.limits.most)),
+                Err(_) => return Err(TooSlow::Time(self.slowest.most)),
             }
         }
     }
@@ -110,13 +110,13 @@ mod tests {
     use super::*;
     use tokio::time::{advance, sleep};
 
-    const LIMITS: Limits =
-        Limits { rate: 1_000, most: Duration::from_secs(600), stall: Duration::from_secs(60) };
+    const SLOWEST: Slowest =
+        Slowest { rate: 1_000, most: Duration::from_secs(600), stall: Duration::from_secs(60) };
 
     /// Waits so many seconds for bytes, again and again: how it ended and after how many seconds.
     async fn send(bytes: usize, seconds: u64) -> (TooSlow, u64) {
         let begun = Instant::now();
-        let mut pace = Pace::new(LIMITS);
+        let mut pace = Pace::new(SLOWEST);
         let why = loop {
             match pace.wait(sleep(Duration::from_secs(seconds))).await {
                 Ok(()) => pace.progress(bytes),
@@ -136,13 +136,27 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_steady_slow_upload_has_its_whole_time() {
-        assert_eq!(send(1_100, 1).await, (TooSlow::Time(LIMITS.most), 600));
-        assert_eq!(send(30_000, 29).await, (TooSlow::Time(LIMITS.most), 600), "in bursts");
+        assert_eq!(send(1_100, 1).await, (TooSlow::Time(SLOWEST.most), 600));
+        assert_eq!(send(30_000, 29).await, (TooSlow::Time(SLOWEST.most), 600), "in bursts");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_largest_message_arrives_from_a_slow_phone_by_default() {
+        let defaults = Slowest::new(4 * 1024, Duration::from_secs(45 * 60), Duration::from_secs(30));
+        let mut pace = Pace::new(defaults);
+        let mut arrived = 0;
+        // 16 KiB a second, with a gap of half a minute in every ten.
+        while arrived < 32 << 20 {
+            let gap = if arrived % (9 << 20) == 0 { 31 } else { 1 };
+            pace.wait(sleep(Duration::from_secs(gap))).await.unwrap();
+            pace.progress(16 * 1024);
+            arrived += 16 * 1024;
+        }
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_server_that_stood_still_reads_first() {
-        let mut pace = Pace::new(LIMITS);
+        let mut pace = Pace::new(SLOWEST);
         let mut waiting = Box::pin(pace.wait(sleep(Duration::from_secs(310))));
         assert!(futures_pending(waiting.as_mut()).await);
         advance(Duration::from_secs(300)).await;

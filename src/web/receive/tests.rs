@@ -61,11 +61,12 @@ async fn gave_way(hold: &Hold) -> bool {
 async fn half_sent_messages_of_one_app_keep_nobody_else_waiting() {
     for (what, count, bytes) in [
         ("the two of the report", 2, 17_000),
-        ("as many as there may be", 1_000, 17_000),
-        ("large ones", 1_000, 4 * MIB),
+        ("as many as fill the pool", 900, 17_000),
+        ("large ones", 200, 4 * MIB),
     ] {
         let scene = Scene::new();
-        let mut holds: Vec<_> = (0..count).map(|n| scene.hold("hostile", &(n % 500).to_string())).collect();
+        let mut holds: Vec<_> =
+            (0..count).map(|n| scene.hold("hostile", &(n % (count / 2)).to_string())).collect();
         let mut claims: Vec<_> = holds
             .iter_mut()
             .map(|hold| {

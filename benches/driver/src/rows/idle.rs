@@ -10,7 +10,9 @@ use crate::socket;
 /// Memory alone, and with idle connections.
 pub async fn run(setting: &Setting, kind: Kind) -> Result<Measured> {
     let directory = setting.directory("idle")?;
-    let server = Server::start(&setting.programs, kind, &directory.0).await?;
+    // All connections have one token.
+    let most = [("GROUNDMIST_SYNC_LIMITS__CONNECTIONS_PER_SESSION", "10000".to_owned())];
+    let server = Server::start_with(&setting.programs, kind, &directory.0, &most).await?;
     settle(&server).await;
     let alone = server.rss()?;
     let mut sessions = Vec::new();

@@ -52,6 +52,8 @@ pub(super) fn certificate(setting: &Setting, directory: &Path) -> Result<(Tls, V
         ("GROUNDMIST_SYNC_LISTEN__HTTPS", "127.0.0.1:0".to_owned()),
         ("GROUNDMIST_SYNC_LISTEN__HTTP", "127.0.0.1:0".to_owned()),
         ("GROUNDMIST_SYNC_LIMITS__CONNECTIONS", (setting.size.encrypted + 10).to_string()),
+        // All of them have one token.
+        ("GROUNDMIST_SYNC_LIMITS__CONNECTIONS_PER_SESSION", (setting.size.encrypted + 10).to_string()),
     ];
     Ok((Tls { config: Arc::new(config), name: NAME }, settings))
 }
