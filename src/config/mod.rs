@@ -195,8 +195,8 @@ pub struct Limits {
     pub authenticate: u64,
     /// The same a minute from one address (of IPv6: one /64). Default 120, from 1 to 60,000,000.
     pub authenticate_per_address: u64,
-    /// Bytes received from one connection and not yet worked off before its reading pauses; not below
-    /// `message_bytes`. Default 64 MiB, from 64 KiB to 2 GiB.
+    /// Bytes received from all connections of one app in a namespace and not yet worked off before their reading pauses; not
+    /// below `message_bytes`. Default 40 MiB, from 64 KiB to 2 GiB.
     pub inbox_bytes: usize,
 }
 

@@ -142,7 +142,7 @@ fn limits(r: &mut Reader) -> Limits {
         outbox_bytes: r.bytes("limits.outbox_bytes", MIB, 64 * KIB..=GIB),
         authenticate: r.count("limits.authenticate", 1_000, 1..=1_000_000) as u64,
         authenticate_per_address: r.count("limits.authenticate_per_address", 120, 1..=60_000_000) as u64,
-        inbox_bytes: r.bytes("limits.inbox_bytes", 64 * MIB, 64 * KIB..=2 * GIB),
+        inbox_bytes: r.bytes("limits.inbox_bytes", 40 * MIB, 64 * KIB..=2 * GIB),
     }
 }
 

@@ -29,6 +29,10 @@ fn rejected(fatal: bool, why: impl ToString) -> Rejected {
     Rejected { message: why.to_string(), fatal }
 }
 
+/// What the smallest message takes of an inbox, in bytes. The inbox bounds the number of messages that wait too, since each is
+/// looked at when its turn is found.
+const MIN_ROOM: usize = 16 * 1024;
+
 /// A connection's place among the joined; gives it up when dropped.
 pub(super) struct Membership {
     pub core: Arc<Core>,
@@ -147,7 +151,7 @@ impl Inbound {
     }
 
     async fn room(&self, bytes: usize) -> Result<tokio::sync::OwnedSemaphorePermit, Rejected> {
-        let bytes = bytes.clamp(1, self.membership.core.options.inbox_bytes);
+        let bytes = bytes.max(MIN_ROOM).min(self.membership.core.options.inbox_bytes);
         let permit = self.inbox.clone().acquire_many_owned(bytes as u32).await;
         permit.map_err(|_| rejected(true, "the server is stopping"))
     }

@@ -22,9 +22,10 @@ mod tests;
 mod vital;
 mod worker;
 
+use std::collections::HashMap;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, oneshot};
@@ -65,11 +66,11 @@ const HELD_EIGHTHS: usize = 7;
 pub struct EngineOptions {
     /// Shard threads; documents are spread over them.
     pub shards: usize,
-    /// Bytes that change graphs and recent changes may use before the least recently used go.
+    /// Bytes that graphs and what connections hold may take together; see `sync/budget.rs`.
     pub memory_budget: usize,
     /// Bytes queued for one connection before its documents are only marked as behind.
     pub outbox_bytes: usize,
-    /// Bytes received from one connection and not yet worked off before its reading pauses.
+    /// Bytes received from all connections of one approval and not yet worked off before their reading pauses.
     pub inbox_bytes: usize,
     /// Documents one connection may have open.
     pub max_documents: usize,
@@ -148,6 +149,8 @@ struct Core {
     decoding: DecodePool,
     vital: Vital,
     registry: Mutex<Registry>,
+    /// Room for what came and was not worked at, by approval: all connections of an app share one.
+    inboxes: Mutex<HashMap<Arc<str>, Weak<Semaphore>>>,
     next_conn: AtomicU64,
 }
 
@@ -216,6 +219,7 @@ impl Engine {
             decoding,
             vital,
             registry: Mutex::default(),
+            inboxes: Mutex::default(),
             next_conn: AtomicU64::new(1),
         };
         Ok(Self { core: Arc::new(core) })
@@ -245,8 +249,8 @@ impl Engine {
             old.outbox.close(1000, "replaced by a newer connection with this peer id");
         }
         core.send_all(|| Input::Join(id, Box::new(joining.clone()), outbox.clone()));
-        let inbox = Arc::new(Semaphore::new(core.options.inbox_bytes));
         let lane = Lane::new(&joining, id);
+        let inbox = core.inbox(&lane.approval);
         let access = if joining.read_only { Access::ReadOnly } else { Access::ReadWrite };
         connection::pair(connection::Membership { core: core.clone(), id, name, lane, access }, inbox, outbox)
     }
@@ -358,6 +362,18 @@ impl Engine {
 }
 
 impl Core {
+    /// The inbox of an approval, which lives as long as one of its connections.
+    fn inbox(&self, approval: &Arc<str>) -> Arc<Semaphore> {
+        let mut inboxes = lock(&self.inboxes);
+        if let Some(inbox) = inboxes.get(approval).and_then(Weak::upgrade) {
+            return inbox;
+        }
+        inboxes.retain(|_, inbox| inbox.strong_count() > 0);
+        let inbox = Arc::new(Semaphore::new(self.options.inbox_bytes));
+        inboxes.insert(approval.clone(), Arc::downgrade(&inbox));
+        inbox
+    }
+
     fn send_all(&self, mut input: impl FnMut() -> Input) {
         for shard in &self.shards {
             // A shard that has stopped needs no news.

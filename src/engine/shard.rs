@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
+use super::fair::{FairQueue, Lane};
 use super::heart::Heart;
 use super::journal::{Journal, Reply};
 use super::mailbox::{Empty, Receiver, Sender, mailbox};
@@ -22,8 +23,11 @@ use crate::sync::wire;
 use crate::telemetry::histogram::Histogram;
 use crate::types::{ConnId, DocKey, PeerId};
 
-/// Inputs taken before connections get what is new.
-const BATCH: usize = 256;
+/// How long a shard works at messages, and how long it makes messages, before it looks at all else: commits that have
+/// become durable, newcomers, the opener. Nobody waits for another app much longer than this.
+const QUANTUM: Duration = Duration::from_millis(2);
+/// What a message is taken to cost before it is worked at, in nanoseconds; the difference is charged afterwards.
+const MESSAGE_COST_NS: u64 = 5_000;
 /// How often waiting requests are looked at; idle shards do not wake up.
 const TICK: Duration = Duration::from_millis(100);
 
@@ -74,6 +78,11 @@ pub struct ShardStats {
     pub relay: Histogram,
 }
 
+/// Work by the time that it took, in nanoseconds.
+fn cost(took: Duration) -> i64 {
+    i64::try_from(took.as_nanos()).unwrap_or(i64::MAX)
+}
+
 /// Handle to a started shard.
 pub struct Shard {
     /// Where it is told things.
@@ -84,6 +93,23 @@ pub struct Shard {
     pub heart: Arc<Heart>,
 }
 
+/// What a connection sent and the shard has not worked at. Its end waits behind its messages: what a client sent
+/// before it hung up counts.
+enum Queued {
+    Message(Box<Incoming>, OwnedSemaphorePermit),
+    Leave,
+}
+
+/// A connection as the thread knows it.
+struct Connected {
+    peer: PeerId,
+    outbox: Arc<Outbox>,
+    /// Whose turns its messages take, inwards and outwards.
+    lane: Lane,
+    /// It stands in `sending`.
+    sends: bool,
+}
+
 struct Running {
     hub: Hub,
     store: Arc<Store>,
@@ -92,7 +118,11 @@ struct Running {
     input: Sender<Input>,
     /// Our own peer id.
     us: PeerId,
-    outboxes: HashMap<ConnId, (PeerId, Arc<Outbox>)>,
+    connections: HashMap<ConnId, Connected>,
+    /// What came and waits for its turn.
+    queue: FairQueue<(ConnId, Queued)>,
+    /// Connections that have something to send and room for it.
+    sending: FairQueue<ConnId>,
     committing: bool,
     /// Who waits for the next commit, and for the one under way.
     waiting: Vec<Waiter>,
@@ -137,7 +167,9 @@ impl Shard {
             journal,
             opener,
             input: input.clone(),
-            outboxes: HashMap::new(),
+            connections: HashMap::new(),
+            queue: FairQueue::default(),
+            sending: FairQueue::default(),
             committing: false,
             waiting: Vec::new(),
             told: Vec::new(),
@@ -156,11 +188,12 @@ impl Running {
         let mut batch = VecDeque::new();
         let mut ticked = Instant::now();
         loop {
-            let wait = match self.hub.has_turns() {
+            let busy = self.hub.has_turns() || !self.queue.is_empty() || !self.sending.is_empty();
+            let wait = match busy {
                 true => Some(Duration::ZERO),
                 false => self.hub.needs_ticks().then_some(TICK),
             };
-            match inputs.take(&mut batch, BATCH, wait) {
+            match inputs.take(&mut batch, usize::MAX, wait) {
                 Ok(()) | Err(Empty::Timeout) => {}
                 Err(Empty::Closed) => return,
             }
@@ -168,6 +201,7 @@ impl Running {
                 self.relay.waiting = Some(Instant::now());
             }
             batch.drain(..).for_each(|input| self.take(input));
+            self.work();
             if ticked.elapsed() >= TICK {
                 self.hub.tick(now());
                 ticked = Instant::now();
@@ -180,7 +214,8 @@ impl Running {
             self.fill_outboxes();
             self.measure_relay();
             self.publish();
-            if self.stopping.is_some() && !self.committing {
+            let is_done = self.queue.is_empty() && self.sending.is_empty();
+            if self.stopping.is_some() && !self.committing && is_done {
                 self.end();
                 return;
             }
@@ -190,15 +225,12 @@ impl Running {
     fn take(&mut self, input: Input) {
         match input {
             Input::Join(id, joining, outbox) => {
-                self.outboxes.insert(id, (joining.peer.clone(), outbox));
+                let (peer, lane) = (joining.peer.clone(), Lane::new(&joining, id));
+                self.connections.insert(id, Connected { peer, outbox, lane, sends: false });
                 self.hub.join(id, *joining, now());
             }
-            Input::Leave(id) => {
-                if self.outboxes.remove(&id).is_some() {
-                    self.hub.leave(id, now());
-                }
-            }
-            Input::Message(id, incoming, _permit) => self.hub.receive(id, *incoming, &*self.store, now()),
+            Input::Leave(id) => self.enqueue(id, Queued::Leave),
+            Input::Message(id, incoming, permit) => self.enqueue(id, Queued::Message(incoming, permit)),
             Input::Room(id) => self.hub.has_room(id),
             Input::Committed(result) => {
                 self.committing = false;
@@ -244,23 +276,79 @@ impl Running {
         }
     }
 
-    fn fill_outboxes(&mut self) {
-        while let Some(id) = self.hub.next_ready() {
-            let Some((peer, outbox)) = self.outboxes.get(&id) else { continue };
-            while outbox.has_room() {
-                let Some(out) = self.hub.next(id, &*self.store, now()) else { break };
-                match out {
-                    Out::Message { sender, body } => {
-                        let sender = sender.as_deref().unwrap_or(self.us.as_str());
-                        outbox.push(wire::encode(sender, peer.as_str(), &body));
-                    }
-                    Out::Error(message) => {
-                        outbox.push(wire::encode_error(self.us.as_str(), peer.as_str(), &message))
-                    }
-                    Out::Close(code, reason) => outbox.close(code, reason),
+    fn enqueue(&mut self, id: ConnId, queued: Queued) {
+        // What a connection sent that has left already has nobody to answer to.
+        if let Some(connected) = self.connections.get(&id) {
+            self.queue.push(&connected.lane, MESSAGE_COST_NS, (id, queued));
+        }
+    }
+
+    /// Works at what came, in fair turns, for a [`QUANTUM`].
+    fn work(&mut self) {
+        let began = Instant::now();
+        let mut before = began;
+        while let Some((lane, (id, queued))) = self.queue.pop(|_| true) {
+            match queued {
+                Queued::Message(incoming, _permit) => self.hub.receive(id, *incoming, &*self.store, now()),
+                Queued::Leave => {
+                    self.connections.remove(&id);
+                    self.hub.leave(id, now());
                 }
             }
+            let after = Instant::now();
+            self.queue.charge(&lane, cost(after - before) - MESSAGE_COST_NS as i64);
+            before = after;
+            if after - began >= QUANTUM {
+                break;
+            }
         }
+        self.queue.settle();
+    }
+
+    /// Makes messages for connections that have room, in fair turns, for a [`QUANTUM`].
+    fn fill_outboxes(&mut self) {
+        while let Some(id) = self.hub.next_ready() {
+            if let Some(connected) = self.connections.get_mut(&id)
+                && !std::mem::replace(&mut connected.sends, true)
+            {
+                self.sending.push(&connected.lane, MESSAGE_COST_NS, id);
+            }
+        }
+        let began = Instant::now();
+        let mut before = began;
+        while let Some((lane, id)) = self.sending.pop(|_| true) {
+            let sent = self.send_next(id);
+            let after = Instant::now();
+            self.sending.charge(&lane, cost(after - before) - MESSAGE_COST_NS as i64);
+            before = after;
+            if sent {
+                self.sending.push(&lane, MESSAGE_COST_NS, id);
+            } else if let Some(connected) = self.connections.get_mut(&id) {
+                connected.sends = false;
+            }
+            if after - began >= QUANTUM {
+                break;
+            }
+        }
+        self.sending.settle();
+    }
+
+    /// Makes one message for a connection; false when it has no room or there is nothing to send.
+    fn send_next(&mut self, id: ConnId) -> bool {
+        let Some(Connected { peer, outbox, .. }) = self.connections.get(&id) else { return false };
+        if !outbox.has_room() {
+            return false;
+        }
+        let Some(out) = self.hub.next(id, &*self.store, now()) else { return false };
+        match out {
+            Out::Message { sender, body } => {
+                let sender = sender.as_deref().unwrap_or(self.us.as_str());
+                outbox.push(wire::encode(sender, peer.as_str(), &body));
+            }
+            Out::Error(message) => outbox.push(wire::encode_error(self.us.as_str(), peer.as_str(), &message)),
+            Out::Close(code, reason) => outbox.close(code, reason),
+        }
+        true
     }
 
     fn measure_relay(&mut self) {
