@@ -83,7 +83,7 @@ fn defaults_alone_are_a_server_on_loopback() {
     let engine = config.engine_options();
     assert!((1..=2).contains(&engine.shards));
     assert_eq!((engine.request_timeout_ms, engine.compact_grace_ms), (10_000, 3_600_000));
-    assert_eq!(engine.inbox_bytes, 2 * config.limits.message_bytes);
+    assert_eq!(engine.inbox_bytes, 40 << 20);
     assert_eq!(config.store_options().cache_bytes, 8 << 20);
 }
 
@@ -228,7 +228,7 @@ fn sizes_that_contradict_each_other_are_told_under_the_one_that_was_written() {
     let message = ("GROUNDMIST_SYNC_LIMITS__MESSAGE_BYTES", "128 MiB");
     let inbox = ("GROUNDMIST_SYNC_LIMITS__INBOX_BYTES", "1 MiB");
     let shown = problem("", &[message]);
-    let part = "limits.message_bytes (variable GROUNDMIST_SYNC_LIMITS__MESSAGE_BYTES): is too much for limits.inbox_bytes, which is 64 MiB by default";
+    let part = "limits.message_bytes (variable GROUNDMIST_SYNC_LIMITS__MESSAGE_BYTES): is too much for limits.inbox_bytes, which is 40 MiB by default";
     assert!(shown.contains(part), "{shown}");
     let shown = problem("", &[inbox]);
     let part = "limits.inbox_bytes (variable GROUNDMIST_SYNC_LIMITS__INBOX_BYTES): 1 MiB is too little for limits.message_bytes, which is 32 MiB (the default)";
