@@ -84,6 +84,7 @@ fn defaults_alone_are_a_server_on_loopback() {
     assert!((1..=2).contains(&engine.shards));
     assert_eq!((engine.request_timeout_ms, engine.compact_grace_ms), (10_000, 3_600_000));
     assert_eq!(engine.inbox_bytes, 40 << 20);
+    assert_eq!(engine.price, groundmist_sync::sync::price::Limits::default());
     assert_eq!(config.store_options().cache_bytes, 8 << 20);
 }
 

@@ -4,11 +4,15 @@
 use std::panic::{catch_unwind, set_hook, take_hook};
 
 use bytes::Bytes;
-use groundmist_sync::sync::message::SyncMessage;
+use groundmist_sync::sync::message::{Priced, SyncMessage};
+use groundmist_sync::sync::price::Limits;
 use libfuzzer_sys::fuzz_target;
 use sha2::{Digest as _, Sha256};
 
-const MAX_INFLATED: u64 = 1 << 20;
+/// The price limits of the server divided by 64, for instrumented code is slow: what is within them must be decoded in the
+/// second and the memory that `fuzz/run` allows.
+const LIMITS: Limits =
+    Limits { operations: 1 << 17, inflated_bytes: 1 << 19, changes: 1 << 11, hashes: 1 << 8, bloom_bytes: 1 << 16 };
 
 fuzz_target!(
     init: {
@@ -26,8 +30,19 @@ fuzz_target!(
             Some((b'c', content)) => message_of(1, content),
             _ => Bytes::copy_from_slice(data),
         };
-        let Ok(Ok(read)) = catch_unwind(|| SyncMessage::decode(&message, MAX_INFLATED)) else { return };
-        assert!(read.bytes() <= message.len() && read.have.len() <= 64);
+        let skimmed = SyncMessage::without_changes(&message, &LIMITS);
+        let Ok(Ok(priced)) = catch_unwind(|| Priced::new(&message, &LIMITS)) else { return };
+        let price = *priced.price();
+        assert!(price.operations <= LIMITS.operations && price.inflated_bytes <= LIMITS.inflated_bytes);
+        assert!(price.memory() <= 4 * LIMITS.inflated_bytes + (64 << 18) + 400 * price.changes + 4 * message.len() as u64);
+        let skimmed = skimmed.expect("what has a price is framed");
+        let Ok(Ok(read)) = catch_unwind(|| priced.decode()) else { return };
+        assert!(read.bytes() <= message.len() && read.have.len() <= 8);
+        assert_eq!((read.heads, read.need, read.flags), (skimmed.heads, skimmed.need, skimmed.flags));
+        // An operation takes its counter, and no more were counted than are there.
+        for change in read.changes {
+            assert!(change.max_op + 1 - change.start_op <= price.operations);
+        }
     }
 );
 

@@ -86,6 +86,15 @@ impl Source for Reader<'_> {
     fn ended(&mut self) -> Result<bool, Refused> {
         Ok(self.is_empty())
     }
+
+    // By the reader's own, whose smaller errors fit into registers: small changes pass through here.
+    fn unsigned(&mut self) -> Result<u64, Refused> {
+        Ok(Reader::unsigned(self)?)
+    }
+
+    fn signed(&mut self) -> Result<i64, Refused> {
+        Ok(Reader::signed(self)?)
+    }
 }
 
 impl ColumnSource for Reader<'_> {

@@ -1,12 +1,15 @@
 //! Clients that break every rule. After each a newcomer syncs at once and the server's memory is back.
 #![allow(clippy::unwrap_used)]
 
+#[path = "../common/chunks.rs"]
+mod chunks;
 #[path = "../common/mod.rs"]
 mod common;
 
 mod frames;
 mod load;
 mod messages;
+mod price;
 mod shares;
 
 use common::scene::{MARGIN, MIB, Scene};
