@@ -15,7 +15,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 use crate::common::peer::new_document;
 use crate::common::server::random_text;
 use crate::side::{Device, Noticed, Side};
-use crate::stage::Stage;
+use crate::stage::{Stage, neighbour};
 
 /// How often the other app's writer makes a change, and how often the hostile app's other device does.
 const OTHER_PERIOD: Duration = Duration::from_millis(20);
@@ -104,9 +104,9 @@ impl Victims {
         let (ready, is_ready) = mpsc::channel();
         let work = async move {
             let (other, same, control, newcomers) = tokio::join!(
-                pair(other, new_document(), OTHER_PERIOD, &watching, &ready),
+                pair(other, neighbour(), OTHER_PERIOD, &watching, &ready),
                 pair(same, device_document, DEVICE_PERIOD, &watching, &ready),
-                pair(elsewhere, new_document(), OTHER_PERIOD, &watching, &ready),
+                pair(elsewhere, neighbour(), OTHER_PERIOD, &watching, &ready),
                 newcomers(newcomer, watching.clone())
             );
             Reports { other, same, control, newcomers }

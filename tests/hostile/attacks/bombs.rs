@@ -2,10 +2,10 @@
 
 use bytes::Bytes;
 
-use crate::common::peer::new_document;
 use crate::foes::{Script, Slot, Step, Then, Writer};
 use crate::forge::{self, Forged, Sync};
 use crate::row::{Attack, May, Scene};
+use crate::stage::neighbour;
 
 const INFLATED: usize = 120 << 20;
 
@@ -21,7 +21,7 @@ pub const ATTACKS: &[Attack] = &[
 /// The message again and again.
 fn over_and_over(scene: &Scene<'_>, slot: Slot, message: &Bytes) -> Script {
     let mut writer = Writer::new(slot, &scene.server);
-    writer.sync(new_document(), message);
+    writer.sync(neighbour(), message);
     Script { steps: writer.steps(), then: Then::Again, ..Script::default() }
 }
 
@@ -65,7 +65,7 @@ fn many_small_documents(scene: &Scene<'_>, slot: Slot) -> Script {
 /// A change of a million operations, then enough small ones for a compaction, which opens them all.
 fn compaction(scene: &Scene<'_>, slot: Slot) -> Script {
     let mut writer = Writer::new(slot, &scene.server);
-    let document = new_document();
+    let document = neighbour();
     let actor = [9; 16];
     let (bomb, root) = Forged { operations: 1 << 20, ..Forged::first(&[8; 16]) }.plain();
     let mut changes = vec![bomb];

@@ -10,6 +10,7 @@ use crate::common::peer::new_document;
 use crate::foes::{Script, Slot, Step, Then, Writer};
 use crate::forge::{self, Forged, Sync, unsigned};
 use crate::row::{Attack, May, Scene};
+use crate::stage::neighbour;
 
 pub const ATTACKS: &[Attack] = &[
     Attack { name: "subscriptions", may: May::Read, sockets: [1, 100], script: subscriptions },
@@ -62,7 +63,7 @@ fn subscribers(scene: &Scene<'_>, slot: Slot) -> Script {
 /// A chain of changes without its beginning, then messages that have it walked.
 fn parked_chain(scene: &Scene<'_>, slot: Slot) -> Script {
     let mut writer = Writer::new(slot, &scene.server);
-    let document = new_document();
+    let document = neighbour();
     let chain = forge::chain(&[4; 16], Some(forge::hash_of(2)), 60_000 / slot.of as u64);
     let tip = [chain.last().unwrap().1];
     for part in chain.chunks(2000) {
@@ -139,7 +140,7 @@ fn many_heads(scene: &Scene<'_>, slot: Slot) -> Script {
 /// Thousands of heads, then changes that each depend on thousands of others.
 fn many_dependencies(scene: &Scene<'_>, slot: Slot) -> Script {
     let mut writer = Writer::new(slot, &scene.server);
-    let document = new_document();
+    let document = neighbour();
     let deps = write_heads(&mut writer, document, 0, 4000);
     let heads = write_heads(&mut writer, document, 1, 4000);
     for n in 0..100u32 {
@@ -156,7 +157,7 @@ fn many_dependencies(scene: &Scene<'_>, slot: Slot) -> Script {
 /// One change each of very many actors, each resting on the last.
 fn many_actors(scene: &Scene<'_>, slot: Slot) -> Script {
     let mut writer = Writer::new(slot, &scene.server);
-    let document = new_document();
+    let document = neighbour();
     let mut last: Option<ChangeHash> = None;
     let mut chunks = Vec::new();
     for n in 0..200_000 / slot.of as u32 {
@@ -176,7 +177,7 @@ fn many_actors(scene: &Scene<'_>, slot: Slot) -> Script {
 /// Actor ids of a megabyte.
 fn long_actors(scene: &Scene<'_>, slot: Slot) -> Script {
     let mut writer = Writer::new(slot, &scene.server);
-    let document = new_document();
+    let document = neighbour();
     for n in 0..200usize.div_ceil(slot.of) {
         let (bytes, hash) = Forged::first(&vec![n as u8; 1 << 20]).plain();
         writer.sync(document, &Sync { heads: &[hash], chunks: &[bytes], ..Sync::default() }.encode().into());
