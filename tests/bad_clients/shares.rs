@@ -127,7 +127,7 @@ fn connections_of_one_app_keep_no_other_app_out() {
         let mut many = connect_all(&server, &tokens, 40);
         // Another app gets as many as the first is left with, and another device of the first app gets in as well.
         let _device = Peer::join_with(&server, &device, "device").unwrap();
-        let _others = connect_all(&server, &[victim.clone()], 20);
+        let _others = connect_all(&server, std::slice::from_ref(&victim), 20);
         let (status, answer) = refused(server.connect(&victim));
         assert!(status == 503 && answer.contains("limits.connections"), "{sessions}: {answer}");
         let mut closed = 0;

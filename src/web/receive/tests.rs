@@ -140,7 +140,8 @@ async fn a_message_that_is_whole_is_left_alone() {
     let large = scene.half_sent("one", "phone", 30 * MIB).await;
     let whole = scene.half_sent("one", "laptop", 9 * MIB).await;
     let half = scene.half_sent("one", "desktop", 2 * MIB).await;
-    (large.complete(), whole.complete());
+    large.complete();
+    whole.complete();
     let mut victim = scene.hold("other", "phone");
     let claimed = tokio::time::timeout(Duration::from_secs(60), victim.grow(7 * MIB, &scene.liveness)).await;
     assert!(claimed.is_err(), "what is whole is being worked on, and soon gone");
