@@ -1,5 +1,6 @@
 //! TLS on port 443: browsers and apps, the authority's TLS-ALPN-01 challenges (RFC 8737), and this server's own probes.
 
+use std::future::Future;
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -16,7 +17,9 @@ use tokio::time::timeout;
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use super::{Certificate, HalfOpen, ListenError, PROBE_ALPN, PerAddress, Seated, Serve, stopped};
+use super::{
+    Certificate, HalfOpen, ListenError, PROBE_ALPN, PerAddress, Place, Seat, Seated, Serve, stopped,
+};
 use crate::telemetry::tally::Tally;
 use crate::types::place_of;
 
@@ -67,8 +70,12 @@ impl<S> Https<S> {
     }
 
     /// The encrypted stream; `None` if it came to nothing, or was not meant for HTTP.
-    async fn handshake(&self, stream: Seated<TcpStream>, from: Option<IpAddr>) -> Option<Encrypted> {
-        let place = self.shared.handshakes.enter(from);
+    async fn handshake(
+        &self,
+        stream: Seated<TcpStream>,
+        place: Place,
+        from: Option<IpAddr>,
+    ) -> Option<Encrypted> {
         let mut stopping = self.stopping.clone();
         let shaken = tokio::select! {
             shaken = timeout(self.shared.handshake_timeout, self.shared.shake_hands(stream)) => shaken,
@@ -83,6 +90,16 @@ impl<S> Https<S> {
 }
 
 impl Shared {
+    /// Counts a connection for its address and among the handshakes; `None` if its address has too many.
+    fn enter(&self, from: Option<IpAddr>) -> Option<(Option<Seat>, Place)> {
+        // Programs on this machine are not counted: one of them may pass on everybody's connections.
+        let seat = match from.and_then(place_of).map(|place| self.per_address.enter(place)) {
+            Some(None) => return None,
+            counted => counted.flatten(),
+        };
+        Some((seat, self.handshakes.enter(from)))
+    }
+
     async fn shake_hands(&self, stream: Seated<TcpStream>) -> io::Result<Option<Encrypted>> {
         let start = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
         if let Some(config) = self.aside(&start.client_hello()) {
@@ -107,20 +124,20 @@ impl Shared {
 }
 
 impl<S: Serve<Encrypted>> Serve<TcpStream> for Https<S> {
-    async fn serve(self, stream: TcpStream, from: Option<IpAddr>) {
-        // Programs on this machine are not counted: one of them may pass on everybody's connections.
-        let seat = match from.and_then(place_of).map(|place| self.shared.per_address.enter(place)) {
-            Some(None) => {
+    fn serve(self, stream: TcpStream, from: Option<IpAddr>) -> impl Future<Output = ()> + Send + 'static {
+        // Now, and not when the task first runs: places are given in the order in which connections came.
+        let entered = self.shared.enter(from);
+        async move {
+            let Some((seat, place)) = entered else {
                 tracing::debug!(
                     from = from.map(tracing::field::display),
                     "as many connections as one address may have"
                 );
                 return;
+            };
+            if let Some(stream) = self.handshake(Seated::new(stream, seat), place, from).await {
+                self.inner.serve(stream, from).await;
             }
-            counted => counted.flatten(),
-        };
-        if let Some(stream) = self.handshake(Seated::new(stream, seat), from).await {
-            self.inner.serve(stream, from).await;
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::fmt::Write as _;
-use std::future::{poll_fn, ready};
+use std::future::{Future, poll_fn, ready};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -85,17 +85,20 @@ impl Redirect {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Serve<S> for Redirect {
-    async fn serve(self, stream: S, from: Option<IpAddr>) {
+    fn serve(self, stream: S, from: Option<IpAddr>) -> impl Future<Output = ()> + Send + 'static {
+        // Now, and not when the task first runs: places are given in the order in which connections came.
         let place = self.open.enter(from);
-        let mut stopping = self.stopping.clone();
-        tokio::select! {
-            answered = timeout(self.time, self.answer(stream)) => {
-                if let Ok(Err(error)) = answered {
-                    tracing::debug!(%error, "a connection to the redirecting port failed");
+        async move {
+            let mut stopping = self.stopping.clone();
+            tokio::select! {
+                answered = timeout(self.time, self.answer(stream)) => {
+                    if let Ok(Err(error)) = answered {
+                        tracing::debug!(%error, "a connection to the redirecting port failed");
+                    }
                 }
+                () = place.evicted() => {}
+                () = stopped(&mut stopping) => {}
             }
-            () = place.evicted() => {}
-            () = stopped(&mut stopping) => {}
         }
     }
 }

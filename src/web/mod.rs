@@ -4,6 +4,7 @@
 //! then lives in a task of its own (`socket`).
 
 use std::convert::Infallible;
+use std::future::Future;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -16,7 +17,7 @@ use tokio::sync::watch;
 use crate::access::Access;
 use crate::config::Limits;
 use crate::engine::Engine;
-use crate::listen::{HalfOpen, Serve, stopped};
+use crate::listen::{HalfOpen, Place, Serve, stopped};
 use admission::Connections;
 use caller::Connection;
 use metrics::Doors;
@@ -152,10 +153,22 @@ impl Web {
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Serve<S> for Web {
     /// Over HTTP until the connection ends or becomes a WebSocket.
-    async fn serve(self, stream: S, from: Option<IpAddr>) {
+    fn serve(self, stream: S, from: Option<IpAddr>) -> impl Future<Output = ()> + Send + 'static {
         // The connections of a trusted proxy are as many clients, who have no names until their requests are read.
         let source = from.filter(|from| !self.shared.proxies.trusts(*from));
+        // Now, and not when the task first runs: places are given in the order in which connections came.
         let place = Arc::new(self.shared.half_open.enter(source));
+        self.serve_at(place, stream, from)
+    }
+}
+
+impl Web {
+    async fn serve_at<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+        self,
+        place: Arc<Place>,
+        stream: S,
+        from: Option<IpAddr>,
+    ) {
         let mut stopping = self.stopping.clone();
         let (web, connection) = (&self, &Connection { peer: from, place: Arc::clone(&place) });
         let service =

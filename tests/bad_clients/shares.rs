@@ -99,8 +99,9 @@ fn refused(connected: Result<WebSocket, Refused>) -> (u16, String) {
 #[test]
 fn one_session_has_so_many_connections() {
     let scene = Scene::new();
-    let open: Vec<_> = (0..64).map(|_| scene.connect()).collect();
-    let (status, answer) = refused(scene.server.connect(&scene.server.token));
+    let token = scene.server.new_token("many", "dev.local", &[]);
+    let open: Vec<_> = (0..64).map(|_| scene.server.connect(&token).unwrap()).collect();
+    let (status, answer) = refused(scene.server.connect(&token));
     assert!(status == 429 && answer.contains("limits.connections_per_session"), "{answer}");
     assert!(answer.contains("too_many_connections_of_session"), "{answer}");
     let other = scene.server.new_token("other", "dev.local", &[]);
@@ -126,7 +127,7 @@ fn connections_of_one_app_keep_no_other_app_out() {
         let mut many = connect_all(&server, &tokens, 40);
         // Another app gets as many as the first is left with, and another device of the first app gets in as well.
         let _device = Peer::join_with(&server, &device, "device").unwrap();
-        let _others = connect_all(&server, &[victim.clone()], 20);
+        let _others = connect_all(&server, std::slice::from_ref(&victim), 20);
         let (status, answer) = refused(server.connect(&victim));
         assert!(status == 503 && answer.contains("limits.connections"), "{sessions}: {answer}");
         let mut closed = 0;

@@ -19,6 +19,9 @@ const SLOW: Duration = Duration::from_millis(300);
 const TRIES: u32 = 8;
 /// Where the slow client comes from.
 const ELSEWHERE: u8 = 9;
+/// A ClientHello's first bytes, and a request's.
+const HELLO: &[u8] = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03";
+const HEAD: &[u8] = b"GET /sync HTTP/1.1\r\nHost: x\r\nX-Slow: ";
 /// Connections that the flood keeps open.
 const KEPT: usize = 2_000;
 
@@ -40,7 +43,7 @@ struct Flood {
 }
 
 impl Flood {
-    fn from(addresses: u8, to: SocketAddr) -> Self {
+    fn from(addresses: u8, to: SocketAddr, start: &'static [u8]) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         let run = move || {
@@ -53,7 +56,7 @@ impl Flood {
                 // Half of them send something that promises more.
                 if let Ok(mut stream) = connect_from(2 + (n % u32::from(addresses)) as u8, to) {
                     if n % 2 == 0 {
-                        let _ = stream.write_all(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03");
+                        let _ = stream.write_all(start);
                     }
                     open.push_back(stream);
                 }
@@ -91,7 +94,7 @@ fn ask_slowly(server: &Server, to: SocketAddr, is_encrypted: bool) -> std::io::R
 }
 
 fn served(server: &Server, to: SocketAddr, is_encrypted: bool, addresses: u8, status: &str, reason: &str) {
-    let flood = Flood::from(addresses, to);
+    let flood = Flood::from(addresses, to, if is_encrypted { HELLO } else { HEAD });
     for n in 1..=TRIES {
         let answer = ask_slowly(server, to, is_encrypted);
         assert!(answer.as_ref().is_ok_and(|line| line.contains(status)), "try {n} of {TRIES}: {answer:?}");
