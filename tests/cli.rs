@@ -141,7 +141,7 @@ fn status_speaks_of_the_running_server() {
     let server = Server::start();
     let words = server.command(&["status"]);
     assert_eq!(code(&words), 0, "{}", err(&words));
-    for part in [env!("CARGO_PKG_VERSION"), &server.address.to_string(), "of the 24.0 MiB", "All is well."] {
+    for part in [env!("CARGO_PKG_VERSION"), &server.address.to_string(), "of the 56.0 MiB", "All is well."] {
         assert!(out(&words).contains(part), "{part} is not in {}", out(&words));
     }
     let status = answer(&server, &["status"]);

@@ -246,8 +246,8 @@ fn sizes_that_contradict_each_other_are_told_under_the_one_that_was_written() {
     let part = "limits.receive_bytes (variable GROUNDMIST_SYNC_LIMITS__RECEIVE_BYTES): 32 MiB is too little for limits.message_bytes, which is 128 MiB (variable GROUNDMIST_SYNC_LIMITS__MESSAGE_BYTES)";
     assert!(shown.contains(part), "{shown}");
     // Its default follows.
-    let limits = Place::new().file("[limits]\nmessage_bytes = \"60 MiB\"\n").config().limits;
-    assert_eq!(limits.receive_bytes, 76 << 20);
+    let limits = Place::new().file("[limits]\nmessage_bytes = \"36 MiB\"\n").config().limits;
+    assert_eq!(limits.receive_bytes, 52 << 20);
 }
 
 /// All files below a directory.

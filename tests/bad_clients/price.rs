@@ -44,7 +44,7 @@ fn claims_of_operations_are_refused_by_name_and_the_connection_stays() {
         assert!(said.contains(part), "{said}");
     }
     peer.store(new_document(), "key", "value");
-    assert!(peer.errors.len() >= 200 && scene.server.log().contains("limits.operations"));
+    assert!(scene.server.log().contains("limits.operations"));
     scene.unharmed();
 }
 
