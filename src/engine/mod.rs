@@ -95,7 +95,7 @@ pub struct EngineStatus {
     pub connections: u64,
     /// Documents whose graph is in memory.
     pub documents_loaded: u64,
-    /// Bytes of the memory budget in use.
+    /// Bytes of the memory budget in use, by graphs and by what connections hold.
     pub memory_bytes: u64,
     /// Changes made durable since start.
     pub changes_in: u64,

@@ -362,7 +362,7 @@ impl Running {
     fn publish(&self) {
         let (memory, loaded) = self.hub.memory();
         let counters = self.hub.counters();
-        self.stats.memory_bytes.store(memory as u64, Ordering::Relaxed);
+        self.stats.memory_bytes.store((memory + self.hub.held()) as u64, Ordering::Relaxed);
         self.stats.documents_loaded.store(loaded as u64, Ordering::Relaxed);
         self.stats.changes_in.store(counters.changes_in, Ordering::Relaxed);
         self.stats.changes_out.store(counters.changes_out, Ordering::Relaxed);

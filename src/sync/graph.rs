@@ -100,6 +100,9 @@ pub struct Graph {
     recent: VecDeque<Bytes>,
     recent_bytes: usize,
     parking: Parking,
+    /// Bytes of actor ids, of dependencies beyond the first and of those inside the snapshot, about: what a client can make
+    /// long.
+    long_bytes: usize,
 }
 
 impl Graph {
@@ -241,12 +244,16 @@ impl Graph {
         }
         let at = self.heads.partition_point(|head| *head < change.hash);
         self.heads.insert(at, change.hash);
+        self.long_bytes += into_snapshot.len() * 32 + rows.len() * 8;
         if !into_snapshot.is_empty() {
             self.into_snapshot.insert(row, into_snapshot);
         }
         match self.actors.get_mut(&change.actor) {
             Some(seq) => *seq = change.seq,
-            None => drop(self.actors.insert(change.actor.clone(), change.seq)),
+            None => {
+                self.long_bytes += change.actor.len();
+                self.actors.insert(change.actor.clone(), change.seq);
+            }
         }
         let deps = if let [one] = rows[..] { Deps::One(one) } else { Deps::Many(rows.into()) };
         self.entries.push_back(Entry { hash: change.hash, max_op: change.max_op, deps });
@@ -399,5 +406,6 @@ impl Graph {
             + self.actors.len() * 96
             + self.index.as_ref().map_or(0, Index::memory)
             + (self.heads.len() + self.snapshot_heads.len()) * 32
+            + self.long_bytes
     }
 }

@@ -75,7 +75,7 @@ fn level_and_access_change_at_once_and_the_rest_is_named() {
         "Changed: access.token_life: 2d, was 30d\n",
         "Changed: access.approve: first-use, was ask\n",
         "Needs a restart to count",
-        "  memory.budget: 32 MiB, was 24 MiB\n",
+        "  memory.budget: 32 MiB, was 56 MiB\n",
     ] {
         assert!(said.contains(part), "{part:?} is not in {said}");
     }
