@@ -5,9 +5,11 @@
 use bytes::Bytes;
 
 use super::bloom::Bloom;
-use super::chunk::{self, Change, Chunk, Frame, Kind, Pricing, RawChunk};
+use super::chunk::{self, Change, Chunk, Kind, RawChunk};
 use super::leb::{Bad, Reader, put_unsigned};
-use super::price::{Limits, Meter, Price, Refused};
+use super::meter::Meter;
+use super::price::{Limits, Price, Refused};
+use super::pricing::{Frame, Pricing};
 use crate::types::ChangeHash;
 
 const V1: u8 = 0x42;
