@@ -14,7 +14,7 @@ mod chunks;
 use chunks::{chunk, columns, content, deflate, leb, message, operations, run, signed};
 
 fn price(message: &Bytes) -> Result<Price, Refused> {
-    Priced::new(message, &Limits::default()).map(|priced| *priced.price())
+    Priced::new(message, &Limits::default(), 0).map(|priced| *priced.price())
 }
 
 /// Refused for this limit, before it was decoded.
@@ -188,7 +188,7 @@ fn honest_large_pastes_pass() {
     drop(doc);
     for (what, chunk) in [("change", change.bytes().into_owned()), ("document", document)] {
         let message = message(0x43, &[chunk]);
-        let priced = Priced::new(&message, &Limits::default()).unwrap();
+        let priced = Priced::new(&message, &Limits::default(), 0).unwrap();
         let price = *priced.price();
         assert!((4_000_001..4_000_010).contains(&price.operations), "{what}: {price:?}");
         // Room for twice as much of either.

@@ -31,7 +31,7 @@ fuzz_target!(
             _ => Bytes::copy_from_slice(data),
         };
         let skimmed = SyncMessage::without_changes(&message, &LIMITS);
-        let Ok(Ok(priced)) = catch_unwind(|| Priced::new(&message, &LIMITS)) else { return };
+        let Ok(Ok(priced)) = catch_unwind(|| Priced::new(&message, &LIMITS, data.len() as u64 % 1024)) else { return };
         let price = *priced.price();
         assert!(price.operations <= LIMITS.operations && price.inflated_bytes <= LIMITS.inflated_bytes);
         assert!(price.memory() <= 4 * LIMITS.inflated_bytes + (64 << 18) + 400 * price.changes + 4 * message.len() as u64);

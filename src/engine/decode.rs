@@ -32,6 +32,8 @@ const MEMORY_BYTES: u64 = 64 << 20;
 const LOG_MS: Millis = 60_000;
 /// Payloads of more bytes than this are not even priced on the thread that serves connections.
 const CHEAP_PAYLOAD: usize = 64 * 1024;
+/// Inflated bytes that a priced message keeps while it waits: none, for thousands may wait.
+const KEEP_WAITING: u64 = 0;
 /// What is decoded where it arrives: at most some 2 ms of work.
 const CHEAP: Limits = Limits {
     operations: 16 * 1024,
@@ -175,7 +177,7 @@ impl DecodePool {
             return None;
         }
         let answer = guarded(|| match access {
-            Access::ReadWrite => Priced::new(payload, &CHEAP.at_most(&self.limits))?.decode(),
+            Access::ReadWrite => SyncMessage::decode(payload, &CHEAP.at_most(&self.limits)),
             Access::ReadOnly => SyncMessage::without_changes(payload, &self.limits),
         });
         match answer {
@@ -272,7 +274,8 @@ impl Shared {
                 guarded(|| SyncMessage::without_changes(&payload, limits)).map(Done::Message)
             }
             Step::Price(payload, Access::ReadWrite) => {
-                guarded(|| Priced::new(&payload, limits)).map(|priced| Done::Price(Box::new(priced)))
+                guarded(|| Priced::new(&payload, limits, KEEP_WAITING))
+                    .map(|priced| Done::Price(Box::new(priced)))
             }
             Step::Decode(priced) => guarded(|| priced.decode()).map(Done::Message),
         };

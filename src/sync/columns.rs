@@ -6,7 +6,8 @@
 use flate2::bufread::DeflateDecoder;
 
 use super::leb::{Bad, Reader};
-use super::price::{Kind, MAX_NAME_BYTES, Meter, Refused};
+use super::meter::Meter;
+use super::price::{Kind, MAX_NAME_BYTES, Refused};
 use super::source::{ColumnSource, Inflating, Source};
 
 /// Most columns in one set; automerge 0.12 writes 15.

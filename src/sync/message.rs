@@ -5,16 +5,18 @@
 use bytes::Bytes;
 
 use super::bloom::Bloom;
-use super::chunk::{self, Change, Chunk, Frame, Kind, Pricing, RawChunk};
+use super::chunk::{self, Change, Chunk, Kind, RawChunk};
 use super::leb::{Bad, Reader, put_unsigned};
-use super::price::{Limits, Meter, Price, Refused};
+use super::meter::Meter;
+use super::price::{Limits, Price, Refused};
+use super::pricing::{Frame, Pricing};
 use crate::types::ChangeHash;
 
 const V1: u8 = 0x42;
 const V2: u8 = 0x43;
 /// Most entries of `have`. automerge's own messages carry one; the server looks at each for every hash it may send.
 const MAX_HAVES: u64 = 8;
-/// Inflated bytes of a message's changes that are kept from pricing for decoding.
+/// Inflated bytes of a message's changes that are kept from pricing for decoding which follows at once.
 pub const KEEP_BYTES: u64 = 128 * 1024;
 
 /// Flag bits of a message (automerge `sync::MessageFlags`).
@@ -104,13 +106,14 @@ pub struct Priced {
 }
 
 impl Priced {
-    /// Read all but the chunks, and add up what those claim.
+    /// Read all but the chunks, and add up what those claim. At most `keep` inflated bytes stay in memory for decoding; what
+    /// is not kept is inflated again.
     /// # Errors
     /// What is malformed, or the limit that the message exceeds.
-    pub fn new(data: &Bytes, limits: &Limits) -> Result<Self, Refused> {
+    pub fn new(data: &Bytes, limits: &Limits, keep: u64) -> Result<Self, Refused> {
         let (message, entries, meter) = SyncMessage::framing(data, limits)?;
         let mut chunks = Chunks::new(entries.clone())?;
-        let mut pricing = Pricing::new(meter, KEEP_BYTES);
+        let mut pricing = Pricing::new(meter, keep);
         let (mut frames, mut at) = (Vec::new(), 0);
         while let Some(chunk) = chunks.next()? {
             frames.extend(pricing.chunk(&chunk)?.map(|frame| (at, frame)));
@@ -155,7 +158,7 @@ impl SyncMessage {
     /// # Errors
     /// What is malformed, or the limit that the message exceeds.
     pub fn decode(data: &Bytes, limits: &Limits) -> Result<Self, Refused> {
-        Priced::new(data, limits)?.decode()
+        Priced::new(data, limits, KEEP_BYTES)?.decode()
     }
 
     /// Read all but the chunks, which are passed over: for sessions that may not write. Their framing is checked.

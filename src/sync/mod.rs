@@ -1,6 +1,6 @@
 //! The automerge-repo protocol on change graphs, as a state machine. No I/O, no clock, no threads.
 //!
-//! [`wire`] and [`message`] read and write what clients send; [`price`] says what decoding would cost, [`chunk`],
+//! [`wire`] and [`message`] read and write what clients send; [`price`] says what decoding may cost and [`pricing`] counts it, [`chunk`],
 //! [`columns`] and [`bloom`] check it. [`graph`] is one
 //! document's change graph, [`doc`] a document in use with its [`peer`]s, [`hub`] all documents and connections. [`parcel`] reads
 //! what came by file instead.
@@ -21,11 +21,13 @@ pub mod hub;
 pub mod job;
 pub mod leb;
 pub mod message;
+pub mod meter;
 pub mod opener;
 pub mod parcel;
 pub mod parking;
 pub mod peer;
 pub mod price;
+pub mod pricing;
 pub mod remote;
 pub mod reply;
 pub mod requests;

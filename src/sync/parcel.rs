@@ -5,9 +5,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 
-use super::chunk::{self, Change, Chunk, Kind, Pricing};
+use super::chunk::{self, Change, Chunk, Kind};
 use super::leb::Bad;
-use super::price::{Limits, Meter, Refused};
+use super::meter::Meter;
+use super::price::{Limits, Refused};
+use super::pricing::Pricing;
 use crate::types::ChangeHash;
 
 /// Inflated bytes of a change that are kept from pricing it for decoding it.

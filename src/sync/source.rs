@@ -8,7 +8,8 @@ use flate2::bufread::DeflateDecoder;
 
 use super::columns;
 use super::leb::{self, Bad, Reader};
-use super::price::{Meter, Refused};
+use super::meter::Meter;
+use super::price::Refused;
 
 /// Bytes of inflated content held at a time.
 const BUFFER_BYTES: usize = 16 * 1024;

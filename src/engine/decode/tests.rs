@@ -158,7 +158,7 @@ async fn memory_is_bounded_and_what_is_larger_is_alone() {
     let mut doc = AutoCommit::new();
     doc.put(ROOT, "key", value).unwrap();
     let change = Bytes::from(doc.get_last_local_change().unwrap().clone().bytes().into_owned());
-    let priced = || Priced::new(&payload(std::slice::from_ref(&change)), &Limits::default()).unwrap();
+    let priced = || Priced::new(&payload(std::slice::from_ref(&change)), &Limits::default(), 0).unwrap();
     // Three copies of 12 MiB.
     let memory = priced().price().memory();
     assert!(memory > 36 << 20 && memory < 37 << 20);
