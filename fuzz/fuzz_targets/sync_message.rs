@@ -11,8 +11,13 @@ use sha2::{Digest as _, Sha256};
 
 /// The price limits of the server divided by 64, for instrumented code is slow: what is within them must be decoded in the
 /// second and the memory that `fuzz/run` allows.
-const LIMITS: Limits =
-    Limits { operations: 1 << 17, inflated_bytes: 1 << 19, changes: 1 << 11, hashes: 1 << 8, bloom_bytes: 1 << 16 };
+const LIMITS: Limits = Limits {
+    operations: 1 << 17,
+    inflated_bytes: 1 << 19,
+    changes: 1 << 11,
+    hashes: 1 << 8,
+    bloom_bytes: 1 << 16,
+};
 
 fuzz_target!(
     init: {
