@@ -155,7 +155,7 @@ pub struct Limits {
     pub operations: usize,
     /// Bytes that one sync message's deflated parts may inflate to, all together. Default 32 MiB, from 64 KiB to 4 GiB.
     pub inflated_bytes: usize,
-    /// Changes in one sync message. Default 131,072, from 1,000 to 100,000,000.
+    /// Changes in one sync message. Default 524,288, from 1,000 to 100,000,000.
     pub changes: usize,
     /// Hashes that one sync message may name: heads, needs and last syncs. Default 16,384, from 100 to 1,000,000.
     pub hashes: usize,

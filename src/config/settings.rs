@@ -126,7 +126,7 @@ fn limits(r: &mut Reader) -> Limits {
         message_bytes,
         operations: r.count("limits.operations", 8_388_608, 10_000..=1_000_000_000),
         inflated_bytes: r.bytes("limits.inflated_bytes", 32 * MIB, 64 * KIB..=4 * GIB),
-        changes: r.count("limits.changes", 131_072, 1_000..=100_000_000),
+        changes: r.count("limits.changes", 524_288, 1_000..=100_000_000),
         hashes: r.count("limits.hashes", 16_384, 100..=1_000_000),
         bloom_bytes: r.bytes("limits.bloom_bytes", 4 * MIB, 64 * KIB..=GIB),
         receive_bytes: r.bytes("limits.receive_bytes", message_bytes as u64 + POOL, 64 * KIB..=2 * GIB),

@@ -40,8 +40,9 @@ impl Default for Limits {
             operations: 8 << 20,
             // The same paste in 4-byte characters inflates to 16 MB. Decoding holds this twice.
             inflated_bytes: 32 << 20,
-            // A history of 131,072 changes: some 14 MB as they come, 56 MB decoded.
-            changes: 128 << 10,
+            // 1.x clients send a whole history as single changes in one message, so limits.message_bytes is the bound for
+            // honest ones: some 300,000 changes of 110 bytes, 130 MB decoded.
+            changes: 512 << 10,
             // A document has a head for each device that wrote without hearing of the others; some thousands are a lot.
             hashes: 16 << 10,
             // automerge writes 10 bits for each change since the last sync: 3.3 million changes.
