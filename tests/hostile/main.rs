@@ -30,6 +30,8 @@ const HELD: &[&str] = &["calm", "needs", "many-heads", "presence-of-another", "f
 fn nobody_else_notices() {
     let wanted = std::env::var("HOSTILE").unwrap_or_else(|_| HELD.join(","));
     let is_wanted = |name: &str| wanted == "all" || wanted.split(',').any(|part| name.contains(part));
+    // A build that has just ended leaves the disk busy for a while, and every commit of the server waits for it.
+    let _ = std::process::Command::new("sync").status();
     let stage = Stage::new();
     let directory = tempfile::tempdir().unwrap();
     let control = stage.server(directory.path());
