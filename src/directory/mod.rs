@@ -119,7 +119,7 @@ impl Directory {
         self.owner
     }
 
-    /// Its permission bits now.
+    /// The permission bits that it has now.
     /// # Errors
     /// What the system says.
     pub fn mode(&self) -> io::Result<u32> {

@@ -6,7 +6,7 @@ use tempfile::TempDir;
 
 use super::*;
 
-/// Who the hostile directory belongs to.
+/// The user that owns the hostile directory.
 const USER: u32 = 65_534;
 
 /// A file and a directory of root's, and a directory of somebody else's beside them.

@@ -38,7 +38,7 @@ pub(super) struct Membership {
     pub core: Arc<Core>,
     pub id: ConnId,
     pub name: (Namespace, PeerId),
-    /// Whose turn in decoding its messages take.
+    /// The lane whose turns its messages take in decoding.
     pub lane: Lane,
     pub access: Access,
 }

@@ -34,7 +34,7 @@ const LOG_MS: Millis = 60_000;
 const CHEAP_PAYLOAD: usize = 64 * 1024;
 /// Inflated bytes that a priced message keeps while it waits: none, for thousands may wait.
 const KEEP_WAITING: u64 = 0;
-/// What is decoded where it arrives: at most some 2 ms of work.
+/// Messages within these limits are decoded where they arrive: at most some 2 ms of work.
 const CHEAP: Limits = Limits {
     operations: 16 * 1024,
     inflated_bytes: KEEP_BYTES,

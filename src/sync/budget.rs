@@ -10,10 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::conn::Joining;
-use crate::types::{ConnId, Namespace};
-
-/// An app in a namespace.
-pub type Approval = (Namespace, Arc<str>);
+use crate::types::{Approval, ConnId};
 
 #[derive(Debug)]
 struct Holder {
@@ -42,7 +39,7 @@ impl Budget {
 
     /// A connection has joined.
     pub fn join(&mut self, id: ConnId, joining: &Joining) {
-        let approval = (joining.namespace.clone(), joining.client.clone());
+        let approval = Approval { namespace: joining.namespace.clone(), client_id: joining.client.clone() };
         let device = joining.session.clone();
         self.holders.insert(id, Holder { approval, device, bytes: 0, present: true });
     }

@@ -30,7 +30,7 @@ pub const MAX_ROOT_DOCUMENTS: usize = 2_000;
 /// What a row of the first format begins with: it is the URL alone.
 const URL_PREFIX: &str = "automerge:";
 
-/// Whose root document, and of which app.
+/// Names a root document: the account and the app that it belongs to.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct RootKey {
     pub(super) did: String,

@@ -98,7 +98,7 @@ pub(super) struct Offer {
     pub(super) device: Option<Device>,
 }
 
-/// What is known beside the offers while they are looked at.
+/// Facts from outside the offers that decide which of them binds.
 pub(in crate::access) struct View<'a> {
     pub(in crate::access) now: Moment,
     pub(in crate::access) presence: &'a dyn Fn(&str) -> Presence,
@@ -109,7 +109,7 @@ pub(in crate::access) struct View<'a> {
 /// A device that enters.
 pub(in crate::access) struct Asking<'a> {
     pub(in crate::access) url: Option<&'a str>,
-    /// Its session may write, so it can bring the document.
+    /// The session may write, so the device can bring the document.
     pub(in crate::access) writes: bool,
     pub(in crate::access) device: Device,
 }

@@ -18,7 +18,7 @@ use crate::types::{DocKey, Moment, Namespace, now};
 /// The document that an app's devices are told to start from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RootDocument {
-    /// Its `automerge:` URL.
+    /// The document's `automerge:` URL.
     pub url: String,
     /// Whether it is stored, or what else holds.
     pub state: RootState,

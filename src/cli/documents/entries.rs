@@ -35,7 +35,7 @@ impl Entry {
         self.is_dir
     }
 
-    /// Its own entries, if it is a directory.
+    /// The entries of the entry itself, if it is a directory.
     pub(super) fn entries(&self) -> io::Result<Vec<Entry>> {
         entries(&Arc::new(self.directory.directory(&self.name)?))
     }

@@ -33,7 +33,7 @@ pub(super) struct Server {
 }
 
 enum Door {
-    /// Of the server with this configuration.
+    /// The admin socket of the running server with this configuration.
     Socket(Box<Config>),
     /// Gone when closed.
     Here(Option<Aside>),

@@ -1,4 +1,4 @@
-//! Who gets how much, under costs and arrivals from a seeded generator.
+//! Shares of the lanes under costs and arrivals from a seeded generator.
 
 use super::*;
 
