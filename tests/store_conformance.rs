@@ -492,14 +492,14 @@ fn dead_space_is_given_back_while_the_store_is_in_use() {
     let mut rng = Rng(9);
     let (document, other) = (key("xyz.app", 1), key("xyz.app", 2));
     store.commit(&[append(&other, rows(&mut rng, 0, 3, 100), 1)]).unwrap();
-    for round in 0..24 {
+    for round in 0..48 {
         store.commit(&[append(&document, rows(&mut rng, round * 10, 10, 100_000), 1)]).unwrap();
     }
     assert!(!store.reclaim_if_quick().unwrap(), "nothing is dead yet");
-    let info = SnapshotInfo { heads: vec![], changes: 240, bytes: 0 };
+    let info = SnapshotInfo { heads: vec![], changes: 480, bytes: 0 };
     let content = rng.bytes(1000);
     let (index, heads) = (content.clone(), vec![]);
-    let (below_row, by, modified) = (240, None, None);
+    let (below_row, by, modified) = (480, None, None);
     store
         .commit(&[Op::Snapshot {
             key: document,

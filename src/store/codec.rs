@@ -132,7 +132,7 @@ pub(super) fn decode_numbers<const N: usize>(row: &[u8]) -> Result<[u64; N], Mal
     if rest.is_empty() { Ok(numbers) } else { Err(Malformed("a row of numbers has bytes left over")) }
 }
 
-/// A change row's value; `row` itself is in the key.
+/// A change row's value with the change in it; `row` itself is in the key.
 pub(super) fn encode_change(row: &Row) -> Vec<u8> {
     let mut out = Vec::with_capacity(10 + HASH_BYTES + row.bytes.len());
     put_number(&mut out, row.max_op);
@@ -141,22 +141,20 @@ pub(super) fn encode_change(row: &Row) -> Vec<u8> {
     out
 }
 
+/// A change row, without bytes if the change is a large one.
 pub(super) fn decode_change(row: u64, value: &[u8]) -> Result<Row, Malformed> {
     let mut rest = value;
     let max_op = take_number(&mut rest)?;
     let hash = take_hash(&mut rest)?;
-    if rest.is_empty() {
-        return Err(Malformed("a change row holds no change"));
-    }
     Ok(Row { row, hash, max_op, bytes: Bytes::copy_from_slice(rest) })
 }
 
-/// Length of the change in a change row, without copying it.
-pub(super) fn change_bytes(value: &[u8]) -> Result<usize, Malformed> {
+/// What is known of the change in a change row, and the change: empty if it is a large one.
+pub(super) fn split_change(value: &[u8]) -> Result<(&[u8], &[u8]), Malformed> {
     let mut rest = value;
     take_number(&mut rest)?;
     take_hash(&mut rest)?;
-    Ok(rest.len())
+    Ok(value.split_at(value.len() - rest.len()))
 }
 
 pub(super) fn encode_hashes(hashes: &[ChangeHash]) -> Vec<u8> {
@@ -279,9 +277,12 @@ mod tests {
         assert!(decode_head(&[&head[..], &[0]].concat()).is_err());
         let row = Row { row: 0, hash: ChangeHash([9; 32]), max_op: 300, bytes: Bytes::from_static(b"c") };
         let change = encode_change(&row);
-        for length in 0..change.len() {
+        let known = change.len() - row.bytes.len();
+        for length in 0..known {
             assert!(decode_change(0, &change[..length]).is_err(), "{length}");
         }
+        // Of a large change no more is in the row.
+        assert!(decode_change(0, &change[..known]).unwrap().bytes.is_empty());
         assert!(decode_hashes(&[0xff; 11]).is_err());
         assert!(decode_hashes(&[0xff, 0xff, 0xff, 0x0f]).is_err());
     }

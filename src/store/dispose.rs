@@ -1,8 +1,8 @@
 //! Documents into the bin, out of it, and out of the store.
 
-use super::schema::{self, DocPrefix, PartKey, RowKey, row_key};
-use super::write::{Batch, failed, open, refused};
-use super::{Disposal, Head, StoreError};
+use super::schema::{self, DocPrefix, PartKey, RowKey, change_part_key, row_key};
+use super::write::{Batch, failed, object, open, refused};
+use super::{Disposal, Head, StoreError, changes};
 use crate::types::{DocKey, Millis};
 
 impl Batch<'_> {
@@ -35,6 +35,8 @@ impl Batch<'_> {
             false
         });
         rows.map_err(|source| failed(key, source))?;
+        let parts = change_part_key(&start, 0)..=change_part_key(&end, u16::MAX);
+        freed += changes::remove_large(self.transaction, parts, &|| object(key, "large_changes"))?.freed;
         let (start, end) = (schema::part_key(prefix, 0), schema::part_key(prefix, u16::MAX));
         for table in [schema::SNAPSHOTS, schema::INDEXES] {
             let parts =

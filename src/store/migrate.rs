@@ -2,9 +2,9 @@
 
 use redb::{ReadableTable, WriteTransaction};
 
-use super::schema::{self, SCHEMA};
+use super::schema::{self, RowKey, SCHEMA};
 use super::tally::{self, Delta};
-use super::{RecordKind, StoreError, Totals, write};
+use super::{RecordKind, StoreError, Totals, changes, write};
 
 /// Takes a store from schema `from` to `from + 1`.
 #[derive(Clone, Copy)]
@@ -14,8 +14,11 @@ pub(super) struct Migration {
 }
 
 /// Every step from the first schema to [`SCHEMA`].
-pub(super) const MIGRATIONS: &[Migration] =
-    &[Migration { from: 0, run: count_live_bytes }, Migration { from: 1, run: total_up }];
+pub(super) const MIGRATIONS: &[Migration] = &[
+    Migration { from: 0, run: count_live_bytes },
+    Migration { from: 1, run: total_up },
+    Migration { from: 2, run: part_large_changes },
+];
 
 const MIGRATE: &str = "migrating the store";
 
@@ -63,6 +66,11 @@ fn count(transaction: &WriteTransaction) -> Result<u64, redb::Error> {
         let (key, value) = row?;
         bytes += key.value().len() + value.value().len();
     }
+    // A restored store has them also if the backup is of a schema that had none.
+    for row in transaction.open_table(schema::LARGE_CHANGES)?.iter()? {
+        let (key, value) = row?;
+        bytes += key.value().len() + value.value().len();
+    }
     for table in [schema::SNAPSHOTS, schema::INDEXES] {
         for row in transaction.open_table(table)?.iter()? {
             let (key, value) = row?;
@@ -106,4 +114,35 @@ fn total_up(transaction: &WriteTransaction) -> Result<(), StoreError> {
         grown += row.len() as i64 - old.map_or(-(key.len() as i64), |old| old.value().len() as i64);
     }
     write::add_live_bytes(transaction, grown)
+}
+
+/// Schema 3 keeps large changes in parts.
+fn part_large_changes(transaction: &WriteTransaction) -> Result<(), StoreError> {
+    let object = || "table changes".to_owned();
+    let failed = |source: redb::StorageError| StoreError::from_redb(MIGRATE, object(), source);
+    let mut rows = write::open(transaction, schema::CHANGES)?;
+    let (mut grown, mut next) = (0, [0; 28]);
+    // One at a time: together they may be larger than memory.
+    while let Some(place) = next_large(&rows, &next).map_err(failed)? {
+        let Some(value) = rows.remove(&place).map_err(failed)?.map(|row| row.value().to_vec()) else { break };
+        grown -= (place.len() + value.len()) as i64;
+        grown += changes::insert(transaction, &mut rows, &place, &value, &object)?.unwrap_or_default();
+        next = place;
+    }
+    drop(rows);
+    write::add_live_bytes(transaction, grown)
+}
+
+/// The first row from `start` on that is too large for its table.
+fn next_large(
+    rows: &impl ReadableTable<&'static RowKey, &'static [u8]>,
+    start: &RowKey,
+) -> Result<Option<RowKey>, redb::StorageError> {
+    for row in rows.range::<&RowKey>(start..)? {
+        let (key, value) = row?;
+        if value.value().len() > schema::MAX_ROW_BYTES {
+            return Ok(Some(*key.value()));
+        }
+    }
+    Ok(None)
 }

@@ -18,6 +18,7 @@ use crate::types::{ChangeHash, DocKey, DocumentId, Millis, Namespace, StorageId}
 mod backend;
 pub mod backup;
 mod blob;
+mod changes;
 mod codec;
 mod database;
 mod dispose;

@@ -245,6 +245,7 @@ pub(super) fn create_tables(transaction: &WriteTransaction) -> Result<(), redb::
     transaction.open_table(schema::BIN)?;
     transaction.open_table(schema::TOMBSTONES)?;
     transaction.open_table(schema::CHANGES)?;
+    transaction.open_table(schema::LARGE_CHANGES)?;
     transaction.open_table(schema::SNAPSHOTS)?;
     transaction.open_table(schema::INDEXES)?;
     transaction.open_table(schema::SYNC_STATES)?;

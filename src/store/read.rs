@@ -9,10 +9,10 @@ use redb::{
     ReadOnlyTable, ReadTransaction, ReadableTable, ReadableTableMetadata, TableDefinition, TableHandle,
 };
 
-use super::schema::{self, DocPrefix, PartKey, doc_prefix, row_key, row_of};
+use super::schema::{self, DocPrefix, PartKey, doc_prefix, part_key, row_key, row_of};
 use super::tally::{self, Delta};
-use super::write::decode_head;
-use super::{GrowthPoint, Head, Record, RecordKind, Row, StoreError, Totals, blob, codec};
+use super::write::{decode_head, object};
+use super::{GrowthPoint, Head, Record, RecordKind, Row, StoreError, Totals, blob, changes, codec};
 use crate::types::{ChangeHash, DocKey, DocumentId, Namespace, StorageId};
 
 const READ: &str = "reading";
@@ -78,7 +78,7 @@ impl Reader<'_> {
         let (start, end) = (row_key(prefix, rows.start), row_key(prefix, rows.end));
         let found = ReadableTable::range::<&schema::RowKey>(&table, &start..&end)
             .map_err(|source| failed(key, "changes", source))?;
-        let mut expected = None;
+        let (mut expected, mut parts) = (None, None);
         for item in found {
             let (place, value) = item.map_err(|source| failed(key, "changes", source))?;
             let number = row_of(place.value());
@@ -87,8 +87,15 @@ impl Reader<'_> {
                 return Err(corrupt(key, "changes", "a row is missing"));
             }
             expected = number.checked_add(1);
-            let row = codec::decode_change(number, value.value())
+            let mut row = codec::decode_change(number, value.value())
                 .map_err(|error| corrupt(key, "changes", error.0))?;
+            if row.bytes.is_empty() {
+                let parts = match &parts {
+                    Some(parts) => parts,
+                    None => &*parts.insert(self.open(schema::LARGE_CHANGES)?),
+                };
+                row.bytes = changes::large(parts, place.value(), &|| object(key, "large_changes"))?;
+            }
             if !each(row) {
                 break;
             }
@@ -114,7 +121,7 @@ impl Reader<'_> {
         key: &DocKey,
         prefix: &DocPrefix,
     ) -> Result<Option<Bytes>, StoreError> {
-        blob::read(&self.open(table)?, prefix, &|| object(key, table.name()))
+        blob::read(&self.open(table)?, &|part| part_key(prefix, part), &|| object(key, table.name()))
     }
 
     pub(super) fn whole(&self, key: &DocKey, prefix: &DocPrefix) -> Result<Option<Whole>, StoreError> {
@@ -323,10 +330,6 @@ impl Reader<'_> {
             }),
         }
     }
-}
-
-fn object(key: &DocKey, table: &str) -> String {
-    format!("document {} in {} (table {table})", key.document, key.namespace)
 }
 
 fn failed(key: &DocKey, table: &str, source: redb::StorageError) -> StoreError {

@@ -9,7 +9,7 @@ use super::RecordKind;
 use crate::types::DocumentId;
 
 /// The schema this program writes and the highest it reads.
-pub(super) const SCHEMA: u32 = 2;
+pub(super) const SCHEMA: u32 = 3;
 
 /// Namespace number and document.
 pub(super) type DocPrefix = [u8; 20];
@@ -17,6 +17,8 @@ pub(super) type DocPrefix = [u8; 20];
 pub(super) type RowKey = [u8; 28];
 /// Document and part number (u16, big endian).
 pub(super) type PartKey = [u8; 22];
+/// Row key and part number (u16, big endian).
+pub(super) type ChangePartKey = [u8; 30];
 
 type Bytes = &'static [u8];
 
@@ -30,8 +32,15 @@ pub(super) const HEADS: TableDefinition<&DocPrefix, Bytes> = TableDefinition::ne
 pub(super) const BIN: TableDefinition<&DocPrefix, Bytes> = TableDefinition::new("bin");
 /// Purged document to its tombstone. Since schema 2.
 pub(super) const TOMBSTONES: TableDefinition<&DocPrefix, Bytes> = TableDefinition::new("tombstones");
-/// Row to its change.
+/// Row to its change; to what is known of it, if the change is one of [`LARGE_CHANGES`].
 pub(super) const CHANGES: TableDefinition<&RowKey, Bytes> = TableDefinition::new("changes");
+/// Changes whose rows would be larger than [`MAX_ROW_BYTES`], in parts of [`PART_BYTES`]. Since schema 3.
+///
+/// redb keeps a value in the leaf of its key, however large, together with small ones that were there before, and copies a
+/// leaf for each key that comes into it. With 8 MB in a row, each change of the document before it copied these 8 MB and
+/// wrote them to the disk.
+pub(super) const LARGE_CHANGES: TableDefinition<&ChangePartKey, Bytes> =
+    TableDefinition::new("large_changes");
 /// Snapshots in parts of [`PART_BYTES`].
 pub(super) const SNAPSHOTS: TableDefinition<&PartKey, Bytes> = TableDefinition::new("snapshots");
 /// Snapshot indexes, in parts as well.
@@ -67,7 +76,9 @@ pub(super) const META_LIVE_BYTES: &str = "live_bytes";
 /// Bytes of one part: with key and redb's leaf header it fills a page of 16 KiB, and a page is what redb gives to a
 /// lone large value (rounded up to a power of two), so this wastes least; smaller ones cost more in keys and leaves.
 pub(super) const PART_BYTES: usize = 16_320;
-/// Largest snapshot or index, in bytes: as many parts as a u16 numbers.
+/// Largest value in [`CHANGES`], in bytes: with its key and redb's header it is alone in one page of 4 KiB.
+pub(super) const MAX_ROW_BYTES: usize = 4_000;
+/// Largest snapshot, index or large change, in bytes: as many parts as a u16 numbers.
 pub(super) const MAX_BLOB_BYTES: u64 = PART_BYTES as u64 * 65_536;
 
 pub(super) fn doc_prefix(namespace: u32, document: DocumentId) -> DocPrefix {
@@ -94,6 +105,13 @@ pub(super) fn part_key(prefix: &DocPrefix, part: u16) -> PartKey {
     let mut key = [0; 22];
     key[..20].copy_from_slice(prefix);
     key[20..].copy_from_slice(&part.to_be_bytes());
+    key
+}
+
+pub(super) fn change_part_key(row: &RowKey, part: u16) -> ChangePartKey {
+    let mut key = [0; 30];
+    key[..28].copy_from_slice(row);
+    key[28..].copy_from_slice(&part.to_be_bytes());
     key
 }
 

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use redb::{ReadableTable, Table, TableDefinition, WriteTransaction};
 
-use super::schema::{self, DocPrefix, RowKey, doc_prefix, row_key};
+use super::schema::{self, DocPrefix, RowKey, change_part_key, doc_prefix, part_key, row_key};
 use super::tally::Delta;
-use super::{Head, Op, RecordKind, Row, SnapshotInfo, StoreError, blob, codec};
+use super::{Head, Op, RecordKind, Row, SnapshotInfo, StoreError, blob, changes, codec};
 use crate::types::{ChangeHash, DocKey, Millis, Namespace};
 
 type Bytes = &'static [u8];
@@ -140,12 +140,11 @@ impl Batch<'_> {
             }
             let place = row_key(&prefix, row.row);
             let value = codec::encode_change(row);
-            let old = self.changes.insert(&place, &value[..]).map_err(|source| failed(key, source))?;
-            if old.is_some() {
-                return Err(corrupt(key, "changes", "a row is stored at or above the next free one"));
-            }
+            let object = || object(key, "changes");
+            let grown = changes::insert(self.transaction, &mut self.changes, &place, &value, &object)?;
+            let occupied = || corrupt(key, "changes", "a row is stored at or above the next free one");
+            self.grown += grown.ok_or_else(occupied)?;
             tail_bytes += row.bytes.len() as u64;
-            self.grown += (place.len() + value.len()) as i64;
         }
         let document =
             self.documents.entry(prefix).or_insert_with(|| Document { head: Head::new(now), stored: None });
@@ -188,8 +187,9 @@ impl Batch<'_> {
             return Err(corrupt(key, "heads", "it counts fewer changes than are stored"));
         };
         let object = || format!("document {} in {}", key.document, key.namespace);
+        let key_of = |part| part_key(&prefix, part);
         for (table, content) in [(schema::SNAPSHOTS, document), (schema::INDEXES, index)] {
-            self.grown += blob::write(&mut open(self.transaction, table)?, &prefix, content, &object)?;
+            self.grown += blob::write(&mut open(self.transaction, table)?, &key_of, content, &object)?;
         }
         head.tail_changes = tail_changes;
         head.tail_bytes = tail_bytes;
@@ -225,11 +225,12 @@ impl Batch<'_> {
         below_row: u64,
     ) -> Result<(u64, u64), StoreError> {
         let (start, end) = (row_key(prefix, 0), row_key(prefix, below_row));
-        let (mut changes, mut bytes, mut freed, mut malformed) = (0, 0, 0i64, None);
+        let (mut changes, mut large, mut bytes, mut freed, mut malformed) = (0, 0, 0, 0i64, None);
         self.changes
             .retain_in::<&RowKey, _>(&start..&end, |row, value| {
-                match codec::change_bytes(value) {
-                    Ok(length) => bytes += length as u64,
+                match codec::split_change(value) {
+                    Ok((_, [])) => large += 1,
+                    Ok((_, change)) => bytes += change.len() as u64,
                     Err(error) => malformed = Some(error),
                 }
                 changes += 1;
@@ -238,10 +239,16 @@ impl Batch<'_> {
             })
             .map_err(|source| failed(key, source))?;
         self.grown -= freed;
-        match malformed {
-            None => Ok((changes, bytes)),
-            Some(codec::Malformed(detail)) => Err(corrupt(key, "changes", detail)),
+        if let Some(codec::Malformed(detail)) = malformed {
+            return Err(corrupt(key, "changes", detail));
         }
+        let parts = change_part_key(&start, 0)..change_part_key(&end, 0);
+        let removed = changes::remove_large(self.transaction, parts, &|| object(key, "large_changes"))?;
+        if removed.changes != large {
+            return Err(corrupt(key, "large_changes", "there are other large changes than rows of them"));
+        }
+        self.grown -= removed.freed;
+        Ok((changes, bytes + removed.bytes))
     }
 
     pub(super) fn record(
@@ -412,7 +419,10 @@ pub(super) fn refused(key: &DocKey, detail: impl Into<String>) -> StoreError {
     StoreError::Order { object, detail: detail.into() }
 }
 
+pub(super) fn object(key: &DocKey, table: &str) -> String {
+    format!("document {} in {} (table {table})", key.document, key.namespace)
+}
+
 fn corrupt(key: &DocKey, table: &str, detail: &str) -> StoreError {
-    let object = format!("document {} in {} (table {table})", key.document, key.namespace);
-    StoreError::Corrupt { object, detail: detail.into() }
+    StoreError::Corrupt { object: object(key, table), detail: detail.into() }
 }

@@ -87,6 +87,12 @@ impl Peer {
         value.into_string().ok()
     }
 
+    /// A document's heads, as text.
+    pub fn heads(&mut self, document: DocumentId) -> Vec<String> {
+        let (doc, _) = self.documents.entry(document).or_default();
+        doc.get_heads().iter().map(ToString::to_string).collect()
+    }
+
     /// Asks for a document.
     pub fn request(&mut self, document: DocumentId) {
         let (doc, state) = self.documents.entry(document).or_default();

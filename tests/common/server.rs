@@ -20,6 +20,7 @@ const BINARY: &str = env!("CARGO_BIN_EXE_groundmist-sync");
 /// How to start a server.
 #[derive(Default)]
 pub struct Start {
+    binary: Option<PathBuf>,
     data_dir: Option<PathBuf>,
     config: Option<PathBuf>,
     environment: Vec<(String, String)>,
@@ -33,6 +34,12 @@ const LAUNCHER: &str = r#"exec 3<&0 4<&2 5<&2 0</dev/null 2>>"$0"
 LISTEN_PID=$$ LISTEN_FDS=3 LISTEN_FDNAMES=https:http:odd exec "$@""#;
 
 impl Start {
+    /// Another version's program; commands of the server that comes of it are that one's too.
+    pub fn binary(mut self, path: &Path) -> Self {
+        self.binary = Some(path.to_owned());
+        self
+    }
+
     /// Keep the store in a directory that the test owns.
     pub fn data_dir(mut self, path: &Path) -> Self {
         self.data_dir = Some(path.to_owned());
@@ -77,15 +84,16 @@ impl Start {
     /// The process, and what it prints: an address for clients, and one for the owner's browser.
     fn spawn(self, data_dir: &Path, log: &Path) -> (Child, [String; 2]) {
         let file = File::create(log).unwrap();
+        let binary = self.binary.as_deref().unwrap_or(Path::new(BINARY));
         let mut command = match self.sockets {
             None => {
-                let mut command = Command::new(BINARY);
+                let mut command = Command::new(binary);
                 command.stdin(Stdio::null()).stderr(file);
                 command
             }
             Some((https, http)) => {
                 let mut command = Command::new("/bin/sh");
-                command.args(["-c", LAUNCHER]).arg(log).arg(BINARY);
+                command.args(["-c", LAUNCHER]).arg(log).arg(binary);
                 command.stdin(OwnedFd::from(https)).stderr(OwnedFd::from(http));
                 command
             }
@@ -113,6 +121,7 @@ impl Start {
         let data_dir = self.data_dir.clone().unwrap_or_else(|| own.path().join("data"));
         let log = own.path().join("log");
         let tls = self.trusted.clone().map(Arc::new);
+        let binary = self.binary.clone().unwrap_or_else(|| BINARY.into());
         let (mut child, [url, link]) = self.spawn(&data_dir, &log);
         let encrypted = || Some(format!("127.0.0.1{}", url.strip_prefix("wss://")?.strip_prefix(DOMAIN)?));
         let rest = url.strip_prefix("ws://").map(str::to_owned).or_else(encrypted);
@@ -121,7 +130,7 @@ impl Start {
             panic!("no URL but {url:?}; log:\n{}", std::fs::read_to_string(&log).unwrap());
         };
         let (address, token) = (address.parse().unwrap(), token.to_owned());
-        Server { child, address, token, link, data_dir, tls, log, _own: own }
+        Server { child, binary, address, token, link, data_dir, tls, log, _own: own }
     }
 
     /// Starts it where it cannot: how it ended, and all it said.
@@ -137,6 +146,7 @@ impl Start {
 /// A running server; killed when dropped.
 pub struct Server {
     child: Child,
+    binary: PathBuf,
     pub address: SocketAddr,
     /// Token for the namespace `dev.local`.
     pub token: String,
@@ -209,7 +219,7 @@ impl Server {
 
     /// Runs one command against this server's data directory.
     pub fn command(&self, arguments: &[&str]) -> Output {
-        Command::new(BINARY)
+        Command::new(&self.binary)
             .args(arguments)
             .arg("--data-dir")
             .arg(&self.data_dir)

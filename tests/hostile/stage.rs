@@ -55,7 +55,7 @@ pub struct Documents {
     pub large: DocumentId,
     /// A snapshot of a few thousand changes.
     pub snapshot: DocumentId,
-    /// Not there: for what foes write together.
+    /// Not there: for what foes write together. In the store it comes right before the large one.
     pub shared: DocumentId,
 }
 
@@ -113,12 +113,17 @@ fn new_token(socket: &Path, name: &str, namespace: &str, read_only: bool) -> Str
 async fn documents(server: &Server, token: &str) -> Documents {
     let joining = Joining::new(server.address, token, "author");
     let mut client = Client::join(&joining).await.unwrap();
-    let long_tail = neighbour();
+    let mut long_tail = neighbour();
+    long_tail.0[1] = 0x10;
     let (chunks, hashes): (Vec<_>, Vec<_>) = forge::chain(&[1; 16], None, LONG_TAIL).into_iter().unzip();
     for at in (0..chunks.len()).step_by(1000) {
         store(&mut client, long_tail, &chunks[at..at + 1000], hashes[at + 999]).await;
     }
-    let large = neighbour();
+    let [shared, large] = [0x20, 0x30].map(|place| {
+        let mut id = neighbour();
+        id.0[1] = place;
+        id
+    });
     let mut value = vec![0; LARGE];
     getrandom::fill(&mut value).unwrap();
     let (chunk, hash) = Forged { value: &value, ..Forged::first(&[2; 16]) }.plain();
@@ -131,7 +136,7 @@ async fn documents(server: &Server, token: &str) -> Documents {
     }
     let head = document.get_heads()[0];
     store(&mut client, snapshot, &[document.save()], head).await;
-    Documents { long_tail, hashes, large, snapshot, shared: neighbour() }
+    Documents { long_tail, hashes, large, snapshot, shared }
 }
 
 /// Sends chunks and waits until they are durable.

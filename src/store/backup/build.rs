@@ -14,7 +14,7 @@ use super::{BackupError, Manifest, Totals};
 use crate::directory::Directory;
 use crate::store::open::{Before, create_tables};
 use crate::store::schema;
-use crate::store::{RecordKind, Store, StoreError, StoreOptions, migrate};
+use crate::store::{RecordKind, Store, StoreError, StoreOptions, changes, migrate, write};
 
 const BUILD: &str = "building the restored store";
 /// The record (a [`RecordKind::Pin`]) in a restored store that holds the signing secret, until it is put where it belongs.
@@ -65,18 +65,19 @@ pub fn build(
         rows: Vec::new(),
         waiting: 0,
         secret_bytes: 0,
+        more_bytes: 0,
     };
     let (manifest, totals) =
         read(reader, manifest, progress, &mut |kind, key, value| batch.add(kind, key, value))?;
     batch.insert()?;
     batch.commit()?;
-    let secret_bytes = batch.secret_bytes;
+    let live_bytes = (totals.bytes + batch.secret_bytes).saturating_add_signed(batch.more_bytes);
     // Last: before this it is no store.
     let rows: [(&str, &[u8]); 4] = [
         (schema::META_SCHEMA, &manifest.schema.to_be_bytes()),
         (schema::META_NEEDS, &manifest.needs_schema.to_be_bytes()),
         (schema::META_STORAGE_ID, manifest.storage_id.as_bytes()),
-        (schema::META_LIVE_BYTES, &(totals.bytes + secret_bytes).to_be_bytes()),
+        (schema::META_LIVE_BYTES, &live_bytes.to_be_bytes()),
     ];
     let transaction = database.begin_write().map_err(|source| failed(source.into()))?;
     create_tables(&transaction).map_err(|source| failed(source.into()))?;
@@ -128,6 +129,8 @@ struct Batch<'a> {
     waiting: usize,
     /// What the record of the signing secret takes, in bytes.
     secret_bytes: u64,
+    /// By how many bytes what was written is more than the backup's rows.
+    more_bytes: i64,
 }
 
 impl Batch<'_> {
@@ -161,6 +164,7 @@ impl Batch<'_> {
             None => self.database.begin_write().map_err(|source| self.failed(source.into()))?,
         };
         insert(&transaction, &self.rows).map_err(|source| self.failed(source))?;
+        self.more_bytes += insert_changes(&transaction, &self.rows, self.name)?;
         self.transaction = Some(transaction);
         self.written += self.waiting;
         self.waiting = 0;
@@ -181,12 +185,12 @@ impl Batch<'_> {
     }
 }
 
+/// Inserts what is neither a change nor the secret.
 fn insert(transaction: &WriteTransaction, rows: &[(Kind, Vec<u8>, Vec<u8>)]) -> Result<(), redb::Error> {
     let mut namespaces = transaction.open_table(schema::NAMESPACES)?;
     let mut heads = transaction.open_table(schema::HEADS)?;
     let mut bin = transaction.open_table(schema::BIN)?;
     let mut tombstones = transaction.open_table(schema::TOMBSTONES)?;
-    let mut changes = transaction.open_table(schema::CHANGES)?;
     let mut snapshots = transaction.open_table(schema::SNAPSHOTS)?;
     let mut indexes = transaction.open_table(schema::INDEXES)?;
     let mut sync_states = transaction.open_table(schema::SYNC_STATES)?;
@@ -208,10 +212,6 @@ fn insert(transaction: &WriteTransaction, rows: &[(Kind, Vec<u8>, Vec<u8>)]) -> 
                 };
                 table.insert(key, &value[..])?;
             }
-            Kind::Change => {
-                let key: &schema::RowKey = key[..].try_into().map_err(|_| misfit())?;
-                changes.insert(key, &value[..])?;
-            }
             Kind::Snapshot => {
                 let key: &schema::PartKey = key[..].try_into().map_err(|_| misfit())?;
                 snapshots.insert(key, &value[..])?;
@@ -226,8 +226,26 @@ fn insert(transaction: &WriteTransaction, rows: &[(Kind, Vec<u8>, Vec<u8>)]) -> 
             Kind::Record(kind) => {
                 transaction.open_table(schema::records(*kind))?.insert(&key[..], &value[..])?;
             }
-            Kind::Secret => {}
+            Kind::Change | Kind::Secret => {}
         }
     }
     Ok(())
+}
+
+/// Inserts the changes; by how many bytes what was written is more than their rows.
+fn insert_changes(
+    transaction: &WriteTransaction,
+    rows: &[(Kind, Vec<u8>, Vec<u8>)],
+    name: &str,
+) -> Result<i64, StoreError> {
+    let mut table = write::open(transaction, schema::CHANGES)?;
+    let mut more = 0;
+    for (_, key, value) in rows.iter().filter(|(kind, ..)| *kind == Kind::Change) {
+        let misfit =
+            || StoreError::Corrupt { object: name.into(), detail: "a change does not fit its table".into() };
+        let place: &schema::RowKey = key[..].try_into().map_err(|_| misfit())?;
+        let grown = changes::insert(transaction, &mut table, place, value, &|| name.into())?;
+        more += grown.ok_or_else(misfit)? - (key.len() + value.len()) as i64;
+    }
+    Ok(more)
 }

@@ -180,9 +180,9 @@ impl Document {
                     return Err("a change is missing");
                 }
                 self.next_row = Some(row.checked_add(1).ok_or("row numbers have run out")?);
-                match codec::change_bytes(value).map_err(unreadable)? {
-                    0 => return Err("a change row holds no change"),
-                    bytes => self.change_bytes += bytes as u64,
+                match codec::split_change(value).map_err(unreadable)? {
+                    (_, []) => return Err("a change row holds no change"),
+                    (_, change) => self.change_bytes += change.len() as u64,
                 }
                 self.changes += 1;
             }

@@ -14,8 +14,8 @@ use super::record::{self, Kind, OF_DOCUMENT};
 use super::{BackupError, Manifest, Totals};
 use crate::config::Secret;
 use crate::store::read::Reader;
-use crate::store::schema::{self, DocPrefix};
-use crate::store::{RecordKind, Store, StoreError};
+use crate::store::schema::{self, ChangePartKey, DocPrefix};
+use crate::store::{RecordKind, Store, StoreError, changes, codec};
 use crate::types::Millis;
 
 const BACK_UP: &str = "backing up";
@@ -121,6 +121,7 @@ type Rows<'t> = Peekable<Box<dyn Iterator<Item = Result<Row<'t>, StorageError>> 
 fn documents(transaction: &ReadTransaction, out: &mut Out<'_>) -> Result<(), BackupError> {
     let heads = open(transaction, schema::HEADS)?;
     let changes = open(transaction, schema::CHANGES)?;
+    let large_changes = open(transaction, schema::LARGE_CHANGES)?;
     let snapshots = open(transaction, schema::SNAPSHOTS)?;
     let indexes = open(transaction, schema::INDEXES)?;
     let sync_states = open(transaction, schema::SYNC_STATES)?;
@@ -148,10 +149,32 @@ fn documents(transaction: &ReadTransaction, out: &mut Out<'_>) -> Result<(), Bac
             while prefix(table)? == Some(document) {
                 let Some(row) = table.next() else { break };
                 let (key, value) = row.map_err(|error| failed("documents", error))?;
-                out.put(kind, &key, value.value())?;
+                match whole_change(kind, &key, value.value(), &large_changes)? {
+                    Some(whole) => out.put(kind, &key, &whole)?,
+                    None => out.put(kind, &key, value.value())?,
+                }
             }
         }
     }
+}
+
+/// The row of a large change with the change in it, as a backup has it; nothing of other rows.
+fn whole_change(
+    kind: Kind,
+    key: &[u8],
+    value: &[u8],
+    parts: &ReadOnlyTable<&'static ChangePartKey, &'static [u8]>,
+) -> Result<Option<Vec<u8>>, StoreError> {
+    if kind != Kind::Change {
+        return Ok(None);
+    }
+    let (known, change) = codec::split_change(value).map_err(|error| damaged(error.0.into()))?;
+    if !change.is_empty() {
+        return Ok(None);
+    }
+    let place = key.try_into().map_err(|_| damaged("a key is cut short".into()))?;
+    let change = changes::large(parts, place, &|| "table large_changes".into())?;
+    Ok(Some([known, &change].concat()))
 }
 
 /// The document that a table goes on with.

@@ -1,0 +1,123 @@
+//! A small store of every schema that ever landed, each made by a version that wrote it: it opens, syncs, is backed up and
+//! restored. README.md beside this file says what is in them and how a new one is made.
+#![allow(clippy::unwrap_used)] // a test that cannot go on has failed
+
+#[path = "../common/mod.rs"]
+mod common;
+
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::path::{Path, PathBuf};
+
+use common::server::random_text;
+use common::{Peer, Server, Start, answer, run};
+use flate2::Compression;
+use flate2::read::GzDecoder;
+use flate2::write::GzEncoder;
+use groundmist_sync::types::DocumentId;
+use serde_json::{Value, json};
+
+/// Every schema up to the one that this version writes.
+const SCHEMAS: &[u32] = &[2];
+/// Where each of them is kept.
+const STORE: &str = "groundmist.redb";
+/// What signed the token in it.
+const SECRET: &str = "secret.key";
+/// An app of its own, with a token that must go on to open its namespace.
+const NAMESPACE: &str = "kept.example";
+
+fn place(schema: u32, ending: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/stores/schema-{schema}.{ending}"))
+}
+
+/// Makes the store of a schema by the version that `STORE_OF` leads to: README.md.
+#[test]
+fn a_new_store_is_made_when_asked_for() {
+    let Ok(binary) = std::env::var("STORE_OF") else { return };
+    let schema: u32 = std::env::var("SCHEMA").unwrap().parse().unwrap();
+    let data = tempfile::tempdir().unwrap();
+    let start = || {
+        // At once, so that a snapshot is among it.
+        let start = Start::default().binary(Path::new(&binary)).data_dir(data.path());
+        start.set("STORAGE__COMPACT_GRACE", "0s").set("STORAGE__COMPACT_FLOOR", "500").run()
+    };
+    let mut server = start();
+    let token = server.new_token("kept", NAMESPACE, &[]);
+    let mut peer = Peer::join_with(&server, &token, "writer").unwrap();
+    let ids: Vec<DocumentId> = (0..3).map(|_| common::peer::new_document()).collect();
+    let [small, large, long] = ids[..] else { panic!() };
+    (0..3).for_each(|n| peer.store(small, &format!("key {n}"), "value"));
+    // A row of many pages, between small ones.
+    peer.store(large, "before", "value");
+    peer.store(large, "large", &random_text(120_000));
+    peer.store(large, "after", "value");
+    (0..700).for_each(|n| peer.put(long, &format!("key {}", n % 50), &n.to_string()));
+    peer.until("all that was typed", |peer| peer.is_acknowledged(long));
+    peer.store(long, "after", "value");
+    let documents: Vec<Value> =
+        ids.iter().map(|id| json!({ "id": id.to_string(), "heads": peer.heads(*id) })).collect();
+    drop(peer);
+    assert!(server.terminate().success());
+    drop(start());
+    let bytes = fs::read(data.path().join(STORE)).unwrap();
+    let mut packed = GzEncoder::new(Vec::new(), Compression::best());
+    packed.write_all(&bytes).unwrap();
+    fs::write(place(schema, "redb.gz"), packed.finish().unwrap()).unwrap();
+    let secret = fs::read(data.path().join(SECRET)).unwrap();
+    let known = json!({ "secret": secret, "token": token, "documents": documents });
+    fs::write(place(schema, "json"), known.to_string() + "\n").unwrap();
+}
+
+#[test]
+fn a_store_of_every_schema_opens_syncs_and_is_restored() {
+    for schema in SCHEMAS {
+        let data = tempfile::tempdir().unwrap();
+        let mut store = Vec::new();
+        GzDecoder::new(fs::File::open(place(*schema, "redb.gz")).unwrap()).read_to_end(&mut store).unwrap();
+        fs::write(data.path().join(STORE), store).unwrap();
+        let known: Value = serde_json::from_slice(&fs::read(place(*schema, "json")).unwrap()).unwrap();
+        let secret: Vec<u8> = serde_json::from_value(known["secret"].clone()).unwrap();
+        fs::write(data.path().join(SECRET), secret).unwrap();
+
+        let mut server = Start::default().data_dir(data.path()).run();
+        holds(&server, &known);
+        let token = known["token"].as_str().unwrap();
+        let mut peer = Peer::join_with(&server, token, "a device of today").unwrap();
+        for document in documents(&known) {
+            peer.request(document);
+            peer.until("the document", |peer| !peer.heads(document).is_empty());
+            peer.store(document, "today", "value");
+        }
+        let newer: Vec<Value> = documents(&known)
+            .map(|document| json!({ "id": document.to_string(), "heads": peer.heads(document) }))
+            .collect();
+        drop(peer);
+        assert!(server.terminate().success());
+        let known = json!({ "token": token, "documents": newer });
+        holds(&Start::default().data_dir(data.path()).run(), &known);
+
+        let (backup, restored) = (data.path().join("backup"), tempfile::tempdir().unwrap());
+        answer(data.path(), 0, &["backup", backup.to_str().unwrap()]);
+        answer(restored.path(), 0, &["restore", backup.to_str().unwrap()]);
+        let checked = run(restored.path(), &["doctor", "--json"]);
+        assert!(checked.stdout.starts_with(b"{"), "{}", String::from_utf8_lossy(&checked.stderr));
+        holds(&Start::default().data_dir(restored.path()).run(), &known);
+    }
+}
+
+fn documents(known: &Value) -> impl Iterator<Item = DocumentId> {
+    known["documents"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|document| document["id"].as_str().unwrap().parse().unwrap())
+}
+
+/// A fresh device gets every document, whole.
+fn holds(server: &Server, known: &Value) {
+    let mut peer = Peer::join_with(server, known["token"].as_str().unwrap(), "a fresh device").unwrap();
+    for (document, expected) in documents(known).zip(known["documents"].as_array().unwrap()) {
+        peer.request(document);
+        peer.until("the whole document", |peer| expected["heads"] == json!(peer.heads(document)));
+    }
+}
