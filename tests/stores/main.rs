@@ -10,7 +10,7 @@ use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use common::server::random_text;
-use common::{Peer, Server, Start, answer, run};
+use common::{Peer, Server, Start, answer};
 use flate2::Compression;
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
@@ -18,7 +18,7 @@ use groundmist_sync::types::DocumentId;
 use serde_json::{Value, json};
 
 /// Every schema up to the one that this version writes.
-const SCHEMAS: &[u32] = &[2];
+const SCHEMAS: &[u32] = &[1, 2, 3];
 /// Where each of them is kept.
 const STORE: &str = "groundmist.redb";
 /// What signed the token in it.
@@ -99,8 +99,6 @@ fn a_store_of_every_schema_opens_syncs_and_is_restored() {
         let (backup, restored) = (data.path().join("backup"), tempfile::tempdir().unwrap());
         answer(data.path(), 0, &["backup", backup.to_str().unwrap()]);
         answer(restored.path(), 0, &["restore", backup.to_str().unwrap()]);
-        let checked = run(restored.path(), &["doctor", "--json"]);
-        assert!(checked.stdout.starts_with(b"{"), "{}", String::from_utf8_lossy(&checked.stderr));
         holds(&Start::default().data_dir(restored.path()).run(), &known);
     }
 }
