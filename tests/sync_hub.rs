@@ -156,7 +156,7 @@ impl Server {
 
     fn out(&mut self, id: ConnId) -> Vec<Out> {
         self.hub.give_turns();
-        std::iter::from_fn(|| self.hub.next(id, &self.storage, self.now)).collect()
+        std::iter::from_fn(|| self.hub.next(id, &self.storage, self.now, usize::MAX)).collect()
     }
 
     fn bodies(&mut self, id: ConnId) -> Vec<Body> {
@@ -257,7 +257,7 @@ fn a_fault_at_one_document_ends_the_work_on_that_document_only() {
         }
         let mut out = Vec::new();
         while let Some(id) = server.hub.next_ready() {
-            while let Some(next) = server.hub.next(id, &fatal, server.now) {
+            while let Some(next) = server.hub.next(id, &fatal, server.now, usize::MAX) {
                 out.push((id, next));
             }
         }
@@ -287,7 +287,7 @@ fn who_asks_for_a_document_with_a_damaged_head_is_answered() {
     for id in [one, two] {
         let request = Body::Request { document: document(1), data: data.clone() };
         server.hub.receive(id, incoming(id, request), &fatal, server.now);
-        let answer = server.hub.next(id, &fatal, server.now);
+        let answer = server.hub.next(id, &fatal, server.now, usize::MAX);
         assert_eq!(answer, Some(Out::Message { sender: None, body: unavailable(1).remove(0) }));
     }
     assert_eq!(server.hub.counters().quarantines, 1);

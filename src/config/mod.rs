@@ -191,6 +191,9 @@ pub struct Limits {
     /// Bytes queued for one connection before its documents are only marked as behind.
     /// Default 1 MiB, from 64 KiB to 1 GiB.
     pub outbox_bytes: usize,
+    /// Bytes that may wait to be sent to all connections together, besides 16 KiB for each; an app has half of what is
+    /// free at most. Default 32 MiB, 4 MiB to 1 TiB.
+    pub outbox_total_bytes: usize,
     /// Requests to `/authenticate` a second, from everywhere. Default 1,000, from 1 to 1,000,000.
     pub authenticate: u64,
     /// The same a minute from one address (of IPv6: one /64). Default 120, from 1 to 60,000,000.
@@ -275,6 +278,7 @@ impl Config {
             shards: cores.min(2),
             memory_budget: self.memory.budget,
             outbox_bytes: self.limits.outbox_bytes,
+            outboxes_bytes: self.limits.outbox_total_bytes,
             inbox_bytes: self.limits.inbox_bytes,
             max_documents: self.limits.documents,
             max_requests: self.limits.requests,

@@ -140,6 +140,7 @@ fn limits(r: &mut Reader) -> Limits {
         handshake_timeout: r.time("limits.handshake_timeout", 10 * SECOND, SECOND / 10..=300 * SECOND),
         ping_interval: r.time("limits.ping_interval", 30 * SECOND, SECOND / 10..=3600 * SECOND),
         outbox_bytes: r.bytes("limits.outbox_bytes", MIB, 64 * KIB..=GIB),
+        outbox_total_bytes: r.bytes("limits.outbox_total_bytes", 32 * MIB, 4 * MIB..=1024 * GIB),
         authenticate: r.count("limits.authenticate", 1_000, 1..=1_000_000) as u64,
         authenticate_per_address: r.count("limits.authenticate_per_address", 120, 1..=60_000_000) as u64,
         inbox_bytes: r.bytes("limits.inbox_bytes", 40 * MIB, 64 * KIB..=2 * GIB),

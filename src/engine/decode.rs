@@ -22,7 +22,7 @@ use super::lock;
 use super::vital::Vital;
 use crate::sync::message::{KEEP_BYTES, Priced, SyncMessage};
 use crate::sync::price::{Excess, Limits, Price, Refused};
-use crate::types::{Millis, now};
+use crate::types::{Approval, Millis, now};
 
 /// Threads.
 const THREADS: usize = 2;
@@ -95,7 +95,7 @@ struct Shared {
 struct State {
     queue: FairQueue<Job>,
     /// The approvals that are being worked for, one entry for each busy thread.
-    busy: Vec<Arc<str>>,
+    busy: Vec<Approval>,
     /// Memory that messages in decoding take. Bytes.
     memory: u64,
     closed: bool,
@@ -166,8 +166,8 @@ impl DecodePool {
         let (now, last) = (now(), self.logged.load(Ordering::Relaxed));
         let is_due = now.saturating_sub(last) >= LOG_MS;
         if is_due && self.logged.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
-            let (namespace, client) = lane.approval.split_once('\n').unwrap_or_default();
-            tracing::warn!(namespace, client, "refused a sync message: {excess}");
+            let Approval { namespace, client_id } = &lane.party.approval;
+            tracing::warn!(%namespace, client = &**client_id, "refused a sync message: {excess}");
         }
     }
 
@@ -240,7 +240,8 @@ impl Shared {
                 return None;
             }
             let State { queue, busy, .. } = &mut *state;
-            let may = |approval: &str| busy.iter().filter(|busy| ***busy == *approval).count() < THREADS - 1;
+            let may =
+                |approval: &Approval| busy.iter().filter(|busy| *busy == approval).count() < THREADS - 1;
             match queue.pop(may) {
                 // Its connection is gone.
                 Some((_, job)) if job.answer.is_closed() => {}
@@ -253,7 +254,7 @@ impl Shared {
                 }
             }
         };
-        state.busy.push(lane.approval.clone());
+        state.busy.push(lane.party.approval.clone());
         // In the order of the queue: what is smaller does not overtake, else the large would wait for ever.
         let memory = job.step.memory();
         while state.memory > 0 && state.memory + memory > MEMORY_BYTES {
@@ -296,7 +297,7 @@ impl Shared {
     fn finish(&self, lane: &Lane, memory: u64, extra: i64) {
         let mut state = lock(&self.state);
         state.memory -= memory;
-        if let Some(at) = state.busy.iter().position(|approval| *approval == lane.approval) {
+        if let Some(at) = state.busy.iter().position(|approval| *approval == lane.party.approval) {
             state.busy.swap_remove(at);
         }
         state.queue.charge(lane, extra);

@@ -14,8 +14,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::hash::Hash;
 use std::sync::Arc;
 
-use crate::sync::conn::Joining;
-use crate::types::ConnId;
+use crate::types::{Approval, ConnId, Party};
 
 /// Most empty lanes of one level that are remembered for what they still owe. Those that owe least are forgotten first.
 const MAX_DEBTORS: usize = 64;
@@ -23,23 +22,10 @@ const MAX_DEBTORS: usize = 64;
 /// Where work comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lane {
-    /// The app's approval: namespace and client id.
-    pub approval: Arc<str>,
-    /// The device: the session's id.
-    pub device: Arc<str>,
+    /// The app's approval and the device.
+    pub party: Party,
     /// The connection.
     pub connection: ConnId,
-}
-
-impl Lane {
-    /// The lane of a connection.
-    pub fn new(joining: &Joining, connection: ConnId) -> Self {
-        // No client id contains a line break, so no two approvals share a name.
-        let approval = format!("{}\n{}", joining.namespace, joining.client).into();
-        // A guest of the server itself has no session; it is one device.
-        let device = joining.session.clone().unwrap_or_else(|| "".into());
-        Self { approval, device, connection }
-    }
 }
 
 /// Items in lanes, each with a cost. Costs have any unit, the same for all; nanoseconds of work are a good one.
@@ -65,8 +51,8 @@ impl<T> FairQueue<T> {
     }
 
     /// Takes the next item, from an approval that `may` be served.
-    pub fn pop(&mut self, may: impl Fn(&str) -> bool) -> Option<(Lane, T)> {
-        let (lane, _, item) = self.approvals.pop(|approval| may(&approval.0))?;
+    pub fn pop(&mut self, may: impl Fn(&Approval) -> bool) -> Option<(Lane, T)> {
+        let (lane, _, item) = self.approvals.pop(may)?;
         self.len -= 1;
         Some((lane, item))
     }
@@ -136,17 +122,15 @@ trait Name: Clone + Eq + Hash {
     fn of(lane: &Lane) -> Self;
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Approval(Arc<str>);
-
 impl Name for Approval {
     const REMEMBERED: bool = true;
 
     fn of(lane: &Lane) -> Self {
-        Self(lane.approval.clone())
+        lane.party.approval.clone()
     }
 }
 
+/// A session's id.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Device(Arc<str>);
 
@@ -154,7 +138,7 @@ impl Name for Device {
     const REMEMBERED: bool = true;
 
     fn of(lane: &Lane) -> Self {
-        Self(lane.device.clone())
+        Self(lane.party.session.clone())
     }
 }
 

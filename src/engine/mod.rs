@@ -15,6 +15,7 @@ mod journal;
 mod mailbox;
 mod openings;
 mod outbox;
+mod outboxes;
 mod registry;
 mod shard;
 #[cfg(test)]
@@ -42,7 +43,7 @@ use crate::sync::hub::{HubOptions, hub_of};
 use crate::sync::job::Job;
 use crate::sync::price::Limits;
 use crate::telemetry::histogram::Buckets;
-use crate::types::{ConnId, DocKey, Millis, Namespace, PeerId, StorageId, now};
+use crate::types::{Approval, ConnId, DocKey, Millis, Namespace, PeerId, StorageId, now};
 use decode::{Access, DecodePool};
 use fair::Lane;
 use heart::Heart;
@@ -50,6 +51,7 @@ use journal::{Journal, Reply};
 use mailbox::Sender;
 use openings::Openings;
 use outbox::Outbox;
+use outboxes::Outboxes;
 use registry::{Member, Registry};
 use shard::{Input, Shard, ShardStats};
 use vital::Vital;
@@ -70,6 +72,8 @@ pub struct EngineOptions {
     pub memory_budget: usize,
     /// Bytes queued for one connection before its documents are only marked as behind.
     pub outbox_bytes: usize,
+    /// Bytes queued for all connections together, besides 16 KiB for each.
+    pub outboxes_bytes: usize,
     /// Bytes received from all connections of one approval and not yet worked off before their reading pauses.
     pub inbox_bytes: usize,
     /// Documents one connection may have open.
@@ -150,7 +154,8 @@ struct Core {
     vital: Vital,
     registry: Mutex<Registry>,
     /// Room for what came and was not worked at, by approval: all connections of an app share one.
-    inboxes: Mutex<HashMap<Arc<str>, Weak<Semaphore>>>,
+    inboxes: Mutex<HashMap<Approval, Weak<Semaphore>>>,
+    outboxes: Arc<Outboxes>,
     next_conn: AtomicU64,
 }
 
@@ -206,6 +211,7 @@ impl Engine {
             stats.push(shard.stats);
             hearts.push(shard.heart);
         }
+        let outboxes = Arc::new(Outboxes::new(options.outboxes_bytes));
         let core = Core {
             peer,
             storage,
@@ -220,6 +226,7 @@ impl Engine {
             vital,
             registry: Mutex::default(),
             inboxes: Mutex::default(),
+            outboxes,
             next_conn: AtomicU64::new(1),
         };
         Ok(Self { core: Arc::new(core) })
@@ -240,7 +247,10 @@ impl Engine {
     pub fn join(&self, joining: Joining) -> (Inbound, Outbound) {
         let core = &self.core;
         let id = ConnId(core.next_conn.fetch_add(1, Ordering::Relaxed));
-        let outbox = Arc::new(Outbox::new(id, core.options.outbox_bytes, core.shards.clone()));
+        let lane = Lane { party: joining.party(), connection: id };
+        let outbox =
+            Outbox::new(lane.clone(), core.options.outbox_bytes, core.outboxes.clone(), core.shards.clone());
+        let outbox = Arc::new(outbox);
         let name = (joining.namespace.clone(), joining.peer.clone());
         let member = Member { id, device: joining.device(), outbox: outbox.clone() };
         let replaced = lock(&core.registry).join(name.clone(), member);
@@ -249,8 +259,7 @@ impl Engine {
             old.outbox.close(1000, "replaced by a newer connection with this peer id");
         }
         core.send_all(|| Input::Join(id, Box::new(joining.clone()), outbox.clone()));
-        let lane = Lane::new(&joining, id);
-        let inbox = core.inbox(&lane.approval);
+        let inbox = core.inbox(&lane.party.approval);
         let access = if joining.read_only { Access::ReadOnly } else { Access::ReadWrite };
         connection::pair(connection::Membership { core: core.clone(), id, name, lane, access }, inbox, outbox)
     }
@@ -363,7 +372,7 @@ impl Engine {
 
 impl Core {
     /// The inbox of an approval, which lives as long as one of its connections.
-    fn inbox(&self, approval: &Arc<str>) -> Arc<Semaphore> {
+    fn inbox(&self, approval: &Approval) -> Arc<Semaphore> {
         let mut inboxes = lock(&self.inboxes);
         if let Some(inbox) = inboxes.get(approval).and_then(Weak::upgrade) {
             return inbox;

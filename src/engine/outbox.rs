@@ -1,15 +1,16 @@
 //! What waits to go out on one connection: a byte budget that shards fill and the socket drains.
 
 use std::collections::VecDeque;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use tokio::sync::Notify;
 
+use super::fair::Lane;
 use super::lock;
 use super::mailbox::Sender;
+use super::outboxes::{Held, Outboxes, Room};
 use super::shard::Input;
-use crate::types::ConnId;
 
 /// What to put on the socket.
 #[derive(Debug)]
@@ -20,12 +21,17 @@ pub enum Outgoing {
     Close(u16, &'static str),
 }
 
+/// What an outbox may hold without a share of the common room. Bytes: as many messages as an honest client has under way.
+const OWN_BYTES: usize = 16 * 1024;
+
 #[derive(Default)]
 struct State {
     queue: VecDeque<Outgoing>,
     /// Bytes queued or handed out and not yet on the socket.
     bytes: usize,
-    /// A shard found no room and waits to hear of some.
+    /// What of them is in the common room.
+    held: Held,
+    /// A shard found the outbox full and waits to hear of room.
     wanted: bool,
     /// A close is queued: nothing goes after it.
     closed: bool,
@@ -33,30 +39,51 @@ struct State {
 
 /// One connection's outbox.
 pub struct Outbox {
-    id: ConnId,
+    lane: Lane,
     budget: usize,
+    common: Arc<Outboxes>,
     state: Mutex<State>,
     filled: Notify,
     shards: Vec<Sender<Input>>,
 }
 
 impl Outbox {
-    pub(super) fn new(id: ConnId, budget: usize, shards: Vec<Sender<Input>>) -> Self {
-        Self { id, budget, state: Mutex::default(), filled: Notify::new(), shards }
+    pub(super) fn new(lane: Lane, budget: usize, common: Arc<Outboxes>, shards: Vec<Sender<Input>>) -> Self {
+        Self { lane, budget, common, state: Mutex::default(), filled: Notify::new(), shards }
     }
 
-    /// True while there is room for a message. False has the shards told ([`Input::Room`]) when half of it is free.
-    pub fn has_room(&self) -> bool {
-        let mut state = lock(&self.state);
-        state.wanted |= state.bytes >= self.budget && !state.closed;
-        state.bytes < self.budget && !state.closed
+    /// The room for one more message. `None` when the outbox is full; the shards are told ([`Input::Room`]) when half of it
+    /// is free.
+    pub fn room(&self) -> Option<Room> {
+        let own = {
+            let mut state = lock(&self.state);
+            if state.closed {
+                return None;
+            }
+            if state.bytes >= self.budget {
+                state.wanted = true;
+                return None;
+            }
+            (OWN_BYTES + state.held.bytes).saturating_sub(state.bytes)
+        };
+        let room = self.common.room(&self.lane.party);
+        Some(room.and(own))
     }
 
-    /// Queue a message. One larger than the budget goes when it is the first beyond it, so that it goes at all.
+    /// What was found was too little: `shard` is told when there may be more.
+    pub fn wait(&self, found: Room, shard: &Sender<Input>) {
+        self.common.wait(&self.lane, found, shard);
+    }
+
+    /// Queue a message, whether there is room for it or not.
     pub fn push(&self, message: Bytes) {
         let mut state = lock(&self.state);
         if !state.closed {
             state.bytes += message.len();
+            let more = state.bytes.saturating_sub(OWN_BYTES + state.held.bytes).min(message.len());
+            if more > 0 {
+                self.common.take(&self.lane.party, more, &mut state.held);
+            }
             state.queue.push_back(Outgoing::Message(message));
             drop(state);
             self.filled.notify_one();
@@ -93,13 +120,22 @@ impl Outbox {
     pub fn sent(&self, bytes: usize) {
         let mut state = lock(&self.state);
         state.bytes = state.bytes.saturating_sub(bytes);
+        let keep = state.bytes.saturating_sub(OWN_BYTES);
+        self.common.give_back(&self.lane.party, &mut state.held, keep);
         if state.wanted && state.bytes <= self.budget / 2 {
             state.wanted = false;
             drop(state);
             for shard in &self.shards {
-                let _ = shard.send(Input::Room(self.id));
+                let _ = shard.send(Input::Room(self.lane.connection));
             }
         }
+    }
+}
+
+impl Drop for Outbox {
+    fn drop(&mut self) {
+        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        self.common.give_back(&self.lane.party, &mut state.held, 0);
     }
 }
 
@@ -107,6 +143,7 @@ impl Outbox {
 mod tests {
     use super::*;
     use crate::engine::mailbox::{Receiver, mailbox};
+    use crate::types::{ConnId, Party};
     use std::time::Duration;
 
     fn next(inputs: &Receiver<Input>) -> Option<Input> {
@@ -115,31 +152,54 @@ mod tests {
         taken.pop_front()
     }
 
+    fn outbox(budget: usize, common: &Arc<Outboxes>, shards: Vec<Sender<Input>>) -> Outbox {
+        let party = Party::new("xyz.app".parse().unwrap(), "app", "phone");
+        Outbox::new(Lane { party, connection: ConnId(7) }, budget, common.clone(), shards)
+    }
+
     #[tokio::test]
     async fn room_is_counted_until_bytes_are_on_the_socket() {
-        let (shard, inputs) = mailbox();
-        let outbox = Outbox::new(ConnId(7), 100, vec![shard]);
-        assert!(outbox.has_room());
+        let ((shard, inputs), common) = (mailbox(), Arc::new(Outboxes::new(1 << 20)));
+        let outbox = outbox(100, &common, vec![shard]);
+        assert!(outbox.room().is_some());
         outbox.push(Bytes::from_static(&[0; 150]));
-        assert!(!outbox.has_room());
+        assert!(outbox.room().is_none());
         assert!(matches!(outbox.next().await, Some(Outgoing::Message(message)) if message.len() == 150));
-        assert!(!outbox.has_room(), "handed out is not sent");
+        assert!(outbox.room().is_none(), "handed out is not sent");
         assert!(next(&inputs).is_none());
         outbox.sent(150);
         assert!(matches!(next(&inputs), Some(Input::Room(ConnId(7)))));
-        assert!(outbox.has_room());
+        assert!(outbox.room().is_some());
     }
 
     #[tokio::test]
     async fn nothing_goes_after_the_close() {
-        let outbox = Outbox::new(ConnId(1), 100, vec![]);
+        let outbox = outbox(100, &Arc::new(Outboxes::new(1 << 20)), vec![]);
         outbox.push(Bytes::from_static(b"last"));
         outbox.close(1001, "stop");
         outbox.close(1000, "again");
         outbox.push(Bytes::from_static(b"late"));
-        assert!(!outbox.has_room());
+        assert!(outbox.room().is_none());
         assert!(matches!(outbox.next().await, Some(Outgoing::Message(_))));
         assert!(matches!(outbox.next().await, Some(Outgoing::Close(1001, _))));
         assert!(outbox.next().await.is_none());
+    }
+
+    #[test]
+    fn what_is_over_its_own_part_is_held_of_the_common_room_until_it_is_gone() {
+        let common = Arc::new(Outboxes::new(4 << 20));
+        let outbox = outbox(1 << 20, &common, vec![]);
+        outbox.push(vec![0; OWN_BYTES].into());
+        assert_eq!(common.held(), 0);
+        outbox.push(vec![0; 1000].into());
+        outbox.push(vec![0; 2000].into());
+        assert_eq!(common.held(), 3000);
+        outbox.sent(OWN_BYTES);
+        assert_eq!(common.held(), 0);
+        // One that is larger than the room counts as a quarter of it, until it is gone altogether.
+        outbox.push(vec![0; 8 << 20].into());
+        assert_eq!(common.held(), 1 << 20);
+        drop(outbox);
+        assert_eq!(common.held(), 0);
     }
 }

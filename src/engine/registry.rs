@@ -70,6 +70,8 @@ impl Registry {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::fair::Lane;
+    use crate::engine::outboxes::Outboxes;
     use crate::sync::conn::Joining;
 
     fn joining(client: &str, session: Option<&str>) -> Joining {
@@ -86,7 +88,8 @@ mod tests {
 
     fn join(registry: &mut Registry, id: u64, joining: &Joining) -> Vec<u64> {
         let id = ConnId(id);
-        let outbox = Arc::new(Outbox::new(id, 1, vec![]));
+        let lane = Lane { party: joining.party(), connection: id };
+        let outbox = Arc::new(Outbox::new(lane, 1, Arc::new(Outboxes::new(1)), vec![]));
         let name = (joining.namespace.clone(), joining.peer.clone());
         let replaced = registry.join(name, Member { id, device: joining.device(), outbox });
         replaced.into_iter().map(|member| member.id.0).collect()

@@ -187,8 +187,9 @@ impl Running {
     fn run(&mut self, inputs: &Receiver<Input>) {
         let mut batch = VecDeque::new();
         let mut ticked = Instant::now();
+        let mut due = false;
         loop {
-            let busy = self.hub.has_turns() || !self.queue.is_empty() || !self.sending.is_empty();
+            let busy = due || self.hub.has_turns() || !self.queue.is_empty() || !self.sending.is_empty();
             let wait = match busy {
                 true => Some(Duration::ZERO),
                 false => self.hub.needs_ticks().then_some(TICK),
@@ -202,8 +203,8 @@ impl Running {
             }
             batch.drain(..).for_each(|input| self.take(input));
             self.work();
-            if ticked.elapsed() >= TICK {
-                self.hub.tick(now());
+            if due || ticked.elapsed() >= TICK {
+                due = self.hub.tick(now());
                 ticked = Instant::now();
             }
             self.commit();
@@ -225,7 +226,7 @@ impl Running {
     fn take(&mut self, input: Input) {
         match input {
             Input::Join(id, joining, outbox) => {
-                let (peer, lane) = (joining.peer.clone(), Lane::new(&joining, id));
+                let (peer, lane) = (joining.peer.clone(), Lane { party: joining.party(), connection: id });
                 self.connections.insert(id, Connected { peer, outbox, lane, sends: false });
                 self.hub.join(id, *joining, now());
             }
@@ -336,11 +337,13 @@ impl Running {
     /// Makes one message for a connection; false when it has no room or there is nothing to send.
     fn send_next(&mut self, id: ConnId) -> bool {
         let Some(Connected { peer, outbox, .. }) = self.connections.get(&id) else { return false };
-        if !outbox.has_room() {
-            return false;
-        }
-        let Some(out) = self.hub.next(id, &*self.store, now()) else { return false };
+        let Some(room) = outbox.room() else { return false };
+        let Some(out) = self.hub.next(id, &*self.store, now(), room.bytes) else { return false };
         match out {
+            Out::NoRoom => {
+                outbox.wait(room, &self.input);
+                return false;
+            }
             Out::Message { sender, body } => {
                 let sender = sender.as_deref().unwrap_or(self.us.as_str());
                 outbox.push(wire::encode(sender, peer.as_str(), &body));

@@ -18,6 +18,7 @@ fn engine() -> (TempDir, Arc<Store>, Engine) {
         shards: 2,
         memory_budget: 1 << 20,
         outbox_bytes: 1 << 16,
+        outboxes_bytes: 1 << 22,
         inbox_bytes: 1 << 20,
         max_documents: 10,
         max_requests: 10,

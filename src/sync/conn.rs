@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::ephemeral::{MessageId, Presence};
 use super::wire::Body;
-use crate::types::{DocKey, DocumentId, Namespace, PeerId, StorageId};
+use crate::types::{Approval, DocKey, DocumentId, Namespace, Party, PeerId, StorageId};
 
 /// Most error messages that wait for one connection.
 const MAX_ERRORS: usize = 16;
@@ -88,6 +88,12 @@ impl Device {
 }
 
 impl Joining {
+    /// Whose share of the server it uses. A guest of the server itself has no session; it is one device.
+    pub fn party(&self) -> Party {
+        let approval = Approval { namespace: self.namespace.clone(), client_id: self.client.clone() };
+        Party { approval, session: self.session.clone().unwrap_or_else(|| "".into()) }
+    }
+
     /// The device that joined.
     pub fn device(&self) -> Device {
         Device { session: self.session.clone(), client: self.client.clone() }
@@ -108,6 +114,8 @@ pub enum Out {
     Error(String),
     /// Close with this code and reason.
     Close(u16, &'static str),
+    /// What comes next needs more room than there is: ask again when there is more.
+    NoRoom,
 }
 
 /// A connection in the hub.

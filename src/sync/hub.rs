@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
+use super::absent::Absent;
 use super::budget::Budget;
 use super::commit::{InFlight, Snapshotting};
 use super::conn::{Conn, Joining, Out};
@@ -27,6 +28,12 @@ const OPEN_BYTES: usize = 1000;
 /// Most heads that a peer may claim for one document. More than [`super::graph::MAX_HEADS`], so that a device can bring the
 /// change that merges too many of them.
 const MAX_CLAIMED_HEADS: usize = 4 * super::graph::MAX_HEADS;
+/// Absent documents that one tick looks at; each may have dozens of devices asked.
+const LOOKS: usize = 64;
+/// When an absent document that is on its way is looked at again, in milliseconds.
+pub(super) const LOOK_AGAIN_MS: Millis = 100;
+/// Documents that are tried in a row for a message that has room: what they have is read for it.
+const MAX_REFUSED: usize = 4;
 /// Told to a connection that holds more than its share.
 const OVER_BUDGET: &str = "memory.budget: this connection holds more than its share of the server's memory; connect again with fewer documents open";
 
@@ -102,10 +109,7 @@ pub struct Hub {
     pub(super) disposals: Vec<(DocKey, Disposal)>,
     pub(super) in_flight: Vec<InFlight>,
     pub(super) jobs: Vec<Job>,
-    /// Absent documents that someone subscribed to.
-    pub(super) wanted: BTreeSet<DocKey>,
-    /// Absent documents that someone waits for an answer about, and when others are asked; `None`: they were.
-    pub(super) unanswered: BTreeMap<DocKey, Option<Millis>>,
+    pub(super) absent: Absent,
     pub(super) presence: Presence,
     pub(super) roster: Roster,
     pub(super) remote: RemoteBook,
@@ -139,8 +143,7 @@ impl Hub {
             disposals: Vec::new(),
             in_flight: Vec::new(),
             jobs: Vec::new(),
-            wanted: BTreeSet::new(),
-            unanswered: BTreeMap::new(),
+            absent: Absent::default(),
             presence: Presence::default(),
             roster: Roster::default(),
             remote: RemoteBook::default(),
@@ -438,8 +441,7 @@ impl Hub {
         {
             self.memory -= doc.counted;
             self.loaded -= usize::from(doc.counted > 0);
-            self.wanted.remove(key);
-            self.unanswered.remove(key);
+            self.absent.forget(key);
             self.remote.forget(key);
         }
     }
@@ -494,7 +496,7 @@ impl Hub {
         id: ConnId,
         at: &mut Option<DocKey>,
         storage: &dyn Storage,
-        now: Millis,
+        (now, room): (Millis, usize),
     ) -> Option<Out> {
         let conn = self.conns.get_mut(&id)?;
         if let Some(out) = conn.next_control(&mut self.presence) {
@@ -503,8 +505,13 @@ impl Hub {
         if conn.close.is_some() {
             return None;
         }
+        let mut refused = 0;
         loop {
             let conn = self.conns.get_mut(&id)?;
+            // Who finds no room for one document tries some others; all of them wait if that is in vain.
+            if refused > 0 && refused >= conn.queue.len().min(MAX_REFUSED) {
+                return Some(Out::NoRoom);
+            }
             let Some(key) = conn.queue.pop_front() else {
                 if self.announce_page(id, storage, now) {
                     continue;
@@ -519,7 +526,14 @@ impl Hub {
             if let Some(peer) = doc.peer(id) {
                 peer.queued = false;
             }
-            match doc.reply(id, storage, may_extract) {
+            match doc.reply(id, storage, may_extract, room) {
+                Ok(Reply::NoRoom) => {
+                    if let Some(peer) = doc.peer(id) {
+                        peer.queued = true;
+                    }
+                    self.conns.get_mut(&id)?.queue.push_back(key);
+                    refused += 1;
+                }
                 Ok(Reply::Send(body, changes)) => {
                     self.counters.changes_out += changes;
                     self.recount_peer(id, &key);
@@ -544,17 +558,20 @@ impl Hub {
         }
     }
 
-    /// Time has passed: others are asked for what did not come, and count as "no" if they said nothing. Cheap when nobody
-    /// waits.
-    pub fn tick(&mut self, now: Millis) {
-        for key in self.unanswered.keys().cloned().collect::<Vec<_>>() {
+    /// Time has passed: others are asked for what did not come, and count as "no" if they said nothing. Some documents are
+    /// looked at; true if more are due. Cheap when nobody waits.
+    pub fn tick(&mut self, now: Millis) -> bool {
+        for _ in 0..LOOKS {
+            let Some(key) = self.absent.take_due(now, now + LOOK_AGAIN_MS) else { break };
             self.ask_or_tell(&key, now);
         }
+        self.enforce_budget(now);
+        self.absent.is_due(now)
     }
 
     /// True while [`Hub::tick`] has something to look at.
     pub fn needs_ticks(&self) -> bool {
-        !self.unanswered.is_empty()
+        !self.absent.is_quiet()
     }
 
     /// Bytes that graphs may use: what connections leave of the budget, but not nothing, or every message would read its

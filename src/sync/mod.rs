@@ -5,6 +5,7 @@
 //! document's change graph, [`doc`] a document in use with its [`peer`]s, [`hub`] all documents and connections. [`parcel`] reads
 //! what came by file instead.
 
+pub mod absent;
 pub mod bloom;
 pub mod budget;
 pub mod chunk;

@@ -255,8 +255,11 @@ impl Peer {
         self.writer && self.heard && !self.their_heads.is_empty() && now < self.uploading_until
     }
 
-    /// True while it may answer that it has the document.
-    pub fn may_say_yes(&self, now: Millis) -> bool {
-        matches!(self.ask, Ask::Due(until) | Ask::Until(until) if now < until)
+    /// Until when it may answer that it has the document; `None` if it may not any more.
+    pub fn may_say_yes_until(&self, now: Millis) -> Option<Millis> {
+        match self.ask {
+            Ask::Due(until) | Ask::Until(until) if now < until => Some(until),
+            _ => None,
+        }
     }
 }

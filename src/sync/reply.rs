@@ -14,6 +14,9 @@ use crate::types::{ChangeHash, ConnId};
 /// Bytes of changes in one message, about; a single larger change goes alone.
 pub const MESSAGE_BYTES: usize = 256 * 1024;
 
+/// What a message takes besides hashes and changes, about, in bytes: names, addresses, lengths.
+const FIXED_BYTES: usize = 1024;
+
 /// What came of asking.
 #[derive(Debug)]
 pub enum Reply {
@@ -28,6 +31,8 @@ pub enum Reply {
     },
     /// Nothing now.
     Nothing,
+    /// There is something, and it needs more room. Nothing is counted as sent.
+    NoRoom,
 }
 
 impl Doc {
@@ -64,10 +69,17 @@ impl Doc {
             || (matches!(peer.base, Base::Has) && peer.cursor < self.durable_end())
     }
 
-    /// Make the next message for a connection. `may_extract`: the opener is not at work for it already.
+    /// Make the next message for a connection, of `room` bytes at most. `may_extract`: the opener is not at work for it
+    /// already.
     /// # Errors
     /// When the store cannot give what is to be sent; nothing is counted as sent then.
-    pub fn reply(&mut self, conn: ConnId, storage: &dyn Storage, may_extract: bool) -> Result<Reply, Fault> {
+    pub fn reply(
+        &mut self,
+        conn: ConnId,
+        storage: &dyn Storage,
+        may_extract: bool,
+        room: usize,
+    ) -> Result<Reply, Fault> {
         self.replace_stale(conn, storage)?;
         let Some(at) = self.peers.iter().position(|peer| peer.conn == conn) else {
             return Ok(Reply::Nothing);
@@ -107,7 +119,7 @@ impl Doc {
                 return Ok(Reply::Nothing);
             }
         }
-        self.message(at, storage)
+        self.message(at, storage, room)
     }
 
     /// Changes are on their way to the disk. An answer meanwhile would tell heads without them, and the peer that sent
@@ -116,9 +128,18 @@ impl Doc {
         self.graph.as_ref().is_some_and(|graph| graph.end() > self.durable_end())
     }
 
-    fn message(&mut self, at: usize, storage: &dyn Storage) -> Result<Reply, Fault> {
+    fn message(&mut self, at: usize, storage: &dyn Storage, room: usize) -> Result<Reply, Fault> {
         let peer = &self.peers[at];
-        let load = if peer.takes_none || !peer.heard { Load::default() } else { self.gather(peer, storage)? };
+        // Heads stand in it twice at most.
+        let hashes = 2 * self.heads().len() + peer.known_heads.len() + peer.need.len();
+        let Some(room) = room.checked_sub(FIXED_BYTES + size_of::<ChangeHash>() * hashes) else {
+            return Ok(Reply::NoRoom);
+        };
+        let load =
+            if peer.takes_none || !peer.heard { Load::default() } else { self.gather(peer, storage, room)? };
+        if load.is_refused() {
+            return Ok(Reply::NoRoom);
+        }
         let need = match &self.graph {
             Some(graph) if !peer.need.is_empty() => graph.missing(&peer.need),
             _ => peer.need.clone(),
@@ -152,23 +173,30 @@ impl Doc {
         Ok(Reply::Send(Body::Sync { document: self.key.document, data }, changes))
     }
 
-    /// Collect up to [`MESSAGE_BYTES`] of what the peer lacks.
-    fn gather(&self, peer: &Peer, storage: &dyn Storage) -> Result<Load, Fault> {
-        let mut load = Load { cursor: peer.cursor, ..Load::default() };
+    /// Collect up to [`MESSAGE_BYTES`] of what the peer lacks, or one larger change, but never more than `room` bytes.
+    fn gather(&self, peer: &Peer, storage: &dyn Storage, room: usize) -> Result<Load, Fault> {
+        let mut load = Load { room, cursor: peer.cursor, ..Load::default() };
         match &peer.base {
             Base::Has => {}
             Base::Whole => {
+                let bytes =
+                    self.head.as_ref().and_then(|head| head.snapshot.as_ref()).map_or(0, |info| info.bytes);
+                if bytes > room as u64 {
+                    load.full = true;
+                    return Ok(load);
+                }
                 let snapshot =
                     storage.snapshot(&self.key)?.ok_or_else(|| Fault::Moving(self.key.document))?;
-                load.push(snapshot);
+                if !load.push(snapshot) {
+                    return Ok(load);
+                }
                 load.base_done = true;
             }
             Base::Part(extract) => {
                 for part in &extract.parts {
-                    if load.is_full() {
+                    if load.is_full() || !load.push(part.clone()) {
                         break;
                     }
-                    load.push(part.clone());
                     load.parts += 1;
                 }
                 if !extract.done || load.parts < extract.parts.len() {
@@ -182,16 +210,20 @@ impl Doc {
             if load.is_full() {
                 return Ok(load);
             }
+            let mut pushed = true;
             self.each_row(*row..*row + 1, storage, &mut |_, bytes| {
-                load.push(bytes);
+                pushed = load.push(bytes);
                 false
             })?;
+            if !pushed {
+                return Ok(load);
+            }
             load.resent = Some(*row);
         }
         if !load.is_full() && load.cursor < durable {
             self.each_row(load.cursor..durable, storage, &mut |row, bytes| {
-                if !peer.extra.contains(&row) {
-                    load.push(bytes);
+                if !peer.extra.contains(&row) && !load.push(bytes) {
+                    return false;
                 }
                 load.cursor = row + 1;
                 !load.is_full()
@@ -207,6 +239,10 @@ impl Doc {
 struct Load {
     chunks: Vec<Bytes>,
     bytes: usize,
+    /// Bytes that may go into it.
+    room: usize,
+    /// Something did not go into it any more.
+    full: bool,
     parts: usize,
     base_done: bool,
     resent: Option<u64>,
@@ -215,13 +251,24 @@ struct Load {
 }
 
 impl Load {
-    fn push(&mut self, chunk: Bytes) {
+    /// False if there is no room for it.
+    fn push(&mut self, chunk: Bytes) -> bool {
+        if chunk.len() > self.room - self.bytes {
+            self.full = true;
+            return false;
+        }
         self.bytes += chunk.len();
         self.chunks.push(chunk);
+        true
     }
 
     fn is_full(&self) -> bool {
-        self.bytes >= MESSAGE_BYTES
+        self.full || self.bytes >= MESSAGE_BYTES
+    }
+
+    /// There was no room for anything.
+    fn is_refused(&self) -> bool {
+        self.full && self.chunks.is_empty()
     }
 
     fn settle(self, peer: &mut Peer) {

@@ -4,11 +4,12 @@
 
 use std::collections::HashSet;
 
+use super::absent::Asking;
 use super::conn::Conn;
-use super::hub::Hub;
+use super::hub::{Hub, LOOK_AGAIN_MS};
 use super::peer::{Ask, Peer};
 use super::storage::Storage;
-use crate::types::{ConnId, DocKey, DocumentId, Millis};
+use crate::types::{ConnId, DocKey, Millis};
 
 /// How long an absent document has to turn up by itself before others are asked for it, in milliseconds. An
 /// automerge-repo client that is asked for what it lacks takes it for unavailable until it comes, for its own app too:
@@ -19,7 +20,7 @@ const MAX_ASKED: usize = 1000;
 /// Most devices that are asked for one absent document, one connection each.
 const MAX_ASKED_DEVICES: usize = 32;
 /// What asking one connection for one document costs who wants it, in bytes, about.
-const ASKED_BYTES: usize = 400;
+const ASKED_BYTES: usize = 1000;
 /// Documents offered at a time while `sync.announce` is on.
 const ANNOUNCE_PAGE: usize = 64;
 
@@ -48,9 +49,7 @@ impl Hub {
         }
         peer.wants = true;
         conn.requests += 1;
-        self.wanted.insert(key.clone());
-        let ask_at = if alone { now } else { now + ASK_AFTER_MS };
-        self.unanswered.entry(key.clone()).or_insert(Some(ask_at));
+        self.absent.want(key, if alone { now } else { now + ASK_AFTER_MS });
         self.ask_or_tell(key, now);
     }
 
@@ -98,20 +97,18 @@ impl Hub {
         let Some(conn) = self.conns.get(&id) else { return };
         let missing = |key: &&DocKey| {
             may_be_asked(conn, key)
-                && !matches!(self.unanswered.get(key), Some(Some(_)))
+                && !matches!(self.absent.asking(key), Some(Asking::At(_)))
                 && self.any_peer(key, |peer| peer.subscribed)
         };
         let most = MAX_ASKED.min(self.room_for_questions());
-        let first = DocKey { namespace: conn.joining.namespace.clone(), document: DocumentId([0; 16]) };
-        let of_namespace =
-            self.wanted.range(first..).take_while(|key| key.namespace == conn.joining.namespace);
+        let of_namespace = self.absent.wanted_in(&conn.joining.namespace);
         for key in of_namespace.filter(missing).take(most).cloned().collect::<Vec<_>>() {
             if !self.is_coming(&key, now) {
                 self.ask(id, &key, now);
                 self.queue(&key);
-            } else if let Some(ask_at) = self.unanswered.get_mut(&key) {
+            } else {
                 // In case it does not come after all.
-                *ask_at = Some(now);
+                self.absent.set(&key, Asking::At(now), now + LOOK_AGAIN_MS);
             }
         }
     }
@@ -127,23 +124,26 @@ impl Hub {
 
     /// An absent document that nobody is about to bring: ask who may have it, and when nobody does tell those who wait.
     pub(super) fn ask_or_tell(&mut self, key: &DocKey, now: Millis) {
-        let Some(ask_at) = self.unanswered.get(key).copied() else { return };
+        let Some(asking) = self.absent.asking(key) else { return };
         if !self.any_peer(key, |peer| peer.wants) {
-            self.unanswered.remove(key);
+            return self.absent.answered(key);
+        }
+        if matches!(asking, Asking::At(at) if at > now) {
             return;
         }
-        if self.is_coming(key, now) || ask_at.is_some_and(|at| at > now) {
-            return;
+        if self.is_coming(key, now) {
+            return self.absent.set(key, asking, now + LOOK_AGAIN_MS);
         }
-        if ask_at.is_some() {
-            self.unanswered.insert(key.clone(), None);
+        if asking != Asking::Done {
             let room = self.room_for_questions();
             for id in self.devices_to_ask(key, room) {
                 self.ask(id, key, now);
             }
         }
-        if !self.any_peer(key, |peer| peer.may_say_yes(now)) {
-            self.end_wait(key, true);
+        // Whoever says no before has it looked at too.
+        match self.last_yes(key, now) {
+            Some(until) => self.absent.set(key, Asking::Done, until),
+            None => self.end_wait(key, true),
         }
         self.queue(key);
     }
@@ -164,13 +164,18 @@ impl Hub {
         others.map(|(id, _)| *id).take(MAX_ASKED_DEVICES).collect()
     }
 
+    /// Until when someone may say that he has the document; `None` if nobody may any more.
+    fn last_yes(&self, key: &DocKey, now: Millis) -> Option<Millis> {
+        self.docs.get(key)?.peers.iter().filter_map(|peer| peer.may_say_yes_until(now)).max()
+    }
+
     fn any_peer(&self, key: &DocKey, is: impl Fn(&Peer) -> bool) -> bool {
         self.docs.get(key).is_some_and(|doc| doc.peers.iter().any(is))
     }
 
     /// Nobody waits for an answer any more, which was "unavailable" or is the document.
     pub(super) fn end_wait(&mut self, key: &DocKey, unavailable: bool) {
-        self.unanswered.remove(key);
+        self.absent.answered(key);
         let Some(doc) = self.docs.get_mut(key) else { return };
         for peer in doc.peers.iter_mut().filter(|peer| peer.wants) {
             peer.wants = false;
@@ -194,8 +199,8 @@ impl Hub {
 
     /// A document that was absent is durable now. Who was asked for it takes it for unavailable, so it is offered there.
     pub(super) fn arrived(&mut self, key: &DocKey) {
-        self.wanted.remove(key);
         self.end_wait(key, false);
+        self.absent.forget(key);
         let Some(doc) = self.docs.get_mut(key) else { return };
         for peer in &mut doc.peers {
             peer.offer_due |= !peer.subscribed && matches!(peer.ask, Ask::Until(_) | Ask::No);

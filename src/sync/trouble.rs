@@ -24,10 +24,10 @@ impl Hub {
         }
     }
 
-    /// Make the next message for a connection.
-    pub fn next(&mut self, id: ConnId, storage: &dyn Storage, now: Millis) -> Option<Out> {
+    /// Make the next message for a connection, of `room` bytes at most unless it is about no document.
+    pub fn next(&mut self, id: ConnId, storage: &dyn Storage, now: Millis, room: usize) -> Option<Out> {
         let mut at = None;
-        let work = AssertUnwindSafe(|| self.make_next(id, &mut at, storage, now));
+        let work = AssertUnwindSafe(|| self.make_next(id, &mut at, storage, (now, room)));
         catch_unwind(work).unwrap_or_else(|_| {
             self.failed_at(id, at.as_ref());
             self.make_ready(id);
@@ -75,8 +75,7 @@ impl Hub {
     pub(super) fn throw_away(&mut self, key: &DocKey) {
         self.dirty.retain(|dirty| dirty != key);
         self.snapshots.retain(|waiting| waiting.key != *key);
-        self.wanted.remove(key);
-        self.unanswered.remove(key);
+        self.absent.forget(key);
         if let Some(doc) = self.docs.get_mut(key) {
             let mut fresh = Doc::new(key.clone(), doc.head.take());
             fresh.taken = doc.taken.max(fresh.taken);
@@ -153,7 +152,7 @@ impl Hub {
     /// Stop syncing a harmful or damaged document; its bytes stay.
     pub(super) fn quarantine(&mut self, key: &DocKey, reason: String) {
         tracing::error!(document = %key.document, namespace = %key.namespace, reason, "document is quarantined: kept, no longer synced");
-        self.wanted.remove(key);
+        self.absent.forget(key);
         self.end_wait(key, true);
         let Some(doc) = self.docs.get_mut(key) else { return };
         self.counters.quarantines += u64::from(doc.broken.is_none());

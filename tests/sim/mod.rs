@@ -297,7 +297,13 @@ impl World {
                     break;
                 }
                 room -= 1;
-                let Some(out) = self.hub.next(id, &self.storage, self.now) else { break };
+                // Outboxes share their room, so there may be too little of it for what comes next.
+                let bytes = if self.rng.chance(20) { self.rng.below(4000) as usize } else { usize::MAX };
+                let Some(out) = self.hub.next(id, &self.storage, self.now, bytes) else { break };
+                if out == Out::NoRoom {
+                    full.push(id);
+                    break;
+                }
                 sent += 1;
                 assert!(sent < 5000, "endless messages, the last: {out:?}");
                 self.put(id, out);
@@ -322,7 +328,7 @@ impl World {
                 let which = self.documents.iter().position(|other| *other == document).unwrap();
                 self.peers[who].unavailable[which] = true;
             }
-            Out::Message { .. } => {}
+            Out::Message { .. } | Out::NoRoom => {}
             Out::Error(message) => panic!("an honest peer got an error: {message}"),
             Out::Close(..) => self.disconnect(who),
         }

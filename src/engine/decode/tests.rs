@@ -7,10 +7,10 @@ use automerge::{AutoCommit, ROOT};
 
 use super::*;
 use crate::sync::message::Draft;
-use crate::types::ConnId;
+use crate::types::{ConnId, Party};
 
 fn lane(approval: &str, device: &str, connection: u64) -> Lane {
-    Lane { approval: approval.into(), device: device.into(), connection: ConnId(connection) }
+    Lane { party: Party::new("xyz.app".parse().unwrap(), approval, device), connection: ConnId(connection) }
 }
 
 /// A change that claims so many operations in some 70 bytes: all set key "k" to null.
@@ -180,7 +180,8 @@ async fn memory_is_bounded_and_what_is_larger_is_alone() {
     assert_eq!(lock(&shared.state).memory, memory);
     assert!(!second.is_finished());
     shared.finish(&first, memory, 0);
-    assert_eq!((&*first.approval, &*second.join().unwrap().approval), ("a", "b"));
+    let second = second.join().unwrap();
+    assert_eq!([first, second].map(|lane| lane.party.approval.client_id), ["a".into(), "b".into()]);
     assert_eq!(lock(&shared.state).memory, memory);
 }
 

@@ -15,11 +15,8 @@ impl Random {
 }
 
 fn lane(approval: u64, device: u64, connection: u64) -> Lane {
-    Lane {
-        approval: approval.to_string().into(),
-        device: format!("{approval}-{device}").into(),
-        connection: ConnId(connection),
-    }
+    let (client, session) = (approval.to_string(), format!("{approval}-{device}"));
+    Lane { party: Party::new("xyz.app".parse().unwrap(), &client, &session), connection: ConnId(connection) }
 }
 
 fn pop<T>(queue: &mut FairQueue<T>) -> Option<(Lane, T)> {
@@ -65,7 +62,7 @@ fn many_sessions_and_sockets_buy_no_more_than_one_turn() {
     let mut served = [0; 4];
     for _ in 0..900 {
         let (lane, ()) = pop(&mut queue).unwrap();
-        served[lane.approval.parse::<usize>().unwrap()] += 1;
+        served[lane.party.approval.client_id.parse::<usize>().unwrap()] += 1;
         let (least, most) = (served[1..].iter().min().unwrap(), served[1..].iter().max().unwrap());
         assert!(most - least <= 1, "{served:?}");
     }
@@ -114,8 +111,8 @@ fn an_approval_that_may_not_be_served_is_passed_over() {
     let mut queue = FairQueue::default();
     queue.push(&lane(1, 1, 1), 1, 1);
     queue.push(&lane(2, 1, 2), 1, 2);
-    assert_eq!(queue.pop(|approval| approval != "1").unwrap().1, 2);
-    assert!(queue.pop(|approval| approval != "1").is_none());
+    assert_eq!(queue.pop(|approval| &*approval.client_id != "1").unwrap().1, 2);
+    assert!(queue.pop(|approval| &*approval.client_id != "1").is_none());
     assert_eq!((queue.len(), pop(&mut queue).unwrap().1), (1, 1));
 }
 
@@ -144,8 +141,8 @@ fn costs_are_shared_evenly_and_nobody_starves() {
             let extra = if random.below(2) == 0 { random.below(2 * most) as i64 - cost as i64 } else { 0 };
             queue.charge(&lane, extra);
             let cost = (cost as i64 + extra) as u64;
-            *spent.entry(lane.approval.clone()).or_default() += cost;
-            *spent.entry(lane.device.clone()).or_default() += cost;
+            *spent.entry(lane.party.approval.client_id.clone()).or_default() += cost;
+            *spent.entry(lane.party.session.clone()).or_default() += cost;
             waited.insert(lane.connection, 0);
             price(&mut random, &mut queue, &lane);
             for other in &lanes {
