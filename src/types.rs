@@ -6,14 +6,18 @@ use std::sync::Arc;
 
 pub use automerge::ChangeHash;
 
+mod hosts;
 mod identity;
+mod limiter;
 mod party;
 mod place;
 mod secret;
 mod shares;
 mod time;
 
+pub use hosts::Hosts;
 pub use identity::{Did, DidMethod, Handle, IdentityError, MAX_DID_BYTES, MAX_HOST_BYTES};
+pub use limiter::Limiter;
 pub use party::{Approval, Party};
 pub use place::place_of;
 pub use secret::{fingerprint, secret};

@@ -14,11 +14,12 @@ use tokio::time::timeout;
 
 use crate::access::secret::{self, SecretError};
 use crate::access::{Access, AccessError, LOCAL_CLIENT, LOCAL_DID, NewSession, Ownership, SignIns};
-use crate::atproto::{Http, HttpError, Resolver, Us, Verifier};
+use crate::atproto::{Resolver, Us, Verifier};
 use crate::config::{Config, Loaded, Secret, Sources, TlsMode};
 use crate::directory::Directory;
 use crate::engine::Engine;
 use crate::listen::{self, AdminSocket, ListenError, PemError};
+use crate::net::{Http, HttpError};
 use crate::store::{Store, StoreError};
 use crate::telemetry::Level;
 use crate::types::{Millis, NameError, now};

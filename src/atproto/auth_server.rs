@@ -6,14 +6,12 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 use url::Url;
 
-use super::cache::{Cache, Freshness};
 use super::document::origin;
-use super::http::{Http, Kind};
-use super::http_error::HttpError;
 use super::json;
 use super::jwks::{Jwks, JwksError, MAX_JWKS_BYTES};
 use super::pds::describe_server;
 use super::xrpc::PdsError;
+use crate::net::{Cache, Freshness, Http, HttpError, Kind};
 use crate::types::Did;
 
 /// Largest metadata document in bytes; the reference server's has 2 kB.
@@ -70,7 +68,7 @@ pub struct AuthServer {
     pub revocation_endpoint: Option<Url>,
 }
 
-/// Finds authorization servers; remembers them for a short while ([`super::cache`]).
+/// Finds authorization servers; remembers them for a short while ([`crate::net::cache`]).
 pub struct AuthServers {
     http: Http,
     known: Cache<Url, Arc<AuthServer>, AuthServerError>,

@@ -9,11 +9,13 @@ use std::time::Duration;
 
 use url::Url;
 
-use crate::atproto::http::{HttpOptions, REQUEST_TIME};
-use crate::atproto::{Hosts, IdentityOptions};
+use crate::atproto::IdentityOptions;
 use crate::engine::EngineOptions;
+use crate::net::HttpOptions;
+use crate::net::http::REQUEST_TIME;
 use crate::store::StoreOptions;
 use crate::sync::price::Limits as MessagePrice;
+use crate::types::Hosts;
 
 mod edit;
 mod error;

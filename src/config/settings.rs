@@ -16,8 +16,8 @@ use super::{
 };
 use crate::atproto::document::origin;
 use crate::atproto::resolve::public_plc_directory;
-use crate::atproto::{Hosts, http};
-use crate::types::{Did, DidMethod};
+use crate::net::http;
+use crate::types::{Did, DidMethod, Hosts};
 
 /// Key of the port that `PORT` and `--port` put in place of the one in `listen.address`.
 pub(super) const PORT: &str = "listen.port";

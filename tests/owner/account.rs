@@ -7,8 +7,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use groundmist_sync::access::{Commit, Ownership};
-use groundmist_sync::atproto::{Http, HttpOptions, Resolver};
+use groundmist_sync::atproto::Resolver;
 use groundmist_sync::config::Owner;
+use groundmist_sync::net::{Http, HttpOptions};
 use groundmist_sync::store::{Store, StoreOptions};
 use serde_json::{Value, json};
 use tempfile::TempDir;

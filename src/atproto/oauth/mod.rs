@@ -14,11 +14,10 @@ use url::Url;
 use url::form_urlencoded::Serializer;
 
 use super::auth_server::{AuthServer, AuthServers};
-use super::cache::Freshness;
 use super::declaration;
-use super::http::Http;
 use super::repo::{Hidden, get_record};
 use super::resolve::Resolver;
+use crate::net::{Freshness, Http};
 use crate::types::{Did, fingerprint, secret};
 use prover::Prover;
 

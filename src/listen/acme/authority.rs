@@ -10,7 +10,7 @@ use rustls_acme::acme;
 use serde::Deserialize;
 use url::Url;
 
-use crate::atproto::{http, is_public};
+use crate::net::{http, is_public};
 use crate::types::{now, rfc3339};
 
 /// Time for the directory to answer, from the first DNS question to the last byte.

@@ -17,9 +17,9 @@ use tokio::sync::Semaphore;
 use url::Url;
 
 use super::dns::{Dns, DnsError};
-use super::hosts::Hosts;
-use super::http_error::{HttpError, place};
+use super::http_error::{HttpError, without_query};
 use super::names::{Finder, Names, NotFound};
+use crate::types::Hosts;
 
 /// Time for one request, from its first DNS question to the last byte of its answer.
 pub const REQUEST_TIME: Duration = Duration::from_secs(10);
@@ -153,7 +153,7 @@ impl Http {
         let answer = self.send(kind, request, limit).await?;
         match answer.status {
             StatusCode::OK => Ok(answer.body),
-            status => Err(HttpError::Status { url: place(url), status: status.as_u16() }),
+            status => Err(HttpError::Status { url: without_query(url), status: status.as_u16() }),
         }
     }
 
@@ -177,7 +177,7 @@ impl Http {
             Kind::App => &self.0.app,
             Kind::Pds => &self.0.pds,
         };
-        let busy = || HttpError::Busy { url: place(&url) };
+        let busy = || HttpError::Busy { url: without_query(&url) };
         let _place = match tokio::time::timeout(kind.limits().1, places.acquire()).await {
             Ok(place) => place.map_err(|_closed| busy())?,
             Err(_) => return Err(busy()),
@@ -185,7 +185,7 @@ impl Http {
         let after = self.0.request_time;
         match tokio::time::timeout(after, self.exchange(request, &url, limit)).await {
             Ok(outcome) => outcome,
-            Err(_) => Err(HttpError::TimedOut { url: place(&url), after }),
+            Err(_) => Err(HttpError::TimedOut { url: without_query(&url), after }),
         }
     }
 
@@ -194,9 +194,9 @@ impl Http {
         let mut response = self.0.client.execute(request).await.map_err(failed)?;
         let status = response.status();
         if status.is_redirection() {
-            return Err(HttpError::Redirect { url: place(url), status: status.as_u16() });
+            return Err(HttpError::Redirect { url: without_query(url), status: status.as_u16() });
         }
-        let too_large = || HttpError::TooLarge { url: place(url), limit };
+        let too_large = || HttpError::TooLarge { url: without_query(url), limit };
         if response.content_length().is_some_and(|length| length > limit as u64) {
             return Err(too_large());
         }
@@ -231,7 +231,7 @@ impl Http {
     }
 
     fn explain(&self, url: &Url, error: &reqwest::Error) -> HttpError {
-        let url = place(url);
+        let url = without_query(url);
         if error.is_timeout() {
             return HttpError::TimedOut { url, after: CONNECT_TIME.min(self.0.request_time) };
         }
@@ -250,8 +250,11 @@ impl Http {
     }
 }
 
-/// A URL made here of checked parts.
-pub(super) fn parse(text: &str) -> Result<Url, HttpError> {
+/// Parses a URL that this program put together from checked parts.
+///
+/// # Errors
+/// The text is not a URL after all.
+pub(crate) fn parse_url(text: &str) -> Result<Url, HttpError> {
     Url::parse(text)
         .map_err(|_| HttpError::Url { url: text.chars().take(80).collect(), reason: "it is not a URL" })
 }
