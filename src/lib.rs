@@ -12,7 +12,10 @@
 //! - [`engine`]: runs the sync core on threads.
 //! - [`sync`]: the automerge-repo protocol on change graphs; no I/O, no clock, no threads.
 //! - [`store`]: everything durable, in one redb file.
-//! - [`config`], [`telemetry`], [`types`], [`directory`]: used by all.
+//! - [`config`]: settings from file, environment and flags, checked before a socket opens.
+//! - [`telemetry`]: logs, histograms, counters.
+//! - [`directory`]: a directory opened once and checked, and files in it.
+//! - [`types`]: plain values that all others share.
 
 pub mod access;
 pub mod appliance;

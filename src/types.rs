@@ -6,23 +6,32 @@ use std::sync::Arc;
 
 pub use automerge::ChangeHash;
 
+mod authorities;
+mod choice;
 mod hosts;
 mod identity;
 mod limiter;
+mod log;
+mod origin;
 mod party;
 mod place;
 mod secret;
 mod shares;
 mod time;
 
+pub use authorities::authorities_in;
 pub use hosts::Hosts;
 pub use identity::{Did, DidMethod, Handle, IdentityError, MAX_DID_BYTES, MAX_HOST_BYTES};
 pub use limiter::Limiter;
+pub use log::{LogFormat, LogLevel};
+pub use origin::{origin_url, public_plc_directory};
 pub use party::{Approval, Party};
 pub use place::place_of;
-pub use secret::{fingerprint, secret};
+pub use secret::{MIN_SECRET_BYTES, Secret, fingerprint, secret};
 pub use shares::Shares;
 pub use time::{DAY_MS, Moment, civil, day, now, rfc3339};
+
+pub(crate) use choice::choice;
 
 /// Longest namespace in bytes (an NSID's limit, atproto NSID spec).
 pub const MAX_NAMESPACE_BYTES: usize = 253;

@@ -223,11 +223,12 @@ mod tests {
 
     use super::super::key::Curve;
     use super::super::replay::ReplayError;
-    use super::super::resolve::{Resolver, public_plc_directory};
+    use super::super::resolve::Resolver;
     use super::super::testing::{TestKey, with};
     use super::super::verifier::Us;
     use super::*;
     use crate::net::{Http, HttpOptions};
+    use crate::types::public_plc_directory;
 
     const NOW: Seconds = 1_800_000_000;
     /// Nobody answers there: whatever is let through to be asked about ends in a failure to ask.

@@ -6,12 +6,7 @@ use url::Url;
 
 use super::document::{DidDocument, DocumentError, MAX_DOCUMENT_BYTES};
 use crate::net::{Cache, Freshness, Http, HttpError, HttpOptions, Kind, parse_url};
-use crate::types::{Did, DidMethod, Handle};
-
-/// The public PLC directory, where did:plc identities are looked up unless configured otherwise.
-pub fn public_plc_directory() -> Url {
-    Url::parse("https://plc.directory").expect("a constant that is a URL")
-}
+use crate::types::{Did, DidMethod, Handle, public_plc_directory};
 
 /// How to look up identities.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -10,8 +10,6 @@ use std::time::Duration;
 
 use reqwest::header::{ACCEPT, HeaderMap, HeaderValue};
 use reqwest::{Method, Request, StatusCode};
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject as _;
 use rustls::{ClientConfig, RootCertStore};
 use tokio::sync::Semaphore;
 use url::Url;
@@ -19,7 +17,7 @@ use url::Url;
 use super::dns::{Dns, DnsError};
 use super::http_error::{HttpError, without_query};
 use super::names::{Finder, Names, NotFound};
-use crate::types::Hosts;
+use crate::types::{Hosts, authorities_in};
 
 /// Time for one request, from its first DNS question to the last byte of its answer.
 pub const REQUEST_TIME: Duration = Duration::from_secs(10);
@@ -267,7 +265,7 @@ pub fn tls(ca_file: Option<&Path>) -> Result<ClientConfig, HttpError> {
     let mut roots = built_in_roots();
     if let Some(path) = ca_file {
         let failed = |reason| HttpError::CaFile { path: path.into(), reason };
-        roots.roots.extend(roots_in(path).map_err(failed)?.roots);
+        roots.roots.extend(authorities_in(path).map_err(failed)?.roots);
     }
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let config = ClientConfig::builder_with_provider(provider)
@@ -279,19 +277,6 @@ pub fn tls(ca_file: Option<&Path>) -> Result<ClientConfig, HttpError> {
 /// Mozilla's authorities.
 pub fn built_in_roots() -> RootCertStore {
     RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() }
-}
-
-/// The authorities in a file (PEM); one at least.
-///
-/// # Errors
-/// Why it cannot be used, in words.
-pub fn roots_in(path: &Path) -> Result<RootCertStore, String> {
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_file_iter(path).map_err(|error| error.to_string())? {
-        let certificate = certificate.map_err(|error| error.to_string())?;
-        roots.add(certificate).map_err(|error| error.to_string())?;
-    }
-    if roots.is_empty() { Err("there is no certificate in it".into()) } else { Ok(roots) }
 }
 
 /// The innermost reason; the outer ones repeat the URL.

@@ -89,7 +89,7 @@ pub struct OauthClient {
 }
 
 impl OauthClient {
-    /// Asks by the rules of `http`.
+    /// Requests follow the rules of [`crate::net::http`].
     pub fn new(registration: Registration, http: Http, resolver: Arc<Resolver>) -> Self {
         Self { registration, auth_servers: AuthServers::new(http.clone()), http, resolver }
     }
