@@ -1,4 +1,4 @@
-//! Names shared by all modules: accounts, namespaces, documents, peers, storage ids.
+//! Plain values that all other modules share: accounts, namespaces, documents, ids, secrets, time, shares, rate limits.
 
 use std::fmt;
 use std::str::FromStr;
