@@ -7,11 +7,15 @@
 //! - [`web`]: HTTP and WebSocket.
 //! - [`listen`]: sockets; hands accepted streams up.
 //! - [`access`]: who may do what: apps, sessions and sync tokens.
-//! - [`atproto`]: identities, their keys and documents, requests to the servers that hold them.
+//! - [`atproto`]: who is who: identities, their keys and documents, tokens and proofs.
+//! - [`net`]: requests to other servers under one set of rules: HTTP client, DNS, address filter, caches.
 //! - [`engine`]: runs the sync core on threads.
 //! - [`sync`]: the automerge-repo protocol on change graphs; no I/O, no clock, no threads.
 //! - [`store`]: everything durable, in one redb file.
-//! - [`config`], [`telemetry`], [`types`], [`directory`]: used by all.
+//! - [`config`]: settings from file, environment and flags, checked before a socket opens.
+//! - [`telemetry`]: logs, histograms, counters.
+//! - [`directory`]: a directory opened once and checked, and files in it.
+//! - [`types`]: plain values that all others share.
 
 pub mod access;
 pub mod appliance;
@@ -21,6 +25,7 @@ pub mod config;
 pub mod directory;
 pub mod engine;
 pub mod listen;
+pub mod net;
 pub mod store;
 pub mod sync;
 pub mod telemetry;

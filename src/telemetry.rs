@@ -16,7 +16,7 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{Layer, Registry, reload};
 
-use crate::config::{Log, LogFormat, LogLevel};
+use crate::types::{LogFormat, LogLevel};
 
 pub mod histogram;
 pub mod panics;
@@ -55,16 +55,16 @@ impl Level {
 ///
 /// # Errors
 /// journald was asked for and is not there, or logging is set up already.
-pub fn init(log: &Log) -> Result<Level, TelemetryError> {
-    let (filter, handle) = reload::Layer::new(filter(log.level));
+pub fn init(level: LogLevel, format: LogFormat) -> Result<Level, TelemetryError> {
+    let (filter, handle) = reload::Layer::new(filter(level));
     let registry = Registry::default().with(filter);
-    let journald = match log.format {
+    let journald = match format {
         LogFormat::Journald => Some(tracing_journald::layer().map_err(TelemetryError::Journald)?),
         // Without its socket, stderr still reaches the journal line by line.
         LogFormat::Auto if stderr_is_the_journal() => tracing_journald::layer().ok(),
         _ => None,
     };
-    let layer = match (journald, log.format) {
+    let layer = match (journald, format) {
         (Some(journald), _) => {
             journald.with_field_prefix(None).with_syslog_identifier("groundmist-sync".into()).boxed()
         }

@@ -1,4 +1,4 @@
-//! Names shared by all modules: accounts, namespaces, documents, peers, storage ids.
+//! Plain values that all other modules share: accounts, namespaces, documents, ids, secrets, time, shares, rate limits.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,19 +6,32 @@ use std::sync::Arc;
 
 pub use automerge::ChangeHash;
 
+mod authorities;
+mod choice;
+mod hosts;
 mod identity;
+mod limiter;
+mod log;
+mod origin;
 mod party;
 mod place;
 mod secret;
 mod shares;
 mod time;
 
+pub use authorities::authorities_in;
+pub use hosts::Hosts;
 pub use identity::{Did, DidMethod, Handle, IdentityError, MAX_DID_BYTES, MAX_HOST_BYTES};
+pub use limiter::Limiter;
+pub use log::{LogFormat, LogLevel};
+pub use origin::{origin_url, public_plc_directory};
 pub use party::{Approval, Party};
 pub use place::place_of;
-pub use secret::{fingerprint, secret};
+pub use secret::{MIN_SECRET_BYTES, Secret, fingerprint, secret};
 pub use shares::Shares;
 pub use time::{DAY_MS, Moment, civil, day, now, rfc3339};
+
+pub(crate) use choice::choice;
 
 /// Longest namespace in bytes (an NSID's limit, atproto NSID spec).
 pub const MAX_NAMESPACE_BYTES: usize = 253;

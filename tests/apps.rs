@@ -10,7 +10,7 @@ use std::sync::Arc;
 use common::peer::new_document;
 use common::{Peer, Server, Start};
 use groundmist_sync::access::{Access, App, Decision, Entered, Entering, Pending, Proof, secret};
-use groundmist_sync::appliance::STORE_FILE;
+use groundmist_sync::appliance::{STORE_FILE, options};
 use groundmist_sync::config::{Access as Settings, Approve, Config, Flags, Sources};
 use groundmist_sync::store::{Op, RecordKind, Store};
 use groundmist_sync::types::{DocumentId, now};
@@ -44,7 +44,7 @@ fn filled<T>(fill: impl AsyncFnOnce(&Arc<Access>, &Arc<Store>) -> T) -> (tempfil
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let made = runtime.block_on(async {
         let config = config(&data);
-        let store = Arc::new(Store::open(&data.join(STORE_FILE), &config.store_options()).unwrap());
+        let store = Arc::new(Store::open(&data.join(STORE_FILE), &options::store(&config)).unwrap());
         let secret = secret::load_or_create(
             &config,
             &groundmist_sync::directory::Directory::open(&config.data_dir).unwrap(),

@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use groundmist_sync::appliance::options;
 use groundmist_sync::config::{Approve, Config, ConfigError, Flags, Loaded, Problem, Sources, TlsMode};
 use groundmist_sync::types::Did;
 use tempfile::TempDir;
@@ -80,12 +81,12 @@ fn defaults_alone_are_a_server_on_loopback() {
     assert!(config.domain.is_none());
     assert!(config.access.probe && !config.access.allow_loopback_clients);
     assert!(loaded.settings.iter().all(|row| ["default", "not set"].contains(&row.origin.as_str())));
-    let engine = config.engine_options();
+    let engine = options::engine(config);
     assert!((1..=2).contains(&engine.shards));
     assert_eq!((engine.request_timeout_ms, engine.compact_grace_ms), (10_000, 3_600_000));
     assert_eq!(engine.inbox_bytes, 40 << 20);
     assert_eq!(engine.price, groundmist_sync::sync::price::Limits::default());
-    assert_eq!(config.store_options().cache_bytes, 8 << 20);
+    assert_eq!(options::store(config).cache_bytes, 8 << 20);
 }
 
 #[test]
@@ -346,7 +347,7 @@ fn every_kind_of_wrong_value_is_refused() {
 
 #[test]
 fn identity_has_defaults_and_lists() {
-    let usual = Place::new().config().identity_options();
+    let usual = options::identity(&Place::new().config());
     assert_eq!(usual, groundmist_sync::atproto::IdentityOptions::default());
     assert_eq!(usual.plc_directory.as_str(), "https://plc.directory/");
 
@@ -360,7 +361,7 @@ fn identity_has_defaults_and_lists() {
             ("GROUNDMIST_SYNC_IDENTITY__CA_FILE", ca_file.path().to_str().unwrap()),
         ]);
     let loaded = place.load().unwrap();
-    let options = loaded.config.identity_options().http;
+    let options = options::identity(&loaded.config).http;
     assert_eq!(options.hosts.get("pds.home.example"), Some("192.168.1.5:8443".parse().unwrap()));
     assert_eq!(options.name_servers, ["9.9.9.9:53".parse().unwrap(), "[::1]:5353".parse().unwrap()]);
     assert_eq!(options.ca_file.as_deref(), Some(ca_file.path()));
@@ -375,7 +376,7 @@ fn identity_has_defaults_and_lists() {
         .sources
         .env
         .push(("GROUNDMIST_SYNC_IDENTITY__PLC_DIRECTORY".into(), "http://localhost:2582".into()));
-    let options = place.config().identity_options();
+    let options = options::identity(&place.config());
     assert!(options.http.allow_loopback && options.plc_directory.as_str() == "http://localhost:2582/");
 }
 

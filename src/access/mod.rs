@@ -12,13 +12,12 @@ use std::future::Future;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
-use crate::config::{self, Secret};
-use crate::store::{Op, Store};
-use crate::types::{DocKey, Millis, now};
+use crate::config;
+use crate::store::{Commit, Op, Store};
+use crate::types::{DocKey, Millis, Secret, now};
 
 mod audit;
 mod client_id;
-mod commit;
 mod connect;
 mod decide;
 mod enter;
@@ -41,7 +40,6 @@ mod used;
 
 pub use audit::{Event, MAX_AUDIT, What};
 pub use client_id::MAX_CLIENT_ID_BYTES;
-pub use commit::{Commit, CommitFuture};
 pub use connect::{
     CODE_LIFE_MS, Consent, Exchange, ExchangeError, Exchanged, MAX_CODES, MAX_REFRESH_TOKENS,
     MAX_REFRESH_TOKENS_PER_APP, REFRESH_GRACE_MS, REFRESH_LIFE_MS,

@@ -6,10 +6,10 @@
 use std::sync::{Arc, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
-use super::{AccessError, Commit};
+use super::AccessError;
 use crate::atproto::Resolver;
 use crate::config::Owner;
-use crate::store::{Op, RecordKind, Store};
+use crate::store::{Commit, Op, RecordKind, Store};
 use crate::types::{Did, Handle};
 
 /// Time until a handle that could not be resolved is asked again; doubled each time.

@@ -4,11 +4,11 @@ use std::fs::File;
 use std::io::{self, Read as _, Write as _};
 use std::path::PathBuf;
 
-use crate::config::{Config, MIN_SECRET_BYTES, Secret};
+use crate::config::Config;
 use crate::directory::{Directory, close_to_others};
 use crate::store::backup::{RESTORED_SECRET, stamp};
 use crate::store::{Op, RecordKind, Store, StoreError};
-use crate::types::now;
+use crate::types::{MIN_SECRET_BYTES, Secret, now};
 
 /// Name of the generated secret inside the data directory.
 pub const SECRET_FILE: &str = "secret.key";

@@ -5,8 +5,7 @@ use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde::{Deserialize, Serialize};
 
 use super::{AccessError, Refused, Session};
-use crate::config::Secret;
-use crate::types::{Millis, StorageId};
+use crate::types::{Millis, Secret, StorageId};
 
 /// Longest token in bytes that is looked at; ours have some 600.
 pub const MAX_TOKEN_BYTES: usize = 4096;

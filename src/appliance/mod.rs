@@ -14,14 +14,15 @@ use tokio::time::timeout;
 
 use crate::access::secret::{self, SecretError};
 use crate::access::{Access, AccessError, LOCAL_CLIENT, LOCAL_DID, NewSession, Ownership, SignIns};
-use crate::atproto::{Http, HttpError, Resolver, Us, Verifier};
-use crate::config::{Config, Loaded, Secret, Sources, TlsMode};
+use crate::atproto::{Resolver, Us, Verifier};
+use crate::config::{Config, Loaded, Sources, TlsMode};
 use crate::directory::Directory;
 use crate::engine::Engine;
 use crate::listen::{self, AdminSocket, ListenError, PemError};
+use crate::net::{Http, HttpError};
 use crate::store::{Store, StoreError};
 use crate::telemetry::Level;
-use crate::types::{Millis, NameError, now};
+use crate::types::{Millis, NameError, Secret, now};
 use crate::web::admin::{Admin, Backups, DocumentsApi, RecordWatch, ReloadFuture};
 use crate::web::metrics::{Doors, Metrics};
 use crate::web::{AdminHttp, Door, OwnersPage, Web};
@@ -36,6 +37,7 @@ pub use aside::Aside;
 mod aside;
 mod bin;
 mod data_dir;
+pub mod options;
 mod reload;
 mod signals;
 mod sockets;
@@ -110,7 +112,7 @@ pub async fn run(loaded: Loaded, sources: Sources, level: Level) -> Result<(), E
     let store = Arc::new(open_store(&config, directory.opened())?);
     secret::adopt_restored(&store, directory.opened())?;
     let secret = secret::load_or_create(&config, directory.opened())?;
-    let engine = Engine::start(store.clone(), config.engine_options()).map_err(Error::Engine)?;
+    let engine = Engine::start(store.clone(), options::engine(&config)).map_err(Error::Engine)?;
     let reload = |parts| Arc::new(Reload::new(sources, loaded, parts));
     let start = Start { config: &config, dev, started, engine: &engine, store, secret: &secret };
     let served = serve(start, level, reload, &mut signals).await;
@@ -326,7 +328,7 @@ fn door(
         operation: "drawing a secret from the system's random source",
         source: io::Error::other(source),
     })?;
-    let identity = config.identity_options();
+    let identity = options::identity(config);
     let http = Http::new(&identity.http)?;
     let resolver = Arc::new(Resolver::new(http.clone(), identity.plc_directory));
     let commit = Arc::new(engine.clone());
@@ -360,7 +362,7 @@ fn connections_within(wanted: usize, tls: TlsMode, open_files: Option<usize>) ->
 
 fn open_store(config: &Config, data_dir: &Arc<Directory>) -> Result<Store, Error> {
     let failed = |source| Error::Store { path: data_dir.path_of(STORE_FILE), source };
-    let mut store = Store::open_in(data_dir, STORE_FILE, &config.store_options()).map_err(failed)?;
+    let mut store = Store::open_in(data_dir, STORE_FILE, &options::store(config)).map_err(failed)?;
     let stats = store.stats().map_err(failed)?;
     if stats.is_worth_reclaiming() {
         tracing::info!(dead_bytes = stats.dead_bytes, "giving dead space in the store back to the disk");

@@ -43,7 +43,7 @@ async fn a_request_that_panics_ends_alone_and_a_shard_that_dies_ends_the_server(
     let config = loaded.config.clone();
     let store = Arc::new(open_store(&config, &directory(&config)).unwrap());
     let secret = secret::load_or_create(&config, &directory(&config)).unwrap();
-    let engine = Engine::start(store.clone(), config.engine_options()).unwrap();
+    let engine = Engine::start(store.clone(), options::engine(&config)).unwrap();
     let mut signals = Signals::new().unwrap();
     let reload = |parts| Arc::new(Reload::new(sources, loaded, parts));
     let start =
@@ -74,7 +74,7 @@ async fn a_listener_that_dies_ends_the_server_and_one_that_ends_does_not() {
     let dir = tempfile::tempdir().unwrap();
     let (sources, loaded) = configured(dir.path());
     let store = Arc::new(open_store(&loaded.config, &directory(&loaded.config)).unwrap());
-    let engine = Engine::start(store, loaded.config.engine_options()).unwrap();
+    let engine = Engine::start(store, options::engine(&loaded.config)).unwrap();
     let reload = Arc::new(Reload::new(sources, loaded, vec![]));
     let mut listening = JoinSet::new();
     listening.spawn(async {});

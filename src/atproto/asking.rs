@@ -8,8 +8,8 @@ use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use super::limiter::Limiter;
 use super::refusal::Refusal;
+use crate::types::Limiter;
 
 /// Tokens of unknown keys that were asked about in vain, a minute, from one place.
 pub const UNPROVEN_PER_PLACE: u64 = 20;

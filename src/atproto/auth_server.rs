@@ -6,15 +6,12 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 use url::Url;
 
-use super::cache::{Cache, Freshness};
-use super::document::origin;
-use super::http::{Http, Kind};
-use super::http_error::HttpError;
 use super::json;
 use super::jwks::{Jwks, JwksError, MAX_JWKS_BYTES};
 use super::pds::describe_server;
 use super::xrpc::PdsError;
-use crate::types::Did;
+use crate::net::{Cache, Freshness, Http, HttpError, Kind};
+use crate::types::{Did, origin_url};
 
 /// Largest metadata document in bytes; the reference server's has 2 kB.
 pub const MAX_METADATA_BYTES: usize = 64 * 1024;
@@ -70,7 +67,7 @@ pub struct AuthServer {
     pub revocation_endpoint: Option<Url>,
 }
 
-/// Finds authorization servers; remembers them for a short while ([`super::cache`]).
+/// Finds authorization servers; remembers them for a short while ([`crate::net::cache`]).
 pub struct AuthServers {
     http: Http,
     known: Cache<Url, Arc<AuthServer>, AuthServerError>,
@@ -139,14 +136,14 @@ async fn well_known(http: &Http, server: &Url, name: &str) -> Result<Map<String,
 
 /// The one authorization server that the metadata of this very PDS names.
 fn issuer_of(pds: &Url, resource: &Map<String, Value>) -> Result<Url, AuthServerError> {
-    if member(resource, "resource").and_then(origin).as_ref() != Some(pds) {
+    if member(resource, "resource").and_then(origin_url).as_ref() != Some(pds) {
         return Err(refused(pds, "its resource is not the PDS"));
     }
     let servers = resource.get("authorization_servers").and_then(Value::as_array);
     let Some([Value::String(issuer)]) = servers.map(Vec::as_slice) else {
         return Err(refused(pds, "it does not name exactly one authorization server"));
     };
-    let url = origin(issuer).filter(|url| url.origin().ascii_serialization() == *issuer);
+    let url = origin_url(issuer).filter(|url| url.origin().ascii_serialization() == *issuer);
     url.ok_or_else(|| refused(pds, "its authorization server is not an https origin without a final slash"))
 }
 

@@ -4,12 +4,10 @@ use std::sync::Arc;
 
 use url::Url;
 
-use super::cache::{Cache, Freshness};
 use super::client_id::ClientId;
 use super::client_metadata::{ClientKeys, ClientMetadata, MAX_METADATA_BYTES, MetadataError};
-use super::http::{Http, Kind};
-use super::http_error::HttpError;
 use super::jwks::{Jwks, JwksError, MAX_JWKS_BYTES};
+use crate::net::{Cache, Freshness, Http, HttpError, Kind};
 
 /// Why nothing is known of an app.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -35,7 +33,7 @@ pub enum ClientError {
     },
 }
 
-/// Looks up apps; remembers them for a short while ([`super::cache`]). Clones share what they know.
+/// Looks up apps; remembers them for a short while ([`crate::net::cache`]). Clones share what they know.
 #[derive(Clone)]
 pub struct Clients {
     http: Http,

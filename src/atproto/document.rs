@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 use url::Url;
 
 use super::key::{Curve, KeyError, PublicKey};
-use crate::types::{Did, Handle};
+use crate::types::{Did, Handle, origin_url};
 
 /// Largest document in bytes that is parsed; real ones have about 1 kB.
 pub const MAX_DOCUMENT_BYTES: usize = 64 * 1024;
@@ -173,20 +173,7 @@ fn read_pds(entry: &Map<String, Value>) -> Option<Url> {
     if member("type") != Some("AtprotoPersonalDataServer") {
         return None;
     }
-    member("serviceEndpoint").and_then(origin)
-}
-
-/// The URL, if it is nothing but an origin: https, or http on this machine.
-pub fn origin(text: &str) -> Option<Url> {
-    let url = Url::parse(text).ok()?;
-    let here = match url.host()? {
-        url::Host::Domain(name) => name == "localhost",
-        url::Host::Ipv4(address) => address.is_loopback(),
-        url::Host::Ipv6(address) => address.is_loopback(),
-    };
-    let bare = url.path() == "/" && url.query().is_none() && url.fragment().is_none();
-    let nobody = url.username().is_empty() && url.password().is_none();
-    (bare && nobody && (url.scheme() == "https" || (url.scheme() == "http" && here))).then_some(url)
+    member("serviceEndpoint").and_then(origin_url)
 }
 
 #[cfg(test)]

@@ -1,9 +1,8 @@
 //! The DID that a handle leads to: by DNS, or by HTTPS if DNS has none (atproto handle spec, "Handle Resolution").
 //! Only half the proof: the DID's document must name the handle as well.
 
-use super::http::{Http, Kind};
-use super::http_error::HttpError;
 use super::resolve::ResolveError;
+use crate::net::{Http, HttpError, Kind, parse_url};
 use crate::types::{Did, Handle, MAX_DID_BYTES};
 
 /// Largest answer of `/.well-known/atproto-did` in bytes: a DID, and blanks around it.
@@ -18,7 +17,7 @@ pub(super) async fn did_of(http: &Http, handle: &Handle) -> Result<Did, ResolveE
         return found;
     }
     let no_such = |https| ResolveError::NoSuchHandle { handle: handle.clone(), https };
-    let url = super::http::parse(&format!("https://{handle}/.well-known/atproto-did")).map_err(no_such)?;
+    let url = parse_url(&format!("https://{handle}/.well-known/atproto-did")).map_err(no_such)?;
     let body = http.get(Kind::Identity, &url, MAX_ANSWER_BYTES).await;
     let body = body.map_err(|https: HttpError| no_such(https))?;
     let first = String::from_utf8_lossy(&body).lines().next().unwrap_or_default().trim().to_owned();

@@ -1,5 +1,5 @@
 //! Whose account it is, which app asks, and which key it holds: everything that is read from strangers and verified,
-//! and the requests to their servers.
+//! and what is asked of their servers. How servers are asked is the business of [`crate::net`].
 //!
 //! - [`document`]: an account's signing key, PDS and handle; [`key`], [`jwks`]: what verifies signatures.
 //! - [`jwt`]: the form all tokens have. [`dpop`] proves a key, [`access_token`] an app with that key,
@@ -8,39 +8,29 @@
 //!
 //! Of these none does I/O or reads the clock. The others ask servers:
 //!
-//! - [`http`]: the rules for every request; [`cache`]: what is remembered of the answers.
 //! - [`resolve`]: DIDs and handles; [`auth_server`]: who issues a PDS's tokens; [`client`]: what an app says of itself, and
 //!   [`redirect_uri`] where its users may be sent back to.
 //! - [`pds`], [`repo`]: calls to the owner's PDS; [`declaration`]: the record there that names her server.
 //!
 //! - [`oauth`]: the owner signs in at her PDS.
 //!
-//! [`verifier`] puts all of it together: who asks is proved, or refused. `asking` limits what that may cost others;
-//! [`limiter`] counts.
+//! [`verifier`] puts all of it together: who asks is proved, or refused. `asking` limits what that may cost others.
 
 pub mod access_token;
-mod address;
 mod asking;
 pub mod attestation;
 pub mod auth_server;
-pub mod cache;
 pub mod client;
 pub mod client_id;
 pub mod client_metadata;
 pub mod declaration;
-mod dns;
 pub mod document;
 pub mod dpop;
 mod handle;
-pub mod hosts;
-pub mod http;
-mod http_error;
 mod json;
 pub mod jwks;
 pub mod jwt;
 pub mod key;
-pub mod limiter;
-mod names;
 pub mod nonce;
 pub mod oauth;
 pub mod pds;
@@ -59,17 +49,11 @@ pub mod xrpc;
 
 pub use crate::types::{Did, DidMethod, Handle};
 pub use access_token::AccessToken;
-pub use address::is_public;
 pub use auth_server::{AuthServer, AuthServerError, AuthServers};
-pub use cache::Freshness;
 pub use client::{ClientError, Clients};
 pub use client_id::{ClientId, ClientIdError};
 pub use client_metadata::{ClientMetadata, MetadataError};
-pub use dns::{Caa, Dns, DnsError};
 pub use document::DidDocument;
-pub use hosts::Hosts;
-pub use http::{Http, HttpOptions, Kind};
-pub use http_error::HttpError;
 pub use jwks::Jwks;
 pub use key::PublicKey;
 pub use nonce::Nonces;

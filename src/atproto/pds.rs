@@ -8,8 +8,8 @@ use reqwest::StatusCode;
 use reqwest::header::{DATE, HeaderName};
 use url::Url;
 
-use super::http::Http;
 use super::xrpc::{self, PdsError};
+use crate::net::Http;
 use crate::types::Did;
 
 /// The call that tokens are checked with.

@@ -7,7 +7,6 @@ use url::Url;
 
 use super::access_token::{self, AccessToken, AccessTokenError};
 use super::auth_server::AuthServer;
-use super::cache::Freshness;
 use super::dpop::{self, DpopError, Proof};
 use super::jwks::JwksError;
 use super::jwt::Seconds;
@@ -15,6 +14,7 @@ use super::pds::{GET_SESSION, Probe, Relay, probe, relay_get_session};
 use super::refusal::Refusal;
 use super::verifier::{How, Proven, Verifier};
 use super::xrpc::endpoint;
+use crate::net::Freshness;
 use crate::types::Did;
 
 /// What an app sends to prove itself by its OAuth session.
@@ -221,13 +221,14 @@ impl Verifier {
 mod tests {
     use serde_json::{Value, json};
 
-    use super::super::http::{Http, HttpOptions};
     use super::super::key::Curve;
     use super::super::replay::ReplayError;
-    use super::super::resolve::{Resolver, public_plc_directory};
+    use super::super::resolve::Resolver;
     use super::super::testing::{TestKey, with};
     use super::super::verifier::Us;
     use super::*;
+    use crate::net::{Http, HttpOptions};
+    use crate::types::public_plc_directory;
 
     const NOW: Seconds = 1_800_000_000;
     /// Nobody answers there: whatever is let through to be asked about ends in a failure to ask.

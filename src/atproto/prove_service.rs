@@ -1,12 +1,12 @@
 //! `Authorization: Bearer` with a service-auth token, which proves the owner, and the app's attestation.
 
 use super::attestation::{self, AttestationError};
-use super::cache::Freshness;
 use super::client_id::ClientId;
 use super::jwt::{CLOCK_SKEW, JwtError, Seconds};
 use super::refusal::Refusal;
 use super::service_auth::{self, ServiceAuthError, ServiceToken};
 use super::verifier::{How, Proven, Verifier};
+use crate::net::Freshness;
 use crate::types::Did;
 
 impl Verifier {

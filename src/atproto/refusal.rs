@@ -7,12 +7,12 @@ use super::client::ClientError;
 use super::client_id::ClientIdError;
 use super::document::DocumentError;
 use super::dpop::DpopError;
-use super::http_error::HttpError;
 use super::pds::GET_SESSION;
 use super::replay::ReplayError;
 use super::resolve::ResolveError;
 use super::service_auth::ServiceAuthError;
 use super::xrpc::PdsError;
+use crate::net::HttpError;
 
 /// Nobody is proved. The texts are for the app's developer, except those of [`Refusal::is_ours`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

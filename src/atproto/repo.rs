@@ -6,8 +6,8 @@ use reqwest::Request;
 use serde_json::{Value, json};
 use url::Url;
 
-use super::http::Http;
 use super::xrpc::{self, PdsError};
+use crate::net::Http;
 use crate::types::Did;
 
 /// A secret text that no error, log or `Debug` shows.

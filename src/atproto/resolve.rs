@@ -4,16 +4,9 @@ use std::sync::Arc;
 
 use url::Url;
 
-use super::cache::{Cache, Freshness};
 use super::document::{DidDocument, DocumentError, MAX_DOCUMENT_BYTES};
-use super::http::{Http, HttpOptions, Kind};
-use super::http_error::HttpError;
-use crate::types::{Did, DidMethod, Handle};
-
-/// The public PLC directory, where did:plc identities are looked up unless configured otherwise.
-pub fn public_plc_directory() -> Url {
-    Url::parse("https://plc.directory").expect("a constant that is a URL")
-}
+use crate::net::{Cache, Freshness, Http, HttpError, HttpOptions, Kind, parse_url};
+use crate::types::{Did, DidMethod, Handle, public_plc_directory};
 
 /// How to look up identities.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,7 +68,7 @@ pub enum ResolveError {
     },
 }
 
-/// Looks up DIDs and handles. Documents are kept for a short while ([`super::cache`]); handles are not.
+/// Looks up DIDs and handles. Documents are kept for a short while ([`crate::net::cache`]); handles are not.
 pub struct Resolver {
     http: Http,
     plc_directory: Url,
@@ -122,7 +115,7 @@ impl Resolver {
                 let here = matches!(host, "localhost" | "127.0.0.1");
                 let scheme = if here { "http" } else { "https" };
                 let port = port.map_or_else(String::new, |port| format!(":{port}"));
-                super::http::parse(&format!("{scheme}://{host}{port}/.well-known/did.json"))
+                parse_url(&format!("{scheme}://{host}{port}/.well-known/did.json"))
             }
         }
     }

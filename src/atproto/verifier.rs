@@ -10,18 +10,17 @@ use url::Url;
 
 use super::asking::Asking;
 use super::auth_server::AuthServers;
-use super::cache::Freshness;
 use super::client::Clients;
 use super::client_id::ClientId;
 use super::client_metadata::ClientMetadata;
 use super::document::DidDocument;
-use super::http::Http;
 use super::jwt::Seconds;
 use super::nonce::Nonces;
 use super::oauth::{OauthClient, Registration};
 use super::refusal::Refusal;
 use super::replay::{Replay, ReplayError};
 use super::resolve::Resolver;
+use crate::net::{Freshness, Http};
 use crate::types::Did;
 
 /// How it was proved.

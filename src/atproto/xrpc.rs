@@ -5,9 +5,8 @@ use reqwest::{Method, Request, StatusCode};
 use serde_json::Value;
 use url::Url;
 
-use super::http::{Http, Kind};
-use super::http_error::{HttpError, place};
 use super::json;
+use crate::net::{Http, HttpError, Kind, without_query};
 
 /// Largest answer in bytes; a session has about 2 kB.
 const MAX_ANSWER_BYTES: usize = 64 * 1024;
@@ -95,7 +94,8 @@ pub(super) fn authorize(request: &mut Request, scheme: &str, token: &str) -> Res
 
 /// Adds a header that is never shown.
 pub(super) fn secret_header(request: &mut Request, name: HeaderName, value: &str) -> Result<(), PdsError> {
-    let mut value = HeaderValue::from_str(value).map_err(|_| PdsError::NotAToken(place(request.url())))?;
+    let mut value =
+        HeaderValue::from_str(value).map_err(|_| PdsError::NotAToken(without_query(request.url())))?;
     value.set_sensitive(true);
     request.headers_mut().insert(name, value);
     Ok(())
@@ -103,7 +103,7 @@ pub(super) fn secret_header(request: &mut Request, name: HeaderName, value: &str
 
 /// Makes the call.
 pub(super) async fn send(http: &Http, request: Request) -> Result<Said, PdsError> {
-    let call = place(request.url());
+    let call = without_query(request.url());
     let answer = http.send(Kind::Pds, request, MAX_ANSWER_BYTES).await?;
     let body = json::object(&answer.body).map_or(Value::Null, Value::Object);
     Ok(Said { call, status: answer.status, headers: answer.headers, body })

@@ -8,10 +8,11 @@ use hyper::Method;
 use super::CliError;
 use super::admin_client::call;
 use crate::access::Pin;
-use crate::appliance::STORE_FILE;
-use crate::atproto::{Http, HttpError, Resolver};
+use crate::appliance::{STORE_FILE, options};
+use crate::atproto::Resolver;
 use crate::config::Config;
 use crate::directory::Directory;
+use crate::net::{Http, HttpError};
 use crate::store::Store;
 use crate::types::{Did, Handle};
 use crate::web::admin::OwnerNow;
@@ -60,7 +61,7 @@ fn in_store(config: &Config, handle: &Handle) -> Pinned {
         }
     };
     let read = directory.as_owner(|| {
-        let store = Store::open_existing(&directory, STORE_FILE, &config.store_options());
+        let store = Store::open_existing(&directory, STORE_FILE, &options::store(config));
         match store.map_err(|error| error.to_string())? {
             Some(store) => Pin::read(&store).map_err(|error| error.to_string()),
             None => Ok(None),
@@ -75,7 +76,7 @@ fn in_store(config: &Config, handle: &Handle) -> Pinned {
 
 /// What asks other servers.
 pub(super) fn network(config: &Config) -> Result<(Http, Resolver), HttpError> {
-    let options = config.identity_options();
+    let options = options::identity(config);
     let http = Http::new(&options.http)?;
     Ok((http.clone(), Resolver::new(http, options.plc_directory)))
 }

@@ -14,7 +14,7 @@ use super::progress::Progress;
 use super::text::{bytes, date, grouped};
 use super::{CliError, Exit, print, print_json};
 use crate::access::secret::{self, SecretError};
-use crate::appliance::STORE_FILE;
+use crate::appliance::{STORE_FILE, options};
 use crate::config::Config;
 use crate::directory::Directory;
 use crate::store::backup::{Follow, Manifest, Source, Totals};
@@ -135,7 +135,7 @@ fn stopped(config: &Config, writing: &mut Writing) -> Result<Store, CliError> {
     directory.as_owner(|| {
         let failed = |error: StoreError| CliError::failed("store", error);
         let secret_failed = |error: SecretError| CliError::failed("secret", error);
-        let store = Store::open_existing(&directory, STORE_FILE, &config.store_options()).map_err(failed)?;
+        let store = Store::open_existing(&directory, STORE_FILE, &options::store(config)).map_err(failed)?;
         let store = store.ok_or_else(nothing)?;
         secret::adopt_restored(&store, &directory).map_err(secret_failed)?;
         let secret = secret::load(config, &directory).map_err(secret_failed)?;

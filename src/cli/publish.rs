@@ -12,8 +12,9 @@ use super::text::safe;
 use super::{CliError, Exit, args, hidden_input, print, print_json, runtime};
 use crate::atproto::declaration;
 use crate::atproto::repo::get_record;
-use crate::atproto::{DidDocument, Freshness, Hidden, Http, PdsError, PdsSession, ResolveError, Resolver};
+use crate::atproto::{DidDocument, Hidden, PdsError, PdsSession, ResolveError, Resolver};
 use crate::config::{Config, Owner};
+use crate::net::{Freshness, Http};
 use crate::types::Did;
 
 /// Longest password in bytes; an app password has 19.

@@ -12,7 +12,7 @@ use super::progress::Progress;
 use super::text::{date, grouped};
 use super::{CliError, Exit, print, print_json};
 use crate::access::secret;
-use crate::appliance::STORE_FILE;
+use crate::appliance::{STORE_FILE, options};
 use crate::config::Config;
 use crate::directory::{Directory, open_source};
 use crate::store::backup::{self, MAX_VALUE_BYTES, Manifest, Place, Totals};
@@ -62,7 +62,7 @@ fn restore(
     most: usize,
     progress: &mut dyn FnMut(&Manifest, u64),
 ) -> Result<Restored, CliError> {
-    let (data_dir, options) = (&config.data_dir, config.store_options());
+    let (data_dir, options) = (&config.data_dir, options::store(config));
     let directory = Directory::make(data_dir, 0o700).map(Arc::new).map_err(|error| {
         CliError::failed(
             "data_dir",

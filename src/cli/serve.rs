@@ -5,7 +5,8 @@ use crate::config::{Loaded, Sources};
 use crate::{appliance, telemetry};
 
 pub(super) fn run(loaded: Loaded, sources: Sources) -> Result<Exit, CliError> {
-    let level = telemetry::init(&loaded.config.log).map_err(|error| CliError::failed("log", error))?;
+    let log = &loaded.config.log;
+    let level = telemetry::init(log.level, log.format).map_err(|error| CliError::failed("log", error))?;
     telemetry::panics::log();
     let runtime = appliance::runtime()
         .map_err(|error| CliError::failed("start", format!("starting the socket threads failed: {error}")))?;

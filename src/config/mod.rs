@@ -9,11 +9,7 @@ use std::time::Duration;
 
 use url::Url;
 
-use crate::atproto::http::{HttpOptions, REQUEST_TIME};
-use crate::atproto::{Hosts, IdentityOptions};
-use crate::engine::EngineOptions;
-use crate::store::StoreOptions;
-use crate::sync::price::Limits as MessagePrice;
+use crate::types::{Hosts, LogFormat, LogLevel, Secret};
 
 mod edit;
 mod error;
@@ -34,7 +30,7 @@ pub use replace::WriteError;
 pub use settings::Loaded;
 pub use sources::{Flags, Sources};
 pub use units::{parse_duration, show_duration};
-pub use values::{Approve, LogFormat, LogLevel, MIN_SECRET_BYTES, Owner, Secret, TlsMode};
+pub use values::{Approve, Owner, TlsMode};
 
 /// Where the configuration file is unless `--config` says otherwise.
 pub const DEFAULT_FILE: &str = "/etc/groundmist-sync/config.toml";
@@ -251,62 +247,9 @@ pub struct Log {
     pub format: LogFormat,
 }
 
-impl Limits {
-    /// What decoding one sync message may cost.
-    pub fn message_price(&self) -> MessagePrice {
-        MessagePrice {
-            operations: self.operations as u64,
-            inflated_bytes: self.inflated_bytes as u64,
-            changes: self.changes as u64,
-            hashes: self.hashes as u64,
-            bloom_bytes: self.bloom_bytes as u64,
-        }
-    }
-}
-
 impl Config {
     /// Path of the admin socket.
     pub fn admin_socket(&self) -> PathBuf {
         self.data_dir.join(ADMIN_SOCKET)
-    }
-
-    /// What the engine needs of it. Two shards at most: one thread relays far more than a person's devices send.
-    pub fn engine_options(&self) -> EngineOptions {
-        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        let millis = |d: Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
-        EngineOptions {
-            shards: cores.min(2),
-            memory_budget: self.memory.budget,
-            outbox_bytes: self.limits.outbox_bytes,
-            outboxes_bytes: self.limits.outbox_total_bytes,
-            inbox_bytes: self.limits.inbox_bytes,
-            max_documents: self.limits.documents,
-            max_requests: self.limits.requests,
-            price: self.limits.message_price(),
-            request_timeout_ms: millis(self.sync.request_timeout),
-            announce: self.sync.announce,
-            compact_grace_ms: millis(self.storage.compact_grace),
-            compact_floor: self.storage.compact_floor,
-        }
-    }
-
-    /// What looking up identities needs of it.
-    pub fn identity_options(&self) -> IdentityOptions {
-        let identity = &self.identity;
-        IdentityOptions {
-            plc_directory: identity.plc_directory.clone(),
-            http: HttpOptions {
-                allow_loopback: identity.allow_loopback,
-                ca_file: identity.ca_file.clone(),
-                hosts: identity.hosts.clone(),
-                name_servers: identity.name_servers.clone(),
-                request_time: REQUEST_TIME,
-            },
-        }
-    }
-
-    /// What the store needs of it.
-    pub fn store_options(&self) -> StoreOptions {
-        StoreOptions { cache_bytes: self.memory.redb_cache }
     }
 }

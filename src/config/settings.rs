@@ -11,13 +11,13 @@ use super::error::ConfigError;
 use super::reader::{Effective, Reader};
 use super::sources::{Merged, Sources};
 use super::{
-    ADMIN_SOCKET, Access, Approve, Config, Identity, Limits, Log, LogFormat, LogLevel, MIN_SECRET_BYTES,
-    Memory, Network, Owner, Secret, Storage, Sync, TOKEN_LIFE, tls,
+    ADMIN_SOCKET, Access, Approve, Config, Identity, Limits, Log, Memory, Network, Owner, Storage, Sync,
+    TOKEN_LIFE, tls,
 };
-use crate::atproto::document::origin;
-use crate::atproto::resolve::public_plc_directory;
-use crate::atproto::{Hosts, http};
-use crate::types::{Did, DidMethod};
+use crate::types::{
+    Did, DidMethod, Hosts, LogFormat, LogLevel, MIN_SECRET_BYTES, Secret, authorities_in, origin_url,
+    public_plc_directory,
+};
 
 /// Key of the port that `PORT` and `--port` put in place of the one in `listen.address`.
 pub(super) const PORT: &str = "listen.port";
@@ -267,7 +267,7 @@ fn identity(r: &mut Reader, dev: bool) -> Identity {
     let default = public_plc_directory();
     let shown = |url: &Url| url.origin().ascii_serialization();
     let url = |text: &str| {
-        let url = origin(text).filter(|url| url.scheme() == "https" || dev);
+        let url = origin_url(text).filter(|url| url.scheme() == "https" || dev);
         url.ok_or_else(|| {
             format!("is not an https: URL without a path: write one such as \"{}\" (http: only with --dev, on this machine)", shown(&default))
         })
@@ -300,7 +300,7 @@ fn identity(r: &mut Reader, dev: bool) -> Identity {
 pub(super) fn ca_file(r: &mut Reader, key: &'static str) -> Option<PathBuf> {
     r.parsed(key, None, |text| {
         let path = PathBuf::from(text);
-        match http::roots_in(&path) {
+        match authorities_in(&path) {
             Ok(_) => Ok((path, text.to_owned())),
             Err(reason) => Err(format!("holds no certificates (PEM) that can be used: {reason}")),
         }

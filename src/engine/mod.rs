@@ -6,6 +6,7 @@
 //! ```
 
 mod bring;
+mod commit;
 mod connection;
 mod decode;
 mod dispose;

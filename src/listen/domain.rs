@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use crate::atproto::{Dns, DnsError, is_public};
+use crate::net::{Dns, DnsError, is_public};
 
 /// Time for all questions to DNS about addresses.
 pub const DNS_TIME: Duration = Duration::from_secs(20);

@@ -20,6 +20,7 @@ pub mod backup;
 mod blob;
 mod changes;
 mod codec;
+mod commit;
 mod database;
 mod dispose;
 mod error;
@@ -33,6 +34,7 @@ mod tally;
 mod write;
 
 pub use backup::{BackupError, LastBackup};
+pub use commit::{Commit, CommitFuture};
 pub use error::StoreError;
 pub use model::{
     BIN_LIFE_MS, Disposal, GrowthPoint, Head, Op, Record, RecordKind, Row, SnapshotInfo, StoreOptions,

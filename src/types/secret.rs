@@ -1,4 +1,7 @@
-//! Texts that nobody guesses, and what is kept or shown of them.
+//! The secret that signs sync tokens; random texts that nobody guesses, and what is kept or shown of them.
+
+use std::fmt;
+use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine as _;
@@ -6,6 +9,31 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 /// Random bytes of a secret; as base64url it is a code verifier of 43 characters (RFC 7636, 4.1).
 const SECRET_BYTES: usize = 32;
+
+/// Shortest secret in bytes: below this, a token's signature could be guessed offline.
+pub const MIN_SECRET_BYTES: usize = 16;
+
+/// The key that signs sync tokens. Never shown: `Debug` prints no byte of it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(Arc<[u8]>);
+
+impl Secret {
+    /// Takes over a key; the caller has checked its length ([`MIN_SECRET_BYTES`]).
+    pub(crate) fn new(bytes: &[u8]) -> Self {
+        Self(bytes.into())
+    }
+
+    /// The key itself: for signing and verifying only.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
 
 /// A new secret: 256 random bits in base64url.
 ///
@@ -40,5 +68,12 @@ mod tests {
         assert_ne!(one, other);
         assert_eq!(one.len(), 43);
         assert!(one.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b)));
+    }
+
+    #[test]
+    fn a_secret_does_not_show() {
+        let secret = Secret::new(b"correct horse battery staple");
+        let shown = format!("{secret:?} {secret:#?}");
+        assert!(!shown.contains("horse") && !shown.contains("99"), "{shown}");
     }
 }

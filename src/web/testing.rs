@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tempfile::TempDir;
 
 use crate::access::{Access, secret};
+use crate::appliance::options;
 use crate::config::{Config, Flags, Sources};
 use crate::engine::Engine;
 use crate::store::Store;
@@ -23,8 +24,8 @@ impl Parts {
         let flags = Flags { data_dir: Some(dir.path().into()), ..Flags::default() };
         let sources = Sources { config: None, default_file: "".into(), env: vec![], flags, dev: false };
         let config = Config::load(&sources).unwrap().config;
-        let store = Arc::new(Store::open(&dir.path().join("store"), &config.store_options()).unwrap());
-        let engine = Engine::start(store.clone(), config.engine_options()).unwrap();
+        let store = Arc::new(Store::open(&dir.path().join("store"), &options::store(&config)).unwrap());
+        let engine = Engine::start(store.clone(), options::engine(&config)).unwrap();
         let secret =
             secret::load_or_create(&config, &crate::directory::Directory::open(&config.data_dir).unwrap())
                 .unwrap();

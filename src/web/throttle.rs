@@ -4,8 +4,8 @@ use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::atproto::limiter::Limiter;
 use crate::config::Limits;
+use crate::types::Limiter;
 
 const SECOND_US: u64 = 1_000_000;
 

@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use groundmist_sync::access::CommitFuture;
+use groundmist_sync::store::CommitFuture;
 use tokio::sync::oneshot;
 
 use crate::*;

@@ -5,12 +5,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use groundmist_sync::access::{
-    Access, Commit, LOCAL_CLIENT, LOCAL_DID, NewSession, Refused, Session, secret,
-};
-use groundmist_sync::config::{Access as Settings, Approve, Config, Flags, Secret, Sources};
-use groundmist_sync::store::{Op, RecordKind, Store, StoreOptions};
-use groundmist_sync::types::now;
+use groundmist_sync::access::{Access, LOCAL_CLIENT, LOCAL_DID, NewSession, Refused, Session, secret};
+use groundmist_sync::config::{Access as Settings, Approve, Config, Flags, Sources};
+use groundmist_sync::store::{Commit, Op, RecordKind, Store, StoreOptions};
+use groundmist_sync::types::{Secret, now};
 use jsonwebtoken::Algorithm;
 use serde_json::Value;
 use tempfile::TempDir;

@@ -1,6 +1,7 @@
 //! What happens at the same time: the owner's word wins, and a token is used once.
 
 use groundmist_sync::access::{Decision, EnterError, Entering, UsedToken};
+use groundmist_sync::appliance::options;
 
 use crate::entering::{CLIENT, app, approved, asks, enters};
 use crate::journal::{Journal, held_place, held_place_with};
@@ -210,7 +211,7 @@ async fn entries_share_commits() {
     let Place { store, access, dir } = place;
     drop(access);
     let config = config(dir.path(), Some(SECRET));
-    let engine = Engine::start(store.clone(), config.engine_options()).unwrap();
+    let engine = Engine::start(store.clone(), options::engine(&config)).unwrap();
     let access = access_with(&store, Arc::new(engine.clone()), settings());
     let before = engine.status().commits;
     let tasks: Vec<_> = (0..400)

@@ -3,8 +3,8 @@
 use std::io;
 use std::sync::Mutex;
 
-use groundmist_sync::config::LogLevel;
 use groundmist_sync::telemetry;
+use groundmist_sync::types::LogLevel;
 use serde_json::json;
 use tracing_subscriber::layer::SubscriberExt as _;
 

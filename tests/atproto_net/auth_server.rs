@@ -1,6 +1,7 @@
 //! From a PDS to who issues its access tokens.
 
-use groundmist_sync::atproto::{AuthServers, Freshness};
+use groundmist_sync::atproto::AuthServers;
+use groundmist_sync::net::Freshness;
 use serde_json::{Value, json};
 
 use crate::world::{Reply, World, ok, status};

@@ -1,6 +1,7 @@
 //! What apps say of themselves.
 
-use groundmist_sync::atproto::{ClientError, ClientId, Clients, Freshness};
+use groundmist_sync::atproto::{ClientError, ClientId, Clients};
+use groundmist_sync::net::Freshness;
 use serde_json::{Value, json};
 
 use crate::world::{Reply, World, ok, status};

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use groundmist_sync::atproto::{Http, HttpError, HttpOptions, Kind};
+use groundmist_sync::net::{Http, HttpError, HttpOptions, Kind};
 use tokio::io::AsyncReadExt as _;
 use url::Url;
 

@@ -1,8 +1,7 @@
 //! DIDs and handles.
 
-use groundmist_sync::atproto::{
-    Did, Freshness, Handle, Http, HttpError, HttpOptions, ResolveError, Resolver,
-};
+use groundmist_sync::atproto::{Did, Handle, ResolveError, Resolver};
+use groundmist_sync::net::{Freshness, Http, HttpError, HttpOptions};
 use serde_json::{Value, json};
 
 use crate::dns::DnsServer;

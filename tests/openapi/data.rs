@@ -8,7 +8,7 @@ use std::sync::Arc;
 use automerge::transaction::Transactable as _;
 use automerge::{AutoCommit, ROOT};
 use groundmist_sync::access::{Access, App, Decision, Entering, MAX_OFFERS, Proof, secret};
-use groundmist_sync::appliance::STORE_FILE;
+use groundmist_sync::appliance::{STORE_FILE, options};
 use groundmist_sync::config::{Config, Flags, Sources};
 use groundmist_sync::store::Store;
 use groundmist_sync::types::DocumentId;
@@ -32,7 +32,7 @@ async fn fill(data: &Path) {
     let sources =
         Sources { config: None, default_file: data.join("none.toml"), env: Vec::new(), flags, dev: false };
     let config = Config::load(&sources).unwrap().config;
-    let store = Arc::new(Store::open(&data.join(STORE_FILE), &config.store_options()).unwrap());
+    let store = Arc::new(Store::open(&data.join(STORE_FILE), &options::store(&config)).unwrap());
     let secret = secret::load_or_create(
         &config,
         &groundmist_sync::directory::Directory::open(&config.data_dir).unwrap(),

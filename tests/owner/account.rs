@@ -6,10 +6,11 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
-use groundmist_sync::access::{Commit, Ownership};
-use groundmist_sync::atproto::{Http, HttpOptions, Resolver};
+use groundmist_sync::access::Ownership;
+use groundmist_sync::atproto::Resolver;
 use groundmist_sync::config::Owner;
-use groundmist_sync::store::{Store, StoreOptions};
+use groundmist_sync::net::{Http, HttpOptions};
+use groundmist_sync::store::{Commit, Store, StoreOptions};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use groundmist_sync::access::{Commit, CommitFuture, OwnerUnknown, Pin};
-use groundmist_sync::store::{Op, RecordKind};
+use groundmist_sync::access::{OwnerUnknown, Pin};
+use groundmist_sync::store::{Commit, CommitFuture, Op, RecordKind};
 
 use crate::account::{ALICE, Account, Fault, HANDLE, MALLORY, OTHER_HANDLE};
 use crate::common::{Server, Start, wait_for_async};

@@ -1,6 +1,7 @@
 //! Why a sign-in at the owner's PDS came to nothing.
 
-use crate::atproto::{AuthServerError, HttpError, PdsError, ResolveError};
+use crate::atproto::{AuthServerError, PdsError, ResolveError};
+use crate::net::HttpError;
 use crate::types::Did;
 
 /// Why a sign-in came to nothing. The texts are for the log, [`OauthError::code`] is for the page.

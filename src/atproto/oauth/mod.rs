@@ -14,11 +14,10 @@ use url::Url;
 use url::form_urlencoded::Serializer;
 
 use super::auth_server::{AuthServer, AuthServers};
-use super::cache::Freshness;
 use super::declaration;
-use super::http::Http;
 use super::repo::{Hidden, get_record};
 use super::resolve::Resolver;
+use crate::net::{Freshness, Http};
 use crate::types::{Did, fingerprint, secret};
 use prover::Prover;
 
@@ -90,7 +89,7 @@ pub struct OauthClient {
 }
 
 impl OauthClient {
-    /// Asks by the rules of `http`.
+    /// Requests follow the rules of [`crate::net::http`].
     pub fn new(registration: Registration, http: Http, resolver: Arc<Resolver>) -> Self {
         Self { registration, auth_servers: AuthServers::new(http.clone()), http, resolver }
     }

@@ -10,14 +10,14 @@ use serde_json::{Value, json};
 use url::{Origin, Url};
 
 use super::OauthError;
+use crate::atproto::PdsError;
 use crate::atproto::dpop::token_hash;
-use crate::atproto::http::Http;
 use crate::atproto::jwt::Seconds;
 use crate::atproto::key::{Curve, PublicKey};
 use crate::atproto::pds::{DPOP, MAX_NONCE_BYTES};
 use crate::atproto::repo::Hidden;
 use crate::atproto::xrpc::{self, Said};
-use crate::atproto::{HttpError, PdsError};
+use crate::net::{Http, HttpError};
 use crate::types::{now, secret};
 
 /// A key, and the newest nonce that the server asked last has given. Secrets: no `Debug`.

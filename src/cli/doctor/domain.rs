@@ -12,9 +12,9 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 use super::{Context, Finding};
-use crate::atproto::http;
 use crate::config::{Config, TlsMode};
 use crate::listen::domain::{addresses, list, public};
+use crate::net::http;
 
 const DNS: &str = "DNS";
 const ENCRYPTED: &str = "port 443";

@@ -8,8 +8,9 @@ use serde::Serialize;
 use super::account::{self, Pinned};
 use super::text::safe;
 use super::{CliError, Exit, args, print, print_json, runtime};
-use crate::atproto::{Http, HttpError, Resolver};
+use crate::atproto::Resolver;
 use crate::config::{Config, ConfigError, Loaded, Owner, TlsMode};
+use crate::net::{Http, HttpError};
 use crate::web::admin::OwnerNow;
 
 mod certificate;

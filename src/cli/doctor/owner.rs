@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use super::{Context, Finding};
-use crate::atproto::{DidDocument, Freshness};
+use crate::atproto::DidDocument;
 use crate::cli::account::Pinned;
 use crate::config::Owner;
+use crate::net::Freshness;
 use crate::types::{Did, Handle};
 
 const CHECK: &str = "owner";

@@ -3,7 +3,8 @@
 use url::Url;
 
 use super::{Context, Finding};
-use crate::atproto::{AuthServers, DidDocument, Freshness};
+use crate::atproto::{AuthServers, DidDocument};
+use crate::net::Freshness;
 
 const CHECK: &str = "PDS";
 

@@ -11,6 +11,7 @@ use hyper::Method;
 use super::report::{Damaged, Imported, Outcome};
 use super::server::Server;
 use super::{CliError, path};
+use crate::appliance::options;
 use crate::config::Config;
 use crate::directory::Directory;
 use crate::sync::parcel::Parcel;
@@ -37,7 +38,7 @@ pub(super) struct Offer {
 
 impl Offer {
     pub(super) fn new(key: DocKey, config: &Config) -> Self {
-        let limits = config.limits.message_price().for_files();
+        let limits = options::message_price(&config.limits).for_files();
         let room = MAX_DOCUMENT_BYTES as u64;
         Self { key, parcel: Parcel::default(), limits, room, files: 0, damaged: Vec::new() }
     }

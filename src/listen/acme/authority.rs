@@ -10,8 +10,8 @@ use rustls_acme::acme;
 use serde::Deserialize;
 use url::Url;
 
-use crate::atproto::{http, is_public};
-use crate::types::{now, rfc3339};
+use crate::net::{http, is_public};
+use crate::types::{authorities_in, now, rfc3339};
 
 /// Time for the directory to answer, from the first DNS question to the last byte.
 pub const DIRECTORY_TIME: Duration = Duration::from_secs(10);
@@ -212,7 +212,7 @@ fn is_about_trust(error: &(dyn std::error::Error + 'static)) -> Option<String> {
 fn trust(ca_file: Option<&Path>, provider: &Arc<CryptoProvider>) -> Result<ClientConfig, AuthorityError> {
     let failed = |path: &Path, reason| AuthorityError::CaFile { path: path.display().to_string(), reason };
     let roots = match ca_file {
-        Some(path) => http::roots_in(path).map_err(|reason| failed(path, reason))?,
+        Some(path) => authorities_in(path).map_err(|reason| failed(path, reason))?,
         None => http::built_in_roots(),
     };
     let config = ClientConfig::builder_with_provider(Arc::clone(provider))

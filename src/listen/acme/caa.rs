@@ -1,6 +1,6 @@
 //! Whether the domain's CAA records let the authority issue (RFC 8659, and RFC 8657 for the way of validation).
 
-use crate::atproto::{Caa, Dns, DnsError};
+use crate::net::{Caa, Dns, DnsError};
 
 /// Tags that authorities understand: who may issue, for what, and where to report.
 const KNOWN: &[&str] =

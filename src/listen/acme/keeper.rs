@@ -14,9 +14,8 @@ use super::kept::Kept;
 use super::order::{Ledger, Order, OrderError};
 use super::preflight;
 use super::schedule::{Attempts, Failed, Told, Urgency, renewal_due, renewal_due_of_new, urgency};
-use crate::access::Commit;
 use crate::listen::Certificate;
-use crate::store::Store;
+use crate::store::{Commit, Store};
 use crate::types::{Millis, now, rfc3339};
 
 /// Time for one order. What takes longer is stuck, and is begun anew.

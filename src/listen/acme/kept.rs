@@ -6,8 +6,7 @@
 use std::sync::Arc;
 
 use super::schedule::Attempts;
-use crate::access::Commit;
-use crate::store::{Op, RecordKind, Store};
+use crate::store::{Commit, Op, RecordKind, Store};
 
 /// Reads at once, and writes so that what was written is durable.
 #[derive(Clone)]

@@ -12,9 +12,8 @@ use url::Url;
 
 use super::again::again;
 use super::{Certificate, stopped};
-use crate::access::Commit;
 use crate::config::{Acme, Identity};
-use crate::store::Store;
+use crate::store::{Commit, Store};
 
 mod authority;
 mod caa;

@@ -12,9 +12,9 @@ use super::Options;
 use super::authority::{Authority, AuthorityError};
 use super::caa::{self, Forbidden};
 use super::reach::{self, Reached};
-use crate::atproto::Dns;
 use crate::listen::Certificate;
 use crate::listen::domain::{self, DomainError, list};
+use crate::net::Dns;
 
 /// Time for all questions to DNS about CAA.
 const CAA_TIME: Duration = Duration::from_secs(20);

@@ -6,10 +6,9 @@ use std::collections::BTreeSet;
 
 use super::Totals;
 use super::record::Kind;
-use crate::config::MIN_SECRET_BYTES;
 use crate::store::schema::{DocPrefix, PART_BYTES, document_of};
 use crate::store::{Head, codec};
-use crate::types::Namespace;
+use crate::types::{MIN_SECRET_BYTES, Namespace};
 
 /// Longest signing secret, in bytes.
 const MAX_SECRET_BYTES: usize = 4096;

@@ -12,11 +12,10 @@ use super::block::BlockWriter;
 use super::check::Check;
 use super::record::{self, Kind, OF_DOCUMENT};
 use super::{BackupError, Manifest, Totals};
-use crate::config::Secret;
 use crate::store::read::Reader;
 use crate::store::schema::{self, ChangePartKey, DocPrefix};
 use crate::store::{RecordKind, Store, StoreError, changes, codec};
-use crate::types::Millis;
+use crate::types::{Millis, Secret};
 
 const BACK_UP: &str = "backing up";
 /// By so many bytes the store may always grow while it is backed up.

@@ -19,10 +19,9 @@ use tokio::time::timeout;
 
 use super::answer::{Answer, Failure, json, read};
 use super::{Admin, AdminBody, Disk, Pieces};
-use crate::config::Secret;
 use crate::store::backup::Source;
 use crate::store::{BackupError, LastBackup, Store};
-use crate::types::now;
+use crate::types::{Secret, now};
 
 /// Pieces that wait for whoever reads; each is at most 256 KiB.
 const WAITING_PIECES: usize = 4;

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::access::Ownership;
 use crate::atproto::repo::get_record;
-use crate::atproto::{Freshness, Http, Resolver, declaration};
+use crate::atproto::{Resolver, declaration};
+use crate::net::{Freshness, Http};
 use crate::types::Did;
 
 /// What was seen is looked at again after this, when somebody asks.

@@ -27,7 +27,7 @@ pub enum Freshness {
 }
 
 /// Remembers answers and failures; one request at a time for each key, shared by all who wait for it.
-pub(super) struct Cache<K, V, E> {
+pub(crate) struct Cache<K, V, E> {
     slots: Mutex<HashMap<K, Arc<Slot<V, E>>>>,
 }
 
@@ -52,13 +52,13 @@ where
     V: Clone + Send + 'static,
     E: Clone + Send + 'static,
 {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { slots: Mutex::new(HashMap::new()) }
     }
 
     /// What is known of `key`, or what `ask` says. Once begun, `ask` runs to its end even if the caller stops waiting:
     /// otherwise who hangs up in time could have the same asked again and again.
-    pub(super) async fn get(
+    pub(crate) async fn get(
         &self,
         key: &K,
         freshness: Freshness,

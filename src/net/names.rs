@@ -8,8 +8,8 @@ use url::Url;
 
 use super::address::is_public;
 use super::dns::{Dns, DnsError};
-use super::hosts::Hosts;
-use super::http_error::{HttpError, place};
+use super::http_error::{HttpError, without_query};
+use crate::types::Hosts;
 
 /// Longest URL in bytes.
 pub const MAX_URL_BYTES: usize = 2048;
@@ -34,7 +34,7 @@ impl Names {
     /// The URL itself. Literal addresses are judged here, as they are never looked up; `Url` has made
     /// `2130706433` and the like into addresses already.
     pub(super) fn check(&self, url: &Url) -> Result<(), HttpError> {
-        let refused = |reason| Err(HttpError::Url { url: place(url), reason });
+        let refused = |reason| Err(HttpError::Url { url: without_query(url), reason });
         if url.as_str().len() > MAX_URL_BYTES {
             return refused("the URL is too long");
         }
@@ -55,7 +55,7 @@ impl Names {
         }
         match literal {
             Some(address) if !local && !is_public(address) => {
-                Err(HttpError::Private { url: place(url), address })
+                Err(HttpError::Private { url: without_query(url), address })
             }
             _ => Ok(()),
         }

@@ -10,16 +10,14 @@ use std::time::Duration;
 
 use reqwest::header::{ACCEPT, HeaderMap, HeaderValue};
 use reqwest::{Method, Request, StatusCode};
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject as _;
 use rustls::{ClientConfig, RootCertStore};
 use tokio::sync::Semaphore;
 use url::Url;
 
 use super::dns::{Dns, DnsError};
-use super::hosts::Hosts;
-use super::http_error::{HttpError, place};
+use super::http_error::{HttpError, without_query};
 use super::names::{Finder, Names, NotFound};
+use crate::types::{Hosts, authorities_in};
 
 /// Time for one request, from its first DNS question to the last byte of its answer.
 pub const REQUEST_TIME: Duration = Duration::from_secs(10);
@@ -153,7 +151,7 @@ impl Http {
         let answer = self.send(kind, request, limit).await?;
         match answer.status {
             StatusCode::OK => Ok(answer.body),
-            status => Err(HttpError::Status { url: place(url), status: status.as_u16() }),
+            status => Err(HttpError::Status { url: without_query(url), status: status.as_u16() }),
         }
     }
 
@@ -177,7 +175,7 @@ impl Http {
             Kind::App => &self.0.app,
             Kind::Pds => &self.0.pds,
         };
-        let busy = || HttpError::Busy { url: place(&url) };
+        let busy = || HttpError::Busy { url: without_query(&url) };
         let _place = match tokio::time::timeout(kind.limits().1, places.acquire()).await {
             Ok(place) => place.map_err(|_closed| busy())?,
             Err(_) => return Err(busy()),
@@ -185,7 +183,7 @@ impl Http {
         let after = self.0.request_time;
         match tokio::time::timeout(after, self.exchange(request, &url, limit)).await {
             Ok(outcome) => outcome,
-            Err(_) => Err(HttpError::TimedOut { url: place(&url), after }),
+            Err(_) => Err(HttpError::TimedOut { url: without_query(&url), after }),
         }
     }
 
@@ -194,9 +192,9 @@ impl Http {
         let mut response = self.0.client.execute(request).await.map_err(failed)?;
         let status = response.status();
         if status.is_redirection() {
-            return Err(HttpError::Redirect { url: place(url), status: status.as_u16() });
+            return Err(HttpError::Redirect { url: without_query(url), status: status.as_u16() });
         }
-        let too_large = || HttpError::TooLarge { url: place(url), limit };
+        let too_large = || HttpError::TooLarge { url: without_query(url), limit };
         if response.content_length().is_some_and(|length| length > limit as u64) {
             return Err(too_large());
         }
@@ -231,7 +229,7 @@ impl Http {
     }
 
     fn explain(&self, url: &Url, error: &reqwest::Error) -> HttpError {
-        let url = place(url);
+        let url = without_query(url);
         if error.is_timeout() {
             return HttpError::TimedOut { url, after: CONNECT_TIME.min(self.0.request_time) };
         }
@@ -250,8 +248,11 @@ impl Http {
     }
 }
 
-/// A URL made here of checked parts.
-pub(super) fn parse(text: &str) -> Result<Url, HttpError> {
+/// Parses a URL that this program put together from checked parts.
+///
+/// # Errors
+/// The text is not a URL after all.
+pub(crate) fn parse_url(text: &str) -> Result<Url, HttpError> {
     Url::parse(text)
         .map_err(|_| HttpError::Url { url: text.chars().take(80).collect(), reason: "it is not a URL" })
 }
@@ -264,7 +265,7 @@ pub fn tls(ca_file: Option<&Path>) -> Result<ClientConfig, HttpError> {
     let mut roots = built_in_roots();
     if let Some(path) = ca_file {
         let failed = |reason| HttpError::CaFile { path: path.into(), reason };
-        roots.roots.extend(roots_in(path).map_err(failed)?.roots);
+        roots.roots.extend(authorities_in(path).map_err(failed)?.roots);
     }
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let config = ClientConfig::builder_with_provider(provider)
@@ -276,19 +277,6 @@ pub fn tls(ca_file: Option<&Path>) -> Result<ClientConfig, HttpError> {
 /// Mozilla's authorities.
 pub fn built_in_roots() -> RootCertStore {
     RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() }
-}
-
-/// The authorities in a file (PEM); one at least.
-///
-/// # Errors
-/// Why it cannot be used, in words.
-pub fn roots_in(path: &Path) -> Result<RootCertStore, String> {
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_file_iter(path).map_err(|error| error.to_string())? {
-        let certificate = certificate.map_err(|error| error.to_string())?;
-        roots.add(certificate).map_err(|error| error.to_string())?;
-    }
-    if roots.is_empty() { Err("there is no certificate in it".into()) } else { Ok(roots) }
 }
 
 /// The innermost reason; the outer ones repeat the URL.

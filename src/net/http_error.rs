@@ -93,7 +93,7 @@ pub enum HttpError {
 }
 
 /// A URL as it may be shown: no query, no user name.
-pub(super) fn place(url: &Url) -> String {
+pub(crate) fn without_query(url: &Url) -> String {
     const SHOWN: usize = 200;
     let origin = url.origin().ascii_serialization();
     let origin = if origin == "null" { format!("{}:", url.scheme()) } else { origin };

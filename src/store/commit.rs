@@ -1,28 +1,21 @@
-//! How access writes: through the engine's journal in the server, straight to the store in tools and tests.
+//! How durable writes are asked for: of the engine's journal in the server, of the store itself in tools and tests.
 
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use crate::engine::Engine;
-use crate::store::{Op, Store};
+use super::{Op, Store};
 
 /// Resolves when the operations are durable, or with the reason in words. They are committed without being polled.
 pub type CommitFuture = Pin<Box<dyn Future<Output = Result<(), String>> + Send>>;
 
 /// Makes operations durable, all or none.
 ///
-/// Calls are ordered: what a later call hands over is never durable before what an earlier one did. Access relies on
+/// Calls are ordered: what a later call hands over is never durable before what an earlier one did. `access` relies on
 /// it: it calls while it holds its state, so that a revocation comes after everything that it revokes.
 pub trait Commit: Send + Sync {
     /// See [`CommitFuture`].
     fn make_durable(&self, ops: Vec<Op>) -> CommitFuture;
-}
-
-impl Commit for Engine {
-    fn make_durable(&self, ops: Vec<Op>) -> CommitFuture {
-        Box::pin(Engine::commit(self, ops))
-    }
 }
 
 /// Blocks the calling thread for an fsync.
