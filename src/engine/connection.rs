@@ -2,10 +2,8 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-use tokio::sync::Semaphore;
-
 use super::Core;
+use super::app::App;
 use super::decode::{Access, DecodeError};
 use super::fair::Lane;
 use super::outbox::{Outbox, Outgoing};
@@ -14,6 +12,7 @@ use crate::sync::hub::{Incoming, hub_of};
 use crate::sync::message::SyncMessage;
 use crate::sync::wire::{self, Body};
 use crate::types::{ConnId, DocumentId, Namespace, PeerId};
+use bytes::Bytes;
 
 /// The client broke the protocol: send `message` in an `error` message.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -41,6 +40,8 @@ pub(super) struct Membership {
     /// The lane whose turns its messages take in decoding.
     pub lane: Lane,
     pub access: Access,
+    /// What it shares with the other connections of its app.
+    pub app: Arc<App>,
 }
 
 impl Drop for Membership {
@@ -52,7 +53,6 @@ impl Drop for Membership {
 /// The receiving half of a joined connection. Dropping both halves leaves.
 pub struct Inbound {
     membership: Arc<Membership>,
-    inbox: Arc<Semaphore>,
 }
 
 /// The sending half of a joined connection.
@@ -61,16 +61,17 @@ pub struct Outbound {
     _membership: Arc<Membership>,
 }
 
-pub(super) fn pair(
-    membership: Membership,
-    inbox: Arc<Semaphore>,
-    outbox: Arc<Outbox>,
-) -> (Inbound, Outbound) {
+pub(super) fn pair(membership: Membership, outbox: Arc<Outbox>) -> (Inbound, Outbound) {
     let membership = Arc::new(membership);
-    (Inbound { membership: membership.clone(), inbox }, Outbound { outbox, _membership: membership })
+    (Inbound { membership: membership.clone() }, Outbound { outbox, _membership: membership })
 }
 
 impl Inbound {
+    /// What the connections of this one's app share.
+    pub fn app(&self) -> Arc<App> {
+        self.membership.app.clone()
+    }
+
     /// One binary WebSocket message after `join`: decode, check, hand to its shard. Waits while the inbox is full.
     /// # Errors
     /// What the client did wrong.
@@ -139,8 +140,8 @@ impl Inbound {
     }
 
     async fn decode(&self, body: &Body, payload: &Bytes) -> Result<SyncMessage, Rejected> {
-        let Membership { core, lane, access, .. } = &*self.membership;
-        let decoded = core.decoding.decode(lane, payload, *access).await;
+        let Membership { core, lane, access, app, .. } = &*self.membership;
+        let decoded = core.decoding.decode(lane, payload, *access, &app.at_once).await;
         decoded.map_err(|error| match (error, body.document()) {
             (DecodeError::Stopped, _) => rejected(true, error),
             (_, None) => rejected(false, error),
@@ -152,7 +153,7 @@ impl Inbound {
 
     async fn room(&self, bytes: usize) -> Result<tokio::sync::OwnedSemaphorePermit, Rejected> {
         let bytes = bytes.max(MIN_ROOM).min(self.membership.core.options.inbox_bytes);
-        let permit = self.inbox.clone().acquire_many_owned(bytes as u32).await;
+        let permit = self.membership.app.inbox.clone().acquire_many_owned(bytes as u32).await;
         permit.map_err(|_| rejected(true, "the server is stopping"))
     }
 

@@ -1,7 +1,7 @@
 //! Decodes sync messages: cheap ones at once, all others on two threads of their own, in fair turns.
 //!
 //! A message is priced before it is decoded (`sync/price.rs`). What is cheap is decoded where it arrives, for a hand-over
-//! would cost more. The rest waits in one [`FairQueue`] over all connections. It is priced there, refused if it is over a
+//! would cost more, as long as the app does not use more than its part of that thread's time. The rest waits in one [`FairQueue`] over all connections. It is priced there, refused if it is over a
 //! limit, and queued again at its price; then it is decoded. The connection waits meanwhile, so its messages keep their
 //! order.
 //!
@@ -17,6 +17,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
+use super::app::Allowance;
 use super::fair::{FairQueue, Lane};
 use super::lock;
 use super::vital::Vital;
@@ -31,14 +32,14 @@ const MEMORY_BYTES: u64 = 64 << 20;
 /// Refusals are logged once in this time at most. Milliseconds.
 const LOG_MS: Millis = 60_000;
 /// Payloads of more bytes than this are not even priced on the thread that serves connections.
-const CHEAP_PAYLOAD: usize = 64 * 1024;
+const CHEAP_PAYLOAD: usize = 32 * 1024;
 /// Inflated bytes that a priced message keeps while it waits: none, for thousands may wait.
 const KEEP_WAITING: u64 = 0;
-/// Messages within these limits are decoded where they arrive: at most some 2 ms of work.
+/// Messages within these limits are decoded where they arrive: at most half a millisecond of work.
 const CHEAP: Limits = Limits {
-    operations: 16 * 1024,
+    operations: 4 * 1024,
     inflated_bytes: KEEP_BYTES,
-    changes: 1024,
+    changes: 256,
     hashes: u64::MAX,
     bloom_bytes: u64::MAX,
 };
@@ -136,11 +137,17 @@ impl DecodePool {
         Ok(Self { limits, shared, refusals: AtomicU64::new(0), logged: AtomicU64::new(0) })
     }
 
-    /// Decodes one payload.
+    /// Decodes one payload; here and now if it is cheap and the app's allowance for that is not used up.
     /// # Errors
     /// Why it cannot be decoded, or will not be.
-    pub async fn decode(&self, lane: &Lane, payload: &Bytes, access: Access) -> Answer {
-        let answer = match self.at_once(payload, access) {
+    pub async fn decode(
+        &self,
+        lane: &Lane,
+        payload: &Bytes,
+        access: Access,
+        allowance: &Allowance,
+    ) -> Answer {
+        let answer = match self.at_once(payload, access, allowance) {
             Some(answer) => answer,
             None => self.in_turn(lane, payload, access).await,
         };
@@ -172,14 +179,16 @@ impl DecodePool {
     }
 
     /// The answer for a cheap message; `None` for one that must wait for its turn.
-    fn at_once(&self, payload: &Bytes, access: Access) -> Option<Answer> {
-        if payload.len() > CHEAP_PAYLOAD {
+    fn at_once(&self, payload: &Bytes, access: Access, allowance: &Allowance) -> Option<Answer> {
+        let began = Instant::now();
+        if payload.len() > CHEAP_PAYLOAD || !allowance.is_left(began) {
             return None;
         }
         let answer = guarded(|| match access {
             Access::ReadWrite => SyncMessage::decode(payload, &CHEAP.at_most(&self.limits)),
             Access::ReadOnly => SyncMessage::without_changes(payload, &self.limits),
         });
+        allowance.use_up(began.elapsed());
         match answer {
             // Over what is cheap, and perhaps not over the limit.
             Err(DecodeError::Refused(Refused::TooExpensive(Excess { kind, limit })))

@@ -5,6 +5,7 @@
 //!                              \-> opener -/
 //! ```
 
+mod app;
 mod bring;
 mod commit;
 mod connection;
@@ -24,15 +25,15 @@ mod tests;
 mod vital;
 mod worker;
 
-use std::collections::HashMap;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::oneshot;
 
 pub use crate::sync::conn::Joining;
+pub use app::App;
 pub use bring::{BringError, Brought, IMPORT_CLIENT};
 pub use connection::{Inbound, Outbound, Rejected};
 pub use dispose::PURGE_PAGE;
@@ -44,7 +45,8 @@ use crate::sync::hub::{HubOptions, hub_of};
 use crate::sync::job::Job;
 use crate::sync::price::Limits;
 use crate::telemetry::histogram::Buckets;
-use crate::types::{Approval, ConnId, DocKey, Millis, Namespace, PeerId, StorageId, now};
+use crate::types::{ConnId, DocKey, Millis, Namespace, PeerId, StorageId, now};
+use app::Apps;
 use decode::{Access, DecodePool};
 use fair::Lane;
 use heart::Heart;
@@ -154,8 +156,7 @@ struct Core {
     decoding: DecodePool,
     vital: Vital,
     registry: Mutex<Registry>,
-    /// Room for what came and was not worked at, by approval: all connections of an app share one.
-    inboxes: Mutex<HashMap<Approval, Weak<Semaphore>>>,
+    apps: Apps,
     outboxes: Arc<Outboxes>,
     next_conn: AtomicU64,
 }
@@ -226,7 +227,7 @@ impl Engine {
             decoding,
             vital,
             registry: Mutex::default(),
-            inboxes: Mutex::default(),
+            apps: Apps::default(),
             outboxes,
             next_conn: AtomicU64::new(1),
         };
@@ -260,9 +261,9 @@ impl Engine {
             old.outbox.close(1000, "replaced by a newer connection with this peer id");
         }
         core.send_all(|| Input::Join(id, Box::new(joining.clone()), outbox.clone()));
-        let inbox = core.inbox(&lane.party.approval);
+        let app = core.apps.of(&lane.party.approval, core.options.inbox_bytes);
         let access = if joining.read_only { Access::ReadOnly } else { Access::ReadWrite };
-        connection::pair(connection::Membership { core: core.clone(), id, name, lane, access }, inbox, outbox)
+        connection::pair(connection::Membership { core: core.clone(), id, name, lane, access, app }, outbox)
     }
 
     /// Write to the store through the journal: handed over when this is called, in the order of calls; durable when
@@ -372,18 +373,6 @@ impl Engine {
 }
 
 impl Core {
-    /// The inbox of an approval, which lives as long as one of its connections.
-    fn inbox(&self, approval: &Approval) -> Arc<Semaphore> {
-        let mut inboxes = lock(&self.inboxes);
-        if let Some(inbox) = inboxes.get(approval).and_then(Weak::upgrade) {
-            return inbox;
-        }
-        inboxes.retain(|_, inbox| inbox.strong_count() > 0);
-        let inbox = Arc::new(Semaphore::new(self.options.inbox_bytes));
-        inboxes.insert(approval.clone(), Arc::downgrade(&inbox));
-        inbox
-    }
-
     fn send_all(&self, mut input: impl FnMut() -> Input) {
         for shard in &self.shards {
             // A shard that has stopped needs no news.

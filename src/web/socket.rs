@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::admission::Admitted;
 use super::handshake::{self, Join};
@@ -16,7 +16,7 @@ use super::receive::pace;
 use super::send::{Close, Control, Sender};
 use super::{Shared, Web};
 use crate::access::Lease;
-use crate::engine::{Inbound, Joining};
+use crate::engine::{App, Inbound, Joining};
 use crate::listen::stopped;
 use crate::sync::wire;
 use crate::types::PeerId;
@@ -25,8 +25,9 @@ use crate::types::PeerId;
 const CLOSE_GRACE: Duration = Duration::from_millis(500);
 /// And this long to hang up after it.
 const LINGER: Duration = Duration::from_secs(1);
-/// Messages read before the other loops of the connection get their turn.
+/// Messages read, and for how long, before other connections and the other loops of this one get their turn.
 const READ_TURN: u32 = 64;
+const READ_TURN_TIME: Duration = Duration::from_millis(1);
 
 /// What a client hears whose connection was given to another one.
 const GAVE_WAY: &str =
@@ -157,9 +158,12 @@ async fn talk<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
         return;
     }
     let control = Control::default();
+    let app = inbound.app();
+    let reading =
+        app.receiving.spend_on(read(reader, &mut inbound, &app, liveness, (&control, shared, them)));
     let until_closed = async {
         let close = tokio::select! {
-            close = read(reader, &mut inbound, liveness, &control, shared, them) => close,
+            close = reading => close,
             close = watch(lease, place, liveness, &control, shared.limits.ping_interval) => Some(close),
         };
         if let Some(close) = close {
@@ -182,22 +186,23 @@ async fn talk<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
 async fn read<R: AsyncRead + Unpin>(
     reader: &mut MessageReader<'_, R>,
     inbound: &mut Inbound,
+    app: &App,
     liveness: &Liveness,
-    control: &Control,
-    shared: &Shared,
-    them: &PeerId,
+    (control, shared, them): (&Control, &Shared, &PeerId),
 ) -> Option<Close> {
     let us = shared.engine.peer_id();
-    let mut turn = 0;
+    let (mut turn, mut since) = (0, Instant::now());
     loop {
         turn += 1;
-        if turn % READ_TURN == 0 {
+        if turn >= READ_TURN || since.elapsed() >= READ_TURN_TIME {
             tokio::task::yield_now().await;
+            (turn, since) = (0, Instant::now());
         }
         match reader.next().await {
             Ok(Incoming::Message(message)) => {
                 let received = {
                     let _not_reading = liveness.pause();
+                    app.receiving.wait().await;
                     inbound.receive(message).await
                 };
                 if let Err(rejected) = received {

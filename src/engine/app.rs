@@ -1,0 +1,139 @@
+//! What all connections of one approved app share.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, Weak};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Semaphore;
+
+use super::lock;
+use crate::types::Approval;
+
+/// Part of the time of a thread that serves connections that one app may use for what it sends, in percent.
+const RECEIVING_PERCENT: i64 = 80;
+/// And for decoding; what is over it is decoded elsewhere.
+const AT_ONCE_PERCENT: i64 = 40;
+/// What it may use in one go after a pause. Nanoseconds.
+const BURST_NS: i64 = 20_000_000;
+/// How long who has used up an allowance waits before he asks again.
+const PAUSE: Duration = Duration::from_millis(2);
+
+/// What all connections of one approval share.
+pub struct App {
+    /// Room for what came and was not worked at, in bytes.
+    pub inbox: Arc<Semaphore>,
+    /// Time for receiving on the threads that serve connections.
+    pub receiving: Allowance,
+    /// Time for decoding on them.
+    pub at_once: Allowance,
+}
+
+/// The approved apps that have a connection.
+#[derive(Default)]
+pub struct Apps {
+    apps: Mutex<HashMap<Approval, Weak<App>>>,
+}
+
+impl Apps {
+    /// What the connections of an approval share: it lives as long as one of them.
+    pub fn of(&self, approval: &Approval, inbox_bytes: usize) -> Arc<App> {
+        let mut apps = lock(&self.apps);
+        if let Some(app) = apps.get(approval).and_then(Weak::upgrade) {
+            return app;
+        }
+        apps.retain(|_, app| app.strong_count() > 0);
+        let app = Arc::new(App {
+            inbox: Arc::new(Semaphore::new(inbox_bytes)),
+            receiving: Allowance::new(RECEIVING_PERCENT, Instant::now()),
+            at_once: Allowance::new(AT_ONCE_PERCENT, Instant::now()),
+        });
+        apps.insert(approval.clone(), Arc::downgrade(&app));
+        app
+    }
+}
+
+/// An allowance of time: a part of the time that passes, and some saved up.
+pub struct Allowance {
+    percent: i64,
+    state: Mutex<Saved>,
+}
+
+struct Saved {
+    nanos: i64,
+    since: Instant,
+}
+
+impl Allowance {
+    /// All of a burst.
+    pub fn new(percent: i64, now: Instant) -> Self {
+        Self { percent, state: Mutex::new(Saved { nanos: BURST_NS, since: now }) }
+    }
+
+    /// Waits until there is some.
+    pub async fn wait(&self) {
+        while !self.is_left(Instant::now()) {
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    /// Does the work at the cost of the allowance: what each step of it takes, not what it waits for.
+    pub async fn spend_on<T>(&self, work: impl Future<Output = T>) -> T {
+        let mut work = std::pin::pin!(work);
+        std::future::poll_fn(|context| {
+            let began = Instant::now();
+            let done = work.as_mut().poll(context);
+            self.use_up(began.elapsed());
+            done
+        })
+        .await
+    }
+
+    /// There is some left.
+    pub fn is_left(&self, now: Instant) -> bool {
+        let mut saved = lock(&self.state);
+        let passed = now.saturating_duration_since(saved.since);
+        saved.since = now;
+        let earned = i64::try_from(passed.as_nanos()).unwrap_or(i64::MAX) / 100 * self.percent;
+        saved.nanos = saved.nanos.saturating_add(earned).min(BURST_NS);
+        saved.nanos > 0
+    }
+
+    /// So much of it was used; it may have been more than there was.
+    pub fn use_up(&self, time: Duration) {
+        let mut saved = lock(&self.state);
+        saved.nanos = saved.nanos.saturating_sub(i64::try_from(time.as_nanos()).unwrap_or(i64::MAX));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_used_up_comes_back_with_time_and_no_more_than_a_burst_is_saved() {
+        let start = Instant::now();
+        let after = |ms| start + Duration::from_millis(ms);
+        let allowance = Allowance::new(40, start);
+        assert!(allowance.is_left(start));
+        allowance.use_up(Duration::from_millis(60));
+        assert!(!allowance.is_left(after(90)), "36 of 40 ms are back");
+        assert!(allowance.is_left(after(101)));
+        allowance.use_up(Duration::from_millis(1));
+        assert!(!allowance.is_left(after(101)));
+        assert!(allowance.is_left(after(10_000)));
+        allowance.use_up(Duration::from_millis(21));
+        assert!(!allowance.is_left(after(10_000)), "hours of silence save up no more");
+    }
+
+    #[test]
+    fn an_app_is_one_while_it_has_a_connection() {
+        let apps = Apps::default();
+        let approval = |app: &str| Approval { namespace: "xyz.one".parse().unwrap(), client_id: app.into() };
+        let one = apps.of(&approval("one"), 10);
+        assert!(Arc::ptr_eq(&one, &apps.of(&approval("one"), 10)));
+        assert!(!Arc::ptr_eq(&one, &apps.of(&approval("two"), 10)));
+        drop(one);
+        assert_eq!(apps.of(&approval("one"), 20).inbox.available_permits(), 20);
+        assert_eq!(lock(&apps.apps).len(), 1, "who is gone is forgotten");
+    }
+}
