@@ -15,6 +15,7 @@
 //! - [`config`]: settings from file, environment and flags, checked before a socket opens.
 //! - [`telemetry`]: logs, histograms, counters.
 //! - [`directory`]: a directory opened once and checked, and files in it.
+//! - [`sys`]: calls to the C library, one line of `unsafe` each.
 //! - [`types`]: plain values that all others share.
 
 pub mod access;
@@ -28,6 +29,7 @@ pub mod listen;
 pub mod net;
 pub mod store;
 pub mod sync;
+pub mod sys;
 pub mod telemetry;
 pub mod types;
 pub mod web;

@@ -2,9 +2,7 @@
 
 use std::process::ExitCode;
 
-mod nss;
-
 fn main() -> ExitCode {
-    nss::only_files_and_dns();
+    groundmist_sync::sys::resolver::only_files_and_dns();
     groundmist_sync::cli::main()
 }

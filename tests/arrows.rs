@@ -14,7 +14,7 @@ use std::path::Path;
 use imports::{Import, Source};
 
 /// The modules from top to bottom. ARCHITECTURE.md and `src/lib.rs` say what each is for.
-const ORDER: [&str; 16] = [
+const ORDER: [&str; 17] = [
     "main",
     "cli",
     "appliance",
@@ -29,6 +29,7 @@ const ORDER: [&str; 16] = [
     "config",
     "telemetry",
     "directory",
+    "sys",
     "types",
     "nss",
 ];

@@ -120,6 +120,7 @@ fn lists_are_no_longer_than_they_may_be() {
     let empty = vec![0; 0];
     for (what, content) in [
         ("actors of no length", content(&zeros(1 << 22), &[])),
+        ("an actor of 257 bytes", content(&[&[1][..], &zeros(257)].concat(), &[])),
         ("an actor of 2 MiB", content(&[&[1][..], &zeros(2 << 20)].concat(), &[])),
         ("2^60 actors", content(&leb(1 << 60), &[])),
         ("a key of 2 MiB", content(&[0], &[(0x15, run(1, &zeros(2 << 20)))])),
@@ -138,8 +139,8 @@ fn lists_are_no_longer_than_they_may_be() {
     price(&message(0x42, &[chunk(1, &deps(16_384))])).unwrap();
     too_expensive("dependencies, deflated", &message(0x42, &[chunk(2, &deps(1 << 20))]), Kind::Hashes);
     let small = chunk(1, &content(&[0], &[]));
-    too_expensive("changes", &message(0x43, &vec![small.clone(); 131_073]), Kind::Changes);
-    too_expensive("changes in a list", &message(0x42, &vec![small; 131_073]), Kind::Changes);
+    too_expensive("changes", &message(0x43, &vec![small.clone(); 524_289]), Kind::Changes);
+    too_expensive("changes in a list", &message(0x42, &vec![small; 524_289]), Kind::Changes);
     let documents = vec![chunk(0, &[0, 0, 0, 0]); 65];
     assert!(price(&message(0x43, &documents)).is_err());
     price(&message(0x43, &documents[1..])).unwrap();

@@ -42,6 +42,7 @@ mod reload;
 mod signals;
 mod sockets;
 mod systemd;
+mod trim;
 
 /// One bad request must not end the server: what panics unwinds.
 const _: () = assert!(cfg!(panic = "unwind"), "the server must be built with panic = \"unwind\"");
@@ -217,9 +218,11 @@ async fn serve(
     notify(&[NotifyState::Ready]);
     let informing = tokio::spawn(systemd::inform(engine.clone(), notes));
     let emptying = tokio::spawn(bin::empty(engine.clone(), bin));
+    let trimming = tokio::spawn(trim::keep_trim());
     let died = until_the_end(engine, listening, &reload, signals).await;
     informing.abort();
     // It holds the store.
+    trimming.abort();
     emptying.abort();
     let _ = emptying.await;
     notify(&[NotifyState::Stopping]);

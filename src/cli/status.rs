@@ -78,10 +78,14 @@ fn words(status: &Status) -> String {
         (
             "Memory",
             format!(
-                "{}; documents use {} of the {} they may",
+                "{}; of it {} of the {} for documents ({}) and what apps have open ({}), {} received, {} to be sent",
                 bytes(status.rss_bytes),
                 bytes(engine.memory_bytes),
-                bytes(status.memory_budget_bytes)
+                bytes(status.memory_budget_bytes),
+                bytes(engine.memory.graphs),
+                bytes(engine.memory.connections),
+                bytes(engine.memory.incoming + engine.memory.decoding),
+                bytes(engine.memory.outgoing)
             ),
         ),
         (

@@ -52,6 +52,15 @@ impl Apps {
     }
 }
 
+impl Apps {
+    /// Bytes that came from all of them and were not worked at; each has room for `inbox_bytes`.
+    pub fn incoming(&self, inbox_bytes: usize) -> usize {
+        let apps = lock(&self.apps);
+        let waiting = |app: Arc<App>| inbox_bytes.saturating_sub(app.inbox.available_permits());
+        apps.values().filter_map(Weak::upgrade).map(waiting).sum()
+    }
+}
+
 /// An allowance of time: a part of the time that passes, and some saved up.
 pub struct Allowance {
     percent: i64,

@@ -158,6 +158,11 @@ impl DecodePool {
         answer
     }
 
+    /// What messages in decoding take, as their prices estimate it. Bytes.
+    pub fn memory(&self) -> u64 {
+        lock(&self.shared.state).memory
+    }
+
     /// Messages waiting.
     pub fn waiting(&self) -> usize {
         lock(&self.shared.state).queue.len()

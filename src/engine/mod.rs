@@ -95,6 +95,35 @@ pub struct EngineOptions {
     pub compact_floor: u64,
 }
 
+/// Where memory went that documents and clients make the engine hold, in bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct EngineMemory {
+    /// Change graphs.
+    pub graphs: u64,
+    /// What connections have open, claim and are waiting for.
+    pub connections: u64,
+    /// Messages that came and were not worked at; each counts as 16 KiB at least.
+    pub incoming: u64,
+    /// Messages that are being decoded, as their prices estimate it.
+    pub decoding: u64,
+    /// Messages that wait to be sent, besides 16 KiB for each connection.
+    pub outgoing: u64,
+}
+
+impl EngineMemory {
+    /// By name.
+    pub fn by_kind(&self) -> [(&'static str, u64); 5] {
+        let Self { graphs, connections, incoming, decoding, outgoing } = *self;
+        [
+            ("graphs", graphs),
+            ("connections", connections),
+            ("incoming", incoming),
+            ("decoding", decoding),
+            ("outgoing", outgoing),
+        ]
+    }
+}
+
 /// Counters for `status`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct EngineStatus {
@@ -104,6 +133,8 @@ pub struct EngineStatus {
     pub documents_loaded: u64,
     /// Bytes of the memory budget in use, by graphs and by what connections hold.
     pub memory_bytes: u64,
+    /// Where memory went, in the budget and beside it.
+    pub memory: EngineMemory,
     /// Changes made durable since start.
     pub changes_in: u64,
     /// Changes sent to peers since start.
@@ -123,6 +154,8 @@ pub struct EngineFigures {
     pub status: EngineStatus,
     /// Graphs let go of since start, to stay within the memory budget.
     pub evictions: u64,
+    /// Connections closed since start, because they held more than their share of the memory budget.
+    pub gave_way: u64,
     /// Documents that stopped being synced since start, because of what is in them.
     pub quarantines: u64,
     /// Sync messages refused since start, because decoding them would have cost more than a limit allows.
@@ -320,7 +353,14 @@ impl Engine {
         EngineStatus {
             connections: lock(&core.registry).len() as u64,
             documents_loaded: core.sum(|stats| &stats.documents_loaded),
-            memory_bytes: core.sum(|stats| &stats.memory_bytes),
+            memory_bytes: core.sum(|stats| &stats.graph_bytes) + core.sum(|stats| &stats.held_bytes),
+            memory: EngineMemory {
+                graphs: core.sum(|stats| &stats.graph_bytes),
+                connections: core.sum(|stats| &stats.held_bytes),
+                incoming: core.apps.incoming(core.options.inbox_bytes) as u64,
+                decoding: core.decoding.memory(),
+                outgoing: core.outboxes.held() as u64,
+            },
             changes_in: core.sum(|stats| &stats.changes_in),
             changes_out: core.sum(|stats| &stats.changes_out),
             commits: core.journal.commits(),
@@ -335,6 +375,7 @@ impl Engine {
         EngineFigures {
             status: self.status(),
             evictions: core.sum(|stats| &stats.evictions),
+            gave_way: core.sum(|stats| &stats.gave_way),
             quarantines: core.sum(|stats| &stats.quarantines),
             refusals: core.decoding.refusals(),
             waiting: [

@@ -69,10 +69,12 @@ pub enum Input {
 #[allow(missing_docs)]
 pub struct ShardStats {
     pub documents_loaded: AtomicU64,
-    pub memory_bytes: AtomicU64,
+    pub graph_bytes: AtomicU64,
+    pub held_bytes: AtomicU64,
     pub changes_in: AtomicU64,
     pub changes_out: AtomicU64,
     pub evictions: AtomicU64,
+    pub gave_way: AtomicU64,
     pub quarantines: AtomicU64,
     /// From a message's arrival to its changes being in the outboxes of others.
     pub relay: Histogram,
@@ -365,11 +367,13 @@ impl Running {
     fn publish(&self) {
         let (memory, loaded) = self.hub.memory();
         let counters = self.hub.counters();
-        self.stats.memory_bytes.store((memory + self.hub.held()) as u64, Ordering::Relaxed);
+        self.stats.graph_bytes.store(memory as u64, Ordering::Relaxed);
+        self.stats.held_bytes.store(self.hub.held() as u64, Ordering::Relaxed);
         self.stats.documents_loaded.store(loaded as u64, Ordering::Relaxed);
         self.stats.changes_in.store(counters.changes_in, Ordering::Relaxed);
         self.stats.changes_out.store(counters.changes_out, Ordering::Relaxed);
         self.stats.evictions.store(counters.evictions, Ordering::Relaxed);
+        self.stats.gave_way.store(counters.gave_way, Ordering::Relaxed);
         self.stats.quarantines.store(counters.quarantines, Ordering::Relaxed);
     }
 

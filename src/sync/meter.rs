@@ -1,7 +1,9 @@
 //! Adds up what one sync message claims, and stops at the first total over a limit.
 
 use super::leb::Bad;
-use super::price::{Excess, Kind, Limits, MAX_ACTORS, MAX_DOCUMENTS, MAX_NAME_BYTES, Price, Refused};
+use super::price::{
+    Excess, Kind, Limits, MAX_ACTOR_BYTES, MAX_ACTORS, MAX_DOCUMENTS, MAX_NAME_BYTES, Price, Refused,
+};
 
 /// Bytes that a decoded change takes besides its own chunk: its record, actor id, dependencies and allocations.
 const CHANGE_BYTES: u64 = 320;
@@ -109,12 +111,23 @@ impl Meter {
         self.chunk.largest_value = self.chunk.largest_value.max(bytes);
     }
 
-    /// Notes an actor id or a commit message, which automerge copies.
+    /// Notes an actor id, which automerge copies and the graph keeps.
     /// # Errors
     /// When it is too long.
-    pub fn name(&mut self, bytes: u64) -> Result<(), Bad> {
+    pub fn actor(&mut self, bytes: u64) -> Result<(), Bad> {
+        if bytes > MAX_ACTOR_BYTES {
+            return Err(Bad("an actor id of more than 256 bytes"));
+        }
+        self.chunk.name_bytes += bytes;
+        Ok(())
+    }
+
+    /// Notes a commit message, which automerge copies.
+    /// # Errors
+    /// When it is too long.
+    pub fn commit_message(&mut self, bytes: u64) -> Result<(), Bad> {
         if bytes > MAX_NAME_BYTES {
-            return Err(Bad("an actor id or a commit message of more than 1 MiB"));
+            return Err(Bad("a commit message of more than 1 MiB"));
         }
         self.chunk.name_bytes += bytes;
         Ok(())

@@ -9,9 +9,11 @@ use std::fmt;
 
 use super::leb::Bad;
 
-/// Most bytes of a key, a mark's name, an actor id or a commit message in one change: automerge copies each when it
+/// Most bytes of a key, a mark's name or a commit message in one change: automerge copies each when it
 /// decodes the change, keys twice.
 pub const MAX_NAME_BYTES: u64 = 1 << 20;
+/// Most bytes of an actor id. automerge's own have 16; the graph of a document keeps each actor's as long as it is in memory.
+pub const MAX_ACTOR_BYTES: u64 = 256;
 /// Most actors that one chunk names. automerge's list of them takes up to 64 bytes for each while it grows, and an
 /// empty actor id takes one byte on the wire.
 pub const MAX_ACTORS: u64 = 1 << 18;

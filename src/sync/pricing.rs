@@ -133,11 +133,11 @@ fn price_change(source: &mut impl ColumnSource, meter: &mut Meter) -> Result<(),
     let deps = source.unsigned()?;
     meter.hashes_in_chunk(deps)?;
     source.skip(deps * 32)?;
-    meter.name(source.skip_prefixed()?)?; // actor
+    meter.actor(source.skip_prefixed()?)?;
     source.unsigned()?; // sequence number
     source.unsigned()?; // first operation
     source.signed()?; // time
-    meter.name(source.skip_prefixed()?)?; // message
+    meter.commit_message(source.skip_prefixed()?)?;
     price_actors(source, meter)?;
     Columns::read(source)?.price(source, meter)
 }
@@ -159,7 +159,7 @@ fn price_actors(source: &mut impl Source, meter: &mut Meter) -> Result<(), Refus
     let count = source.unsigned()?;
     meter.actors(count)?;
     for _ in 0..count {
-        meter.name(source.skip_prefixed()?)?;
+        meter.actor(source.skip_prefixed()?)?;
     }
     Ok(())
 }

@@ -42,7 +42,7 @@ describe("what the owner's page says", () => {
     const now = Date.now()
     await withAnswer(owner, "/api/status", real => ({
       ...real, version: "1.2.3", uptime_seconds: 7200, rss_bytes: 30e6, memory_budget_bytes: 64e6, domain: "sync.example.com",
-      engine: { ...real.engine, connections: 1, memory_bytes: 2e6 },
+      engine: { ...real.engine, connections: 1, memory_bytes: 2e6, memory: { graphs: 1.2e6, connections: 0.8e6, incoming: 0, decoding: 0, outgoing: 3000 } },
       storage: { ...real.storage, documents: 1204, file_bytes: 1_500_000 },
       disk: { free_bytes: 12e9, total_bytes: 64e9 },
       certificate: { mode: "acme", ordering: false, failures: 0, valid_until: now + 60 * DAY_MS, renewal_due: now + 30 * DAY_MS },

@@ -1,14 +1,14 @@
 //! A WebSocket connection as foes and victims alike use it: asynchronous, and an error wherever a foe may be refused.
 
 use std::io::{self, ErrorKind};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use bytes::{Buf as _, Bytes, BytesMut};
 use minicbor::Encoder;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpSocket, TcpStream};
 
 use crate::common::peer::field;
 use crate::common::websocket::{BINARY, PING, PONG, head};
@@ -20,6 +20,8 @@ pub struct Joining<'a> {
     pub token: &'a str,
     pub peer: &'a str,
     pub storage: Option<&'a str>,
+    /// The address that it comes from.
+    pub from: Ipv4Addr,
     /// Wait so long in the middle of the request, as over a slow line.
     pub slow: Duration,
 }
@@ -27,8 +29,15 @@ pub struct Joining<'a> {
 impl<'a> Joining<'a> {
     /// At once, without a storage.
     pub fn new(address: SocketAddr, token: &'a str, peer: &'a str) -> Self {
-        Self { address, token, peer, storage: None, slow: Duration::ZERO }
+        Self { address, token, peer, storage: None, from: Ipv4Addr::LOCALHOST, slow: Duration::ZERO }
     }
+}
+
+/// Connects from an address of this machine.
+pub async fn connect(from: Ipv4Addr, to: SocketAddr) -> io::Result<TcpStream> {
+    let socket = TcpSocket::new_v4()?;
+    socket.bind((from, 0).into())?;
+    socket.connect(to).await
 }
 
 /// One joined connection.
@@ -47,7 +56,7 @@ fn refused(why: impl Into<String>) -> io::Error {
 impl Client {
     /// Connects, upgrades and joins.
     pub async fn join(joining: &Joining<'_>) -> io::Result<Self> {
-        let stream = TcpStream::connect(joining.address).await?;
+        let stream = connect(joining.from, joining.address).await?;
         stream.set_nodelay(true)?;
         let (read, write) = stream.into_split();
         let mut client = Self { read, write, buffer: BytesMut::new(), server: String::new() };

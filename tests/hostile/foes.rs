@@ -1,6 +1,6 @@
 //! Foes at work: each socket follows a script, comes back when it is thrown out, and holds on to what it got.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,12 +10,15 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
-use crate::client::{Client, Joining, frame, frame_head};
+use crate::client::{Client, Joining, connect, frame, frame_head};
 use crate::common::websocket::BINARY;
 use crate::stage::SESSIONS;
 
 /// How long a foe that was thrown out waits before it is back.
 const BACK: Duration = Duration::from_millis(100);
+
+/// Addresses that foes come from: enough for as many connections as the server takes.
+const ADDRESSES: usize = 10;
 
 /// What one socket does.
 #[derive(Default)]
@@ -176,6 +179,11 @@ impl Foe<'_> {
         &self.tokens[(self.slot.at + round * self.slot.of) % sessions]
     }
 
+    /// Where it comes from: not from where victims do, for addresses have shares too.
+    fn from(&self) -> Ipv4Addr {
+        Ipv4Addr::new(127, 0, 0, 2 + (self.slot.at % ADDRESSES) as u8)
+    }
+
     /// Follows the script until its end or `until`, and keeps what is left of the connection open until `release`.
     pub async fn run(
         &self,
@@ -212,12 +220,13 @@ impl Foe<'_> {
 
     async fn connect(&self, script: &Script, round: usize) -> std::io::Result<Held> {
         let (read, write) = if script.bare {
-            tokio::net::TcpStream::connect(self.address).await?.into_split()
+            connect(self.from(), self.address).await?.into_split()
         } else {
             let peer = script.peer.clone().unwrap_or_else(|| self.slot.peer());
             let storage = format!("storage-{}-{round}", self.slot.at);
             let storage = script.storage.then_some(storage.as_str());
-            let joining = Joining { storage, ..Joining::new(self.address, self.token(round), &peer) };
+            let from = self.from();
+            let joining = Joining { storage, from, ..Joining::new(self.address, self.token(round), &peer) };
             Client::join(&joining).await?.split()
         };
         let read = if script.deaf { Err(read) } else { Ok(tokio::spawn(Client::drain(read))) };

@@ -1,8 +1,8 @@
 //! Looks a name up through std, which asks glibc: what a static one then does is what is tested.
 //!   resolve NAME [--as-the-system-says]
-//! Without the second argument with `src/nss.rs`, as groundmist-sync does; with it without.
+//! Without the second argument with `src/sys/resolver.rs`, as groundmist-sync does; with it without.
 
-#[path = "../../src/nss.rs"]
+#[path = "../../src/sys/resolver.rs"]
 mod nss;
 
 use std::net::ToSocketAddrs as _;

@@ -16,8 +16,8 @@ use crate::config::TlsMode;
 use crate::engine::EngineStatus;
 use crate::listen::{CertificateNow, Listening};
 use crate::store::StoreStats;
+use crate::sys::memory::resident_bytes;
 use crate::types::now;
-use crate::web::metrics::process;
 
 /// Answer to `GET /api/status`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -98,7 +98,7 @@ pub(super) async fn status(admin: &Admin) -> Answer {
         certificate: admin.certificate.as_ref().map_or_else(without_tls, |certificate| certificate.now()),
         storage_id: admin.store.storage_id().to_string(),
         alive: admin.engine.is_alive(),
-        rss_bytes: process::rss_bytes().unwrap_or_default(),
+        rss_bytes: resident_bytes().unwrap_or_default(),
         memory_budget_bytes: admin.memory_budget as u64,
         engine: admin.engine.status(),
         storage,

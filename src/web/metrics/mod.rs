@@ -11,6 +11,7 @@ use crate::access::Access;
 use crate::engine::Engine;
 use crate::listen::{Certificate, PerAddress};
 use crate::store::{LastBackup, Store, StoreStats};
+use crate::sys::memory::resident_bytes;
 use crate::telemetry::panics;
 use crate::telemetry::tally::Tally;
 use crate::types::Millis;
@@ -103,6 +104,13 @@ impl Metrics {
             status.documents_loaded,
         );
         text.gauge("groundmist_graph_memory_bytes", "Bytes of memory.budget in use.", status.memory_bytes);
+        text.by_label(
+            "groundmist_memory_bytes",
+            "Memory that documents and clients make the server hold, by what it is for.",
+            "gauge",
+            "kind",
+            status.memory.by_kind(),
+        );
         text.counter("groundmist_changes_in_total", "Changes made durable.", status.changes_in);
         text.counter("groundmist_changes_out_total", "Changes sent to clients.", status.changes_out);
         text.counter("groundmist_commits_total", "Commits, each with one fsync.", status.commits);
@@ -133,6 +141,11 @@ impl Metrics {
             "groundmist_evictions_total",
             "Change graphs let go of to stay within memory.budget.",
             figures.evictions,
+        );
+        text.counter(
+            "groundmist_gave_way_total",
+            "Connections closed because they held more than their share of memory.budget.",
+            figures.gave_way,
         );
         text.counter(
             "groundmist_quarantines_total",
@@ -197,7 +210,7 @@ impl Metrics {
     }
 
     fn process(&self, text: &mut Text) {
-        if let Some(bytes) = process::rss_bytes() {
+        if let Some(bytes) = resident_bytes() {
             text.gauge("groundmist_process_resident_memory_bytes", "Memory of the process.", bytes);
         }
         if let Some(files) = process::open_files() {

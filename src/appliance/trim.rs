@@ -1,0 +1,29 @@
+//! Gives memory back to the system when it is not needed any more.
+//!
+//! The allocator keeps what was freed for the next allocation. That is right while the same work goes on, and wrong after
+//! it: a server that once had 40,000 documents open would have their memory for good.
+
+use std::time::Duration;
+
+use crate::sys::memory::{give_back, resident_bytes};
+
+/// How often memory is looked at: what was freed is back within a minute, and an idle process wakes up for it six times a
+/// minute.
+const LOOK: Duration = Duration::from_secs(10);
+/// Growth since the last time that is worth the milliseconds which giving back takes. Bytes.
+const WORTH: u64 = 2 << 20;
+
+/// Looks at memory until it is dropped.
+pub async fn keep_trim() {
+    let mut kept = 0;
+    loop {
+        tokio::time::sleep(LOOK).await;
+        let Some(now) = resident_bytes() else { return };
+        if now <= kept + WORTH {
+            continue;
+        }
+        // The task is only dropped when the runtime ends.
+        let _ = tokio::task::spawn_blocking(give_back).await;
+        kept = resident_bytes().unwrap_or(now);
+    }
+}
