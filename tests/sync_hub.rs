@@ -23,7 +23,7 @@ use std::ops::Range;
 use automerge::sync::{Message, State, SyncDoc};
 use automerge::{AutoCommit, ChangeHash, ROOT, transaction::Transactable};
 use bytes::Bytes;
-use groundmist_sync::store::{Head, Row, StoreError, Whole};
+use groundmist_sync::store::{CommitError, Head, Row, StoreError, Whole};
 use groundmist_sync::sync::conn::{Joining, MAX_EPHEMERAL, Out};
 use groundmist_sync::sync::hub::{Hub, HubOptions, Incoming};
 use groundmist_sync::sync::message::{Draft, SyncMessage, flags};
@@ -459,7 +459,7 @@ fn a_failed_commit_acknowledges_nothing_and_sends_the_writer_away() {
     server.sync(author, 1, data.clone());
     server.request(waiting, 1);
     assert!(!server.hub.take_ops(server.now).is_empty());
-    server.hub.commit_failed(&server.storage, server.now);
+    server.hub.commit_failed(&CommitError::Stopped, &server.storage, server.now);
     assert!(matches!(server.out(author)[..], [Out::Close(1013, _)]));
     assert_eq!(server.bodies(waiting), unavailable(1), "who cannot write has nothing to send again");
     assert!(server.out(reader).is_empty());

@@ -1,6 +1,6 @@
 //! What can go wrong, and why a token is refused.
 
-use crate::store::StoreError;
+use crate::store::{CommitError, StoreError};
 
 /// An operation on sessions or apps failed.
 #[derive(Debug, thiserror::Error)]
@@ -68,12 +68,12 @@ pub enum AccessError {
         source: Box<StoreError>,
     },
     /// The store could not be written.
-    #[error("{what} failed, nothing was changed for certain: {reason}")]
+    #[error("{what} failed, nothing was changed for certain: {source}")]
     Commit {
         /// What was being done.
         what: &'static str,
         /// Why.
-        reason: String,
+        source: CommitError,
     },
     /// The random source, a signature or an encoding failed.
     #[error("{what} failed: {reason}")]
@@ -97,7 +97,7 @@ impl AccessError {
     }
 
     pub(super) fn stopping(what: &'static str) -> Self {
-        Self::Commit { what, reason: "the server is stopping".into() }
+        Self::Commit { what, source: CommitError::Stopped }
     }
 
     pub(super) fn read(what: &'static str, source: StoreError) -> Self {

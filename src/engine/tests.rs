@@ -69,8 +69,8 @@ async fn a_journal_that_dies_is_told_and_nobody_waits_for_it() {
     engine.core.journal.panic();
     let lost = engine.commit(record(b"key"));
     assert_eq!(engine.died().await, "journal");
-    assert_eq!(lost.await.unwrap_err(), "the journal has stopped");
-    assert_eq!(engine.commit(record(b"key")).await.unwrap_err(), "the journal has stopped");
+    assert!(matches!(lost.await, Err(CommitError::Stopped)));
+    assert!(matches!(engine.commit(record(b"key")).await, Err(CommitError::Stopped)));
     // A shard with a commit under way hears of it too: else this would never end.
     let (sender, receiver) = oneshot::channel();
     engine.core.journal.commit(record(b"key"), Reply::shard(engine.core.shards[0].clone()));
@@ -165,9 +165,9 @@ async fn the_bin_is_emptied_after_30_days_and_not_before() {
     deleted(&store, "xyz.two", 0, 1, DELETED);
     deleted(&store, "xyz.two", 1, 1, DELETED + 1);
     let left = |name: &str| store.deleted(&name.parse().unwrap(), None, usize::MAX).unwrap().len() as u128;
-    assert_eq!(engine.empty_bin(&store, DELETED + BIN_LIFE_MS - 1).await, Ok(0));
+    assert_eq!(engine.empty_bin(&store, DELETED + BIN_LIFE_MS - 1).await.unwrap(), 0);
     assert_eq!((left("xyz.one"), left("xyz.two")), (old + 2, 2));
-    assert_eq!(engine.empty_bin(&store, DELETED + BIN_LIFE_MS).await, Ok(3));
+    assert_eq!(engine.empty_bin(&store, DELETED + BIN_LIFE_MS).await.unwrap(), 3);
     assert_eq!((left("xyz.one"), left("xyz.two")), (old, 1));
     for (namespace, n) in [("xyz.one", old), ("xyz.one", old + 1), ("xyz.two", 0)] {
         let key = DocKey { namespace: namespace.parse().unwrap(), document: DocumentId(n.to_be_bytes()) };
@@ -175,7 +175,7 @@ async fn the_bin_is_emptied_after_30_days_and_not_before() {
         assert_eq!(store.whole(&key).unwrap().unwrap().2, []);
     }
     // A page and more of them.
-    assert_eq!(engine.empty_bin(&store, DELETED + 1 + BIN_LIFE_MS).await, Ok(old as u64 + 1));
+    assert_eq!(engine.empty_bin(&store, DELETED + 1 + BIN_LIFE_MS).await.unwrap(), old as u64 + 1);
     assert_eq!((left("xyz.one"), left("xyz.two")), (0, 0));
     engine.shutdown().await;
 }
