@@ -104,6 +104,17 @@ impl AccessError {
         Self::Read { what, source: Box::new(source) }
     }
 
+    /// What apps and browsers are told when an operation failed by no fault of theirs: nothing about the server but that its
+    /// disk is full, which its owner can do something about at once. The log has the rest.
+    pub fn public_message(&self) -> &'static str {
+        match self {
+            Self::Commit { source: CommitError::Full { .. }, .. } => {
+                "the server's disk is full, so it cannot do this now: try again once its owner has freed some space"
+            }
+            _ => "the server cannot do this now: try again later; its owner finds the reason in its log",
+        }
+    }
+
     /// The `error` code in JSON answers.
     pub fn code(&self) -> &'static str {
         match self {

@@ -343,9 +343,7 @@ fn not_let_in(refusal: &EnterError, root: Option<&str>) -> Answer {
         EnterError::TooMany(_) => StatusCode::TOO_MANY_REQUESTS,
         EnterError::Access(reason) => {
             tracing::error!(%reason, "an app was proved and approved, but could not be given its token");
-            let message =
-                "the server cannot do this now: try again later; its owner finds the reason in its log";
-            let body = body_of(refusal.code(), message, root);
+            let body = body_of(refusal.code(), reason.public_message(), root);
             return with(answer(StatusCode::SERVICE_UNAVAILABLE, &body), RETRY_AFTER, "10");
         }
     };

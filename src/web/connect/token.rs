@@ -91,7 +91,8 @@ impl From<ExchangeError> for Failure {
             }
             ExchangeError::Enter(EnterError::Access(reason)) => {
                 tracing::error!(%reason, "an app that the owner let in could not be given its token");
-                Self::unavailable("temporarily_unavailable")
+                let message = reason.public_message();
+                Self { message: message.into(), ..Self::unavailable("temporarily_unavailable") }
             }
             _ => Self::bad("invalid_grant", error.to_string()),
         }
