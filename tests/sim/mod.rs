@@ -298,7 +298,7 @@ impl World {
                 }
                 room -= 1;
                 // Outboxes share their room, so there may be too little of it for what comes next.
-                let bytes = if self.rng.chance(20) { self.rng.below(4000) as usize } else { usize::MAX };
+                let bytes = if self.rng.chance(20) { self.rng.below(4000) } else { usize::MAX };
                 let Some(out) = self.hub.next(id, &self.storage, self.now, bytes) else { break };
                 if out == Out::NoRoom {
                     full.push(id);
