@@ -21,7 +21,7 @@ impl Engine {
     pub async fn dispose(&self, key: &DocKey, what: Disposal) -> Result<(), CommitError> {
         let shards = &self.core.shards;
         let (sender, receiver) = oneshot::channel();
-        // What is not sent is dropped, and says so.
+        // If the shard has ended, the sender is dropped and the receiver reports `Stopped`.
         let _ = shards[hub_of(&key.document, shards.len())].send(Input::Dispose(key.clone(), what, sender));
         receiver.await.unwrap_or(Err(CommitError::Stopped))
     }

@@ -105,7 +105,7 @@ impl Journal {
 
     /// Have steps committed; `reply` hears of it.
     pub fn commit(&self, ops: Vec<Op>, reply: Reply) {
-        // What is not sent is dropped, and says so.
+        // If the thread has ended, `Reply::drop` reports the failure.
         let _ = self.requests.send(Request::Commit(ops, reply, Instant::now()));
     }
 
@@ -117,7 +117,7 @@ impl Journal {
     /// Commit what was handed over before, make the store ready for a fast start, then end; it is told when that is done.
     pub fn stop(&self) -> oneshot::Receiver<()> {
         let (done, ended) = oneshot::channel();
-        // What is not sent is dropped, and says so.
+        // If the thread has ended, the sender is dropped and the receiver resolves at once.
         let _ = self.requests.send(Request::Stop(done));
         ended
     }

@@ -213,3 +213,19 @@ fn proof(headers: &HeaderMap, web: &Web) -> Result<Option<Proof>, Failure> {
         _ => Err(Failure::bad("invalid_dpop_proof", "send one DPoP proof, in the header DPoP")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::access::AccessError;
+    use crate::store::CommitError;
+
+    #[test]
+    fn an_app_without_a_token_is_told_that_the_disk_is_full() {
+        let source = CommitError::Full { operation: "commit", object: "/var/lib/secret".into() };
+        let failure =
+            Failure::from(ExchangeError::from(AccessError::Commit { what: "letting an app in", source }));
+        assert_eq!((failure.code, failure.retry), ("temporarily_unavailable", Some(10)));
+        assert!(failure.message.contains("disk is full") && !failure.message.contains("secret"));
+    }
+}
