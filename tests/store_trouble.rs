@@ -4,15 +4,18 @@
 mod store_support;
 
 use std::fs;
+use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 
 use groundmist_sync::store::{
-    Disposal, Head, Op, RecordKind, SnapshotInfo, Store, StoreError, Totals, Whole,
+    Commit, CommitError, Disposal, Head, Op, RecordKind, SnapshotInfo, Store, StoreError, Totals, Whole,
 };
 use groundmist_sync::types::{DocKey, DocumentId};
 use redb::{ReadableDatabase, ReadableTable, TableDefinition, TableHandle};
+use store_support::faulty_disk::{Fault, FaultyDisk};
 use store_support::{MemoryDisk, OPTIONS, Rng, append, key, rows};
 
 const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
@@ -126,6 +129,40 @@ fn a_full_disk_refuses_commits_keeps_reads_and_heals_without_restart() {
     assert_eq!(store.head(&document).unwrap().unwrap().next_row, next + 10);
     known.pop();
     assert_holds(&store, &known);
+}
+
+/// Each kind comes from a disk that fails, or from a step that does not fit; and the next commit succeeds.
+#[tokio::test]
+async fn a_failed_commit_says_of_which_kind_its_failure_is() {
+    let disk = FaultyDisk::new(Vec::new(), None);
+    let store = Arc::new(Store::open_backend(disk.factory(), &OPTIONS).unwrap());
+    let mut rng = Rng(9);
+    let document = key("xyz.app", 1);
+    let mut step = async |first, fault: Option<io::ErrorKind>| {
+        let ops = vec![append(&document, rows(&mut rng, first, 1, 500), 1)];
+        disk.set_fault(fault.map(|kind| (disk.operations(), Fault::Error(kind))));
+        store.make_durable(ops).await
+    };
+    step(0, None).await.unwrap();
+    for kind in [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded] {
+        let full = step(1, Some(kind)).await.unwrap_err();
+        assert!(matches!(full, CommitError::Full { operation: "commit", .. }), "{full:?}");
+        assert!(full.to_string().contains("disk is full; free some space"), "{full}");
+    }
+    let broken = step(1, Some(io::ErrorKind::Other)).await.unwrap_err();
+    assert!(
+        matches!(&broken, CommitError::Storage(error) if matches!(**error, StoreError::Io { .. })),
+        "{broken:?}"
+    );
+    let refused = step(7, None).await.unwrap_err();
+    assert!(
+        matches!(&refused, CommitError::Refused(error) if matches!(**error, StoreError::Order { .. })),
+        "{refused:?}"
+    );
+    assert!(refused.to_string().contains("the first row is 7"), "{refused}");
+    step(1, None).await.unwrap();
+    let too_large = StoreError::TooLarge { object: "a snapshot".into(), bytes: 2, limit: 1 };
+    assert!(matches!(too_large.into(), CommitError::Refused(_)));
 }
 
 #[test]

@@ -23,7 +23,7 @@ use std::ops::Range;
 use automerge::sync::{Message, State, SyncDoc};
 use automerge::{AutoCommit, ChangeHash, ROOT, transaction::Transactable};
 use bytes::Bytes;
-use groundmist_sync::store::{Head, Row, StoreError, Whole};
+use groundmist_sync::store::{CommitError, Head, Row, StoreError, Whole};
 use groundmist_sync::sync::conn::{Joining, MAX_EPHEMERAL, Out};
 use groundmist_sync::sync::hub::{Hub, HubOptions, Incoming};
 use groundmist_sync::sync::message::{Draft, SyncMessage, flags};
@@ -459,8 +459,11 @@ fn a_failed_commit_acknowledges_nothing_and_sends_the_writer_away() {
     server.sync(author, 1, data.clone());
     server.request(waiting, 1);
     assert!(!server.hub.take_ops(server.now).is_empty());
-    server.hub.commit_failed(&server.storage, server.now);
-    assert!(matches!(server.out(author)[..], [Out::Close(1013, _)]));
+    server.hub.commit_failed(&CommitError::Stopped, &server.storage, server.now);
+    assert!(matches!(
+        server.out(author)[..],
+        [Out::Close(1013, "the server could not store your changes, try again")]
+    ));
     assert_eq!(server.bodies(waiting), unavailable(1), "who cannot write has nothing to send again");
     assert!(server.out(reader).is_empty());
     server.hub.leave(author, server.now);
@@ -471,6 +474,19 @@ fn a_failed_commit_acknowledges_nothing_and_sends_the_writer_away() {
     let heads = server.storage.head(&key("xyz.one", 1)).unwrap().unwrap().heads;
     assert_eq!(server.told(author), Some(heads.clone()));
     assert_eq!(server.told(waiting), Some(heads));
+}
+
+#[test]
+fn a_writer_is_told_of_a_full_disk_in_a_reason_that_fits_a_close_frame() {
+    let mut server = server();
+    let author = server.join(1);
+    server.sync(author, 1, written().1);
+    server.hub.take_ops(server.now);
+    let full = CommitError::Full { operation: "commit", object: "/var/lib/secret".into() };
+    server.hub.commit_failed(&full, &server.storage, server.now);
+    let [Out::Close(1013, reason)] = server.out(author)[..] else { panic!("it was not closed") };
+    assert!(reason.contains("the server's disk is full") && !reason.contains("secret"), "{reason}");
+    assert!(reason.len() <= 123);
 }
 
 /// The commit of a document's first snapshot is durable, but what the store says of it cannot be read.

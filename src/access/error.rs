@@ -1,6 +1,6 @@
 //! What can go wrong, and why a token is refused.
 
-use crate::store::StoreError;
+use crate::store::{CommitError, StoreError};
 
 /// An operation on sessions or apps failed.
 #[derive(Debug, thiserror::Error)]
@@ -68,12 +68,12 @@ pub enum AccessError {
         source: Box<StoreError>,
     },
     /// The store could not be written.
-    #[error("{what} failed, nothing was changed for certain: {reason}")]
+    #[error("{what} failed, nothing was changed for certain: {source}")]
     Commit {
         /// What was being done.
         what: &'static str,
         /// Why.
-        reason: String,
+        source: CommitError,
     },
     /// The random source, a signature or an encoding failed.
     #[error("{what} failed: {reason}")]
@@ -97,11 +97,22 @@ impl AccessError {
     }
 
     pub(super) fn stopping(what: &'static str) -> Self {
-        Self::Commit { what, reason: "the server is stopping".into() }
+        Self::Commit { what, source: CommitError::Stopped }
     }
 
     pub(super) fn read(what: &'static str, source: StoreError) -> Self {
         Self::Read { what, source: Box::new(source) }
+    }
+
+    /// What apps and browsers are told when an operation failed by no fault of theirs: nothing about the server but that its
+    /// disk is full, which its owner can do something about at once. The log has the rest.
+    pub fn public_message(&self) -> &'static str {
+        match self {
+            Self::Commit { source: CommitError::Full { .. }, .. } => {
+                "the server's disk is full, so it cannot do this now: try again once its owner has freed some space"
+            }
+            _ => "the server cannot do this now: try again later; its owner finds the reason in its log",
+        }
     }
 
     /// The `error` code in JSON answers.

@@ -51,13 +51,13 @@ impl Access {
             }
             (apps, places, self.commit.make_durable(ops))
         };
-        done.await.map_err(|reason| {
+        done.await.map_err(|source| {
             let mut state = self.state();
             // Uses are not tried again: the next one is in an hour, and they are for people.
             state.pending.unflushed(apps);
             state.audit.unflushed(places);
             self.schedule_flush(&mut state);
-            AccessError::Commit { what: "writing who asked", reason }
+            AccessError::Commit { what: "writing who asked", source }
         })
     }
 }

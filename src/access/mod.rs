@@ -138,7 +138,7 @@ impl Access {
         let task = tokio::spawn(async move {
             let result = done.await;
             this.state().settle(underway, result.is_ok(), &this.store);
-            result.map_err(|reason| AccessError::Commit { what, reason })
+            result.map_err(|source| AccessError::Commit { what, source })
         });
         async move { task.await.unwrap_or_else(|_| Err(AccessError::stopping(what))) }
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::AccessError;
 use crate::atproto::Resolver;
 use crate::config::Owner;
-use crate::store::{Commit, Op, RecordKind, Store};
+use crate::store::{Commit, CommitError, Op, RecordKind, Store};
 use crate::types::{Did, Handle};
 
 /// Time until a handle that could not be resolved is asked again; doubled each time.
@@ -145,7 +145,7 @@ impl Ownership {
     }
 
     /// What the handle leads to counts when it is durable, not before: it must not be asked a second time.
-    async fn pin(&self, handle: &Handle, did: &Did) -> Result<(), String> {
+    async fn pin(&self, handle: &Handle, did: &Did) -> Result<(), CommitError> {
         let pin = Pin { handle: handle.clone(), did: did.clone() };
         self.commit.make_durable(vec![pin.op()]).await
     }
@@ -159,7 +159,10 @@ async fn resolve(ownership: Weak<Ownership>, handle: Handle, resolver: Arc<Resol
         let found = resolver.account(&handle).await;
         let Some(ownership) = ownership.upgrade() else { return };
         let pinned = match found {
-            Ok(document) => ownership.pin(&handle, document.did()).await.map(|()| document),
+            Ok(document) => {
+                let pinned = ownership.pin(&handle, document.did()).await;
+                pinned.map(|()| document).map_err(|error| error.to_string())
+            }
             Err(error) => Err(error.to_string()),
         };
         match pinned {
@@ -184,7 +187,7 @@ async fn resolve(ownership: Weak<Ownership>, handle: Handle, resolver: Arc<Resol
 async fn unpin(ownership: Arc<Ownership>) {
     let op = Op::Record { kind: RecordKind::Pin, key: PIN.into(), row: None };
     if let Err(reason) = ownership.commit.make_durable(vec![op]).await {
-        tracing::warn!(reason, "what the owner's former handle led to is still remembered");
+        tracing::warn!(%reason, "what the owner's former handle led to is still remembered");
     }
 }
 

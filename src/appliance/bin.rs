@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use crate::engine::Engine;
-use crate::store::{Store, StoreError};
+use crate::store::{CommitError, Store, StoreError};
 use crate::types::{Millis, now};
 
 /// How often the bin is looked through, the first time so long after the start: a machine whose clock lost the time has set it
@@ -14,6 +14,17 @@ use crate::types::{Millis, now};
 const EVERY: Duration = Duration::from_secs(3600);
 /// By so much, in milliseconds, the machine's clock may go otherwise than the one that nobody sets: 5 minutes.
 const SLACK_MS: Millis = 300_000;
+
+/// Why nothing is purged this time.
+#[derive(Debug, thiserror::Error)]
+enum PurgeError {
+    /// Thirty days cannot be told by this clock.
+    #[error("the machine's clock was set, or is behind what is stored")]
+    Clock,
+    /// The store could not be read or written.
+    #[error(transparent)]
+    Commit(#[from] CommitError),
+}
 
 pub(super) async fn empty(engine: Engine, store: Arc<Store>) {
     let mut seen = (now(), Instant::now());
@@ -24,14 +35,16 @@ pub(super) async fn empty(engine: Engine, store: Arc<Store>) {
         let (before, since) = std::mem::replace(&mut seen, (now(), Instant::now()));
         let elapsed = seen.1 - since;
         let emptied = match newest {
-            Ok(newest) if is_right(seen.0, before, elapsed, newest) => engine.empty_bin(&store, seen.0).await,
-            Ok(_) => Err("the machine's clock was set, or is behind what is stored".into()),
-            Err(error) => Err(error.to_string()),
+            Ok(newest) if is_right(seen.0, before, elapsed, newest) => {
+                engine.empty_bin(&store, seen.0).await.map_err(PurgeError::from)
+            }
+            Ok(_) => Err(PurgeError::Clock),
+            Err(error) => Err(CommitError::from(error).into()),
         };
         match emptied {
             Ok(0) => {}
             Ok(documents) => tracing::info!(documents, "documents deleted 30 days ago are gone for good"),
-            Err(error) => tracing::warn!(error, "what was deleted 30 days ago is purged later"),
+            Err(error) => tracing::warn!(%error, "what was deleted 30 days ago is purged later"),
         }
     }
 }

@@ -6,7 +6,7 @@ use tokio::sync::oneshot;
 
 use super::Engine;
 use super::shard::Input;
-use crate::store::{BIN_LIFE_MS, Disposal, Store, StoreError};
+use crate::store::{BIN_LIFE_MS, CommitError, Disposal, Store, StoreError};
 use crate::sync::hub::hub_of;
 use crate::types::{DocKey, Millis};
 
@@ -18,30 +18,29 @@ impl Engine {
     /// for it, stays as it is.
     /// # Errors
     /// Why it is not durable.
-    pub async fn dispose(&self, key: &DocKey, what: Disposal) -> Result<(), String> {
+    pub async fn dispose(&self, key: &DocKey, what: Disposal) -> Result<(), CommitError> {
         let shards = &self.core.shards;
         let (sender, receiver) = oneshot::channel();
-        // What is not sent is dropped, and says so.
+        // If the shard has ended, the sender is dropped and the receiver reports `Stopped`.
         let _ = shards[hub_of(&key.document, shards.len())].send(Input::Dispose(key.clone(), what, sender));
-        receiver.await.unwrap_or_else(|_| Err("the server is stopping".into()))
+        receiver.await.unwrap_or(Err(CommitError::Stopped))
     }
 
     /// Purges what has been in the bin for [`BIN_LIFE_MS`]; how many documents. A document is a commit of its own, and
     /// others get their turn in between. `store` is the engine's own.
     /// # Errors
     /// What could not be read or stored; the rest goes the next time.
-    pub async fn empty_bin(&self, store: &Arc<Store>, now: Millis) -> Result<u64, String> {
+    pub async fn empty_bin(&self, store: &Arc<Store>, now: Millis) -> Result<u64, CommitError> {
         let deleted_by = now.saturating_sub(BIN_LIFE_MS);
         let mut purged = 0;
-        for namespace in store.namespaces().map_err(|error| error.to_string())? {
+        for namespace in store.namespaces()? {
             let mut after = None;
             loop {
                 let (store, of) = (store.clone(), namespace.clone());
                 let page = tokio::task::spawn_blocking(move || -> Result<_, StoreError> {
                     store.deleted(&of, after, PURGE_PAGE)
                 });
-                let page =
-                    page.await.map_err(|_| "the server is stopping")?.map_err(|error| error.to_string())?;
+                let page = page.await.map_err(|_| CommitError::Stopped)??;
                 let Some((last, _)) = page.last() else { break };
                 after = Some(*last);
                 for (document, _) in

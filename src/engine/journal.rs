@@ -14,21 +14,18 @@ use super::lock;
 use super::mailbox::{Empty, Receiver, Sender, mailbox};
 use super::shard::Input;
 use super::vital::Vital;
-use crate::store::{Op, Store};
+use crate::store::{CommitError, Op, Store};
 use crate::telemetry::histogram::{Buckets, Histogram};
 
 /// After this long without a commit the store is made ready for a fast start after a crash.
 const IDLE: Duration = Duration::from_secs(3);
-
-/// Told when the journal is gone with what waited.
-const STOPPED: &str = "the journal has stopped";
 
 /// Who is told of the result; also when the journal dies with it.
 pub struct Reply(Option<To>);
 
 enum To {
     Shard(Sender<Input>),
-    Waiter(oneshot::Sender<Result<(), String>>),
+    Waiter(oneshot::Sender<Result<(), CommitError>>),
 }
 
 impl Reply {
@@ -38,15 +35,15 @@ impl Reply {
     }
 
     /// To a waiting task.
-    pub fn waiter(waiter: oneshot::Sender<Result<(), String>>) -> Self {
+    pub fn waiter(waiter: oneshot::Sender<Result<(), CommitError>>) -> Self {
         Self(Some(To::Waiter(waiter)))
     }
 
-    fn send(mut self, result: Result<(), String>) {
+    fn send(mut self, result: Result<(), CommitError>) {
         self.tell(result);
     }
 
-    fn tell(&mut self, result: Result<(), String>) {
+    fn tell(&mut self, result: Result<(), CommitError>) {
         // Who is gone needs no answer.
         match self.0.take() {
             Some(To::Shard(shard)) => drop(shard.send(Input::Committed(result))),
@@ -58,7 +55,7 @@ impl Reply {
 
 impl Drop for Reply {
     fn drop(&mut self) {
-        self.tell(Err(STOPPED.into()));
+        self.tell(Err(CommitError::Stopped));
     }
 }
 
@@ -108,7 +105,7 @@ impl Journal {
 
     /// Have steps committed; `reply` hears of it.
     pub fn commit(&self, ops: Vec<Op>, reply: Reply) {
-        // What is not sent is dropped, and says so.
+        // If the thread has ended, `Reply::drop` reports the failure.
         let _ = self.requests.send(Request::Commit(ops, reply, Instant::now()));
     }
 
@@ -120,7 +117,7 @@ impl Journal {
     /// Commit what was handed over before, make the store ready for a fast start, then end; it is told when that is done.
     pub fn stop(&self) -> oneshot::Receiver<()> {
         let (done, ended) = oneshot::channel();
-        // What is not sent is dropped, and says so.
+        // If the thread has ended, the sender is dropped and the receiver resolves at once.
         let _ = self.requests.send(Request::Stop(done));
         ended
     }
@@ -241,11 +238,11 @@ fn commit(store: &Store, ops: &[Op], parts: Vec<Part>, state: &State) {
             }
         }
         Err(error) => {
-            let text = error.to_string();
-            if lock(&state.error).replace(text.clone()).is_none() {
+            let error = CommitError::from(error);
+            if lock(&state.error).replace(error.to_string()).is_none() {
                 tracing::error!(%error, "changes cannot be stored; nothing is acknowledged until this is solved");
             }
-            parts.into_iter().for_each(|part| part.reply.send(Err(text.clone())));
+            parts.into_iter().for_each(|part| part.reply.send(Err(error.clone())));
         }
     }
 }

@@ -40,7 +40,7 @@ pub use dispose::PURGE_PAGE;
 pub use openings::BadEnd;
 pub use outbox::Outgoing;
 
-use crate::store::{Op, Store};
+use crate::store::{CommitError, Op, Store};
 use crate::sync::hub::{HubOptions, hub_of};
 use crate::sync::job::Job;
 use crate::sync::price::Limits;
@@ -303,10 +303,10 @@ impl Engine {
     /// the future is done, which need not be polled for it.
     /// # Errors
     /// Why it is not durable.
-    pub fn commit(&self, ops: Vec<Op>) -> impl Future<Output = Result<(), String>> + Send + use<> {
+    pub fn commit(&self, ops: Vec<Op>) -> impl Future<Output = Result<(), CommitError>> + Send + use<> {
         let (sender, receiver) = oneshot::channel();
         self.core.journal.commit(ops, Reply::waiter(sender));
-        async { receiver.await.unwrap_or_else(|_| Err("the journal has stopped".into())) }
+        async { receiver.await.unwrap_or(Err(CommitError::Stopped)) }
     }
 
     /// True while shards and journal answer in time: each call asks them again.
@@ -327,7 +327,7 @@ impl Engine {
     /// Allows a document that stays closed to be opened again; false if it does not stay closed.
     /// # Errors
     /// The change is not durable.
-    pub async fn retry(&self, key: &DocKey) -> Result<bool, String> {
+    pub async fn retry(&self, key: &DocKey) -> Result<bool, CommitError> {
         let retried = self.core.openings.retry(key).await?;
         let shards = &self.core.shards;
         // A shard that has stopped has no document open.

@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 
 use super::journal::{Journal, Reply};
 use super::lock;
-use crate::store::{Op, RecordKind, Store};
+use crate::store::{CommitError, Op, RecordKind, Store};
 use crate::sync::job::Job;
 use crate::types::DocKey;
 
@@ -125,7 +125,9 @@ impl Openings {
     }
 
     /// The owner wants the document tried again. False if it was not closed.
-    pub async fn retry(&self, key: &DocKey) -> Result<bool, String> {
+    /// # Errors
+    /// The record without the document could not be made durable; the document may then stay closed after a restart.
+    pub async fn retry(&self, key: &DocKey) -> Result<bool, CommitError> {
         let written = {
             let mut state = lock(&self.state);
             if !state.record.forget(key) {
@@ -133,7 +135,7 @@ impl Openings {
             }
             self.write(&state.record)
         };
-        written.await.unwrap_or_else(|_| Err("the server is stopping".into())).map(|()| true)
+        written.await.unwrap_or(Err(CommitError::Stopped)).map(|()| true)
     }
 
     /// The documents that stay closed.
@@ -142,7 +144,7 @@ impl Openings {
         state.record.bad.iter().filter(|bad| bad.ends >= MOST_BAD_ENDS).cloned().collect()
     }
 
-    fn write(&self, record: &Record) -> oneshot::Receiver<Result<(), String>> {
+    fn write(&self, record: &Record) -> oneshot::Receiver<Result<(), CommitError>> {
         let (sender, receiver) = oneshot::channel();
         // Invariant: a struct of texts and numbers is always JSON.
         let row = serde_json::to_vec(record).ok();

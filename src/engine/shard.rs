@@ -15,7 +15,7 @@ use super::mailbox::{Empty, Receiver, Sender, mailbox};
 use super::now;
 use super::outbox::Outbox;
 use super::vital::Vital;
-use crate::store::{Disposal, Store};
+use crate::store::{CommitError, Disposal, Store};
 use crate::sync::conn::{Joining, Out};
 use crate::sync::hub::{Hub, HubOptions, Incoming};
 use crate::sync::job::{Done, Job};
@@ -32,7 +32,7 @@ const MESSAGE_COST_NS: u64 = 5_000;
 const TICK: Duration = Duration::from_millis(100);
 
 /// Who waits for a disposal.
-type Waiter = oneshot::Sender<Result<(), String>>;
+type Waiter = oneshot::Sender<Result<(), CommitError>>;
 
 /// What a shard is told.
 pub enum Input {
@@ -45,7 +45,7 @@ pub enum Input {
     /// A connection has room again.
     Room(ConnId),
     /// The steps handed to the journal are durable, or why not.
-    Committed(Result<(), String>),
+    Committed(Result<(), CommitError>),
     /// The opener is done.
     JobDone(Box<Done>),
     /// Delete a document, restore or purge it; the sender hears when that is durable, or why it is not.
@@ -244,12 +244,12 @@ impl Running {
                         self.relay.sending = began.map(|began| (began, self.hub.counters().changes_out));
                         self.hub.committed(&*self.store, now());
                     }
-                    Err(_) => self.hub.commit_failed(&*self.store, now()),
+                    Err(error) => self.hub.commit_failed(&error, &*self.store, now()),
                 }
             }
             Input::Dispose(key, what, waiter) => match self.hub.dispose(&key, what, &*self.store) {
                 Ok(()) => self.waiting.push(waiter),
-                Err(error) => drop(waiter.send(Err(error.to_string()))),
+                Err(error) => drop(waiter.send(Err(error.into()))),
             },
             Input::JobDone(done) => self.hub.job_done(*done, &*self.store, now()),
             Input::Retry(key) => self.hub.retry(&key),

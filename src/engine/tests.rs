@@ -1,7 +1,10 @@
 //! What becomes of the engine when a part of it fails.
 
+use std::sync::atomic::AtomicBool;
 use std::sync::mpsc;
 
+use redb::StorageBackend;
+use redb::backends::InMemoryBackend;
 use tempfile::TempDir;
 
 use super::heart::STUCK_MS;
@@ -14,6 +17,11 @@ fn engine() -> (TempDir, Arc<Store>, Engine) {
     let dir = tempfile::tempdir().unwrap();
     let options = StoreOptions { cache_bytes: 1 << 20 };
     let store = Arc::new(Store::open(&dir.path().join("store"), &options).unwrap());
+    let engine = engine_on(&store);
+    (dir, store, engine)
+}
+
+fn engine_on(store: &Arc<Store>) -> Engine {
     let options = EngineOptions {
         shards: 2,
         memory_budget: 1 << 20,
@@ -28,8 +36,40 @@ fn engine() -> (TempDir, Arc<Store>, Engine) {
         compact_grace_ms: 0,
         compact_floor: 1024,
     };
-    let engine = Engine::start(store.clone(), options).unwrap();
-    (dir, store, engine)
+    Engine::start(store.clone(), options).unwrap()
+}
+
+/// A disk that is full for as long as the test says so.
+#[derive(Debug, Clone)]
+struct SmallDisk {
+    bytes: Arc<InMemoryBackend>,
+    full: Arc<AtomicBool>,
+}
+
+impl SmallDisk {
+    fn has_room(&self) -> io::Result<()> {
+        if self.full.load(Ordering::SeqCst) { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+    }
+}
+
+impl StorageBackend for SmallDisk {
+    fn len(&self) -> io::Result<u64> {
+        self.bytes.len()
+    }
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.bytes.read(offset, out)
+    }
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.has_room()?;
+        self.bytes.set_len(len)
+    }
+    fn sync_data(&self) -> io::Result<()> {
+        self.bytes.sync_data()
+    }
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.has_room()?;
+        self.bytes.write(offset, data)
+    }
 }
 
 fn record(key: &[u8]) -> Vec<Op> {
@@ -69,13 +109,46 @@ async fn a_journal_that_dies_is_told_and_nobody_waits_for_it() {
     engine.core.journal.panic();
     let lost = engine.commit(record(b"key"));
     assert_eq!(engine.died().await, "journal");
-    assert_eq!(lost.await.unwrap_err(), "the journal has stopped");
-    assert_eq!(engine.commit(record(b"key")).await.unwrap_err(), "the journal has stopped");
+    assert!(matches!(lost.await, Err(CommitError::Stopped)));
+    assert!(matches!(engine.commit(record(b"key")).await, Err(CommitError::Stopped)));
     // A shard with a commit under way hears of it too: else this would never end.
     let (sender, receiver) = oneshot::channel();
     engine.core.journal.commit(record(b"key"), Reply::shard(engine.core.shards[0].clone()));
     engine.core.shards[0].send(Input::Stop(sender)).map_err(drop).unwrap();
     receiver.await.unwrap();
+    engine.shutdown().await;
+}
+
+/// Both wait for the same commit if the journal is fast enough, and each hears of its own failure either way.
+#[tokio::test]
+async fn a_refused_step_does_not_look_like_a_full_disk() {
+    let full = Arc::new(AtomicBool::new(false));
+    let disk = SmallDisk { bytes: Arc::new(InMemoryBackend::new()), full: full.clone() };
+    let options = StoreOptions { cache_bytes: 1 << 20 };
+    let store = Store::open_backend(move || Ok(Box::new(disk.clone())), &options).unwrap();
+    let store = Arc::new(store);
+    deleted(&store, "xyz.one", 1, 1, 1);
+    let engine = engine_on(&store);
+    let document =
+        |n: u128| DocKey { namespace: "xyz.one".parse().unwrap(), document: DocumentId(n.to_be_bytes()) };
+    let unfit = || vec![Op::Dispose { key: document(2), what: Disposal::Delete, now: 1 }];
+
+    full.store(true, Ordering::SeqCst);
+    let (refused, no_room) = (engine.commit(unfit()), engine.commit(record(b"key")));
+    let refused = refused.await.unwrap_err();
+    assert!(matches!(refused, CommitError::Refused(_)), "{refused}");
+    assert!(refused.to_string().contains(&document(2).document.to_string()), "{refused}");
+    let no_room = no_room.await.unwrap_err();
+    assert!(matches!(no_room, CommitError::Full { .. }), "{no_room}");
+    assert_eq!(engine.status().journal_error, Some(no_room.to_string()));
+    let disposed = engine.dispose(&document(1), Disposal::Restore).await.unwrap_err();
+    assert!(matches!(disposed, CommitError::Full { .. }), "by way of the document's shard: {disposed}");
+
+    full.store(false, Ordering::SeqCst);
+    engine.dispose(&document(1), Disposal::Restore).await.unwrap();
+    assert!(matches!(engine.commit(unfit()).await, Err(CommitError::Refused(_))));
+    engine.commit(record(b"key")).await.unwrap();
+    assert_eq!(engine.status().journal_error, None);
     engine.shutdown().await;
 }
 
@@ -165,9 +238,9 @@ async fn the_bin_is_emptied_after_30_days_and_not_before() {
     deleted(&store, "xyz.two", 0, 1, DELETED);
     deleted(&store, "xyz.two", 1, 1, DELETED + 1);
     let left = |name: &str| store.deleted(&name.parse().unwrap(), None, usize::MAX).unwrap().len() as u128;
-    assert_eq!(engine.empty_bin(&store, DELETED + BIN_LIFE_MS - 1).await, Ok(0));
+    assert_eq!(engine.empty_bin(&store, DELETED + BIN_LIFE_MS - 1).await.unwrap(), 0);
     assert_eq!((left("xyz.one"), left("xyz.two")), (old + 2, 2));
-    assert_eq!(engine.empty_bin(&store, DELETED + BIN_LIFE_MS).await, Ok(3));
+    assert_eq!(engine.empty_bin(&store, DELETED + BIN_LIFE_MS).await.unwrap(), 3);
     assert_eq!((left("xyz.one"), left("xyz.two")), (old, 1));
     for (namespace, n) in [("xyz.one", old), ("xyz.one", old + 1), ("xyz.two", 0)] {
         let key = DocKey { namespace: namespace.parse().unwrap(), document: DocumentId(n.to_be_bytes()) };
@@ -175,7 +248,7 @@ async fn the_bin_is_emptied_after_30_days_and_not_before() {
         assert_eq!(store.whole(&key).unwrap().unwrap().2, []);
     }
     // A page and more of them.
-    assert_eq!(engine.empty_bin(&store, DELETED + 1 + BIN_LIFE_MS).await, Ok(old as u64 + 1));
+    assert_eq!(engine.empty_bin(&store, DELETED + 1 + BIN_LIFE_MS).await.unwrap(), old as u64 + 1);
     assert_eq!((left("xyz.one"), left("xyz.two")), (0, 0));
     engine.shutdown().await;
 }

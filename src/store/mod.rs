@@ -34,7 +34,7 @@ mod tally;
 mod write;
 
 pub use backup::{BackupError, LastBackup};
-pub use commit::{Commit, CommitFuture};
+pub use commit::{Commit, CommitError, CommitFuture};
 pub use error::StoreError;
 pub use model::{
     BIN_LIFE_MS, Disposal, GrowthPoint, Head, Op, Record, RecordKind, Row, SnapshotInfo, StoreOptions,

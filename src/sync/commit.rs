@@ -4,7 +4,7 @@ use super::hub::Hub;
 use super::job::Snapshot;
 use super::peer::Peer;
 use super::storage::Storage;
-use crate::store::{Disposal, Op, SnapshotInfo};
+use crate::store::{CommitError, Disposal, Op, SnapshotInfo};
 use crate::types::{ChangeHash, ConnId, DocKey, Millis};
 
 /// A snapshot that waits for the next commit.
@@ -115,8 +115,10 @@ impl Hub {
         self.forget_if_idle(key);
     }
 
-    /// The steps last taken failed; the store has none of them. Who sent them is told to come again.
-    pub fn commit_failed(&mut self, storage: &dyn Storage, now: Millis) {
+    /// The steps last taken failed; the store has none of them. Connections that sent them are closed, with the reason as
+    /// far as it concerns their users, and send their changes again when they come back.
+    pub fn commit_failed(&mut self, error: &CommitError, storage: &dyn Storage, now: Millis) {
+        let reason = close_reason(error);
         for step in std::mem::take(&mut self.in_flight) {
             let (key, sender) = match step {
                 InFlight::Append { key, .. } => (key, None),
@@ -142,7 +144,7 @@ impl Hub {
             let waits = |peer: &&mut Peer| new && peer.subscribed && !peer.writer && !peer.wants;
             doc.peers.iter_mut().filter(waits).for_each(|reader| reader.tell_unavailable = true);
             for id in affected {
-                self.close(id, 1013, "the server could not store your changes, try again");
+                self.close(id, 1013, reason);
             }
             if sender.is_some() {
                 self.intake_over(&key, storage, now);
@@ -150,6 +152,19 @@ impl Hub {
             self.recount(&key);
             self.queue(&key);
             self.forget_if_idle(&key);
+        }
+    }
+}
+
+/// The reason of a WebSocket close (at most 123 bytes). It says nothing of the server but that its disk is full, which is
+/// the one failure that the user can tell the owner of.
+fn close_reason(error: &CommitError) -> &'static str {
+    match error {
+        CommitError::Full { .. } => {
+            "the server's disk is full, so it could not store your changes: try again later"
+        }
+        CommitError::Refused(_) | CommitError::Storage(_) | CommitError::Stopped => {
+            "the server could not store your changes, try again"
         }
     }
 }

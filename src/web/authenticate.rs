@@ -343,12 +343,37 @@ fn not_let_in(refusal: &EnterError, root: Option<&str>) -> Answer {
         EnterError::TooMany(_) => StatusCode::TOO_MANY_REQUESTS,
         EnterError::Access(reason) => {
             tracing::error!(%reason, "an app was proved and approved, but could not be given its token");
-            let message =
-                "the server cannot do this now: try again later; its owner finds the reason in its log";
-            let body = body_of(refusal.code(), message, root);
+            let body = body_of(refusal.code(), reason.public_message(), root);
             return with(answer(StatusCode::SERVICE_UNAVAILABLE, &body), RETRY_AFTER, "10");
         }
     };
     let answer = answer(status, &body_of(refusal.code(), &refusal.to_string(), root));
     if status == StatusCode::UNAUTHORIZED { with(answer, WWW_AUTHENTICATE, CHALLENGE) } else { answer }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt;
+
+    use super::*;
+    use crate::access::AccessError;
+    use crate::store::{CommitError, StoreError};
+
+    #[tokio::test]
+    async fn an_app_is_told_that_the_disk_is_full_and_nothing_else_of_the_server() {
+        let object = "/var/lib/secret";
+        let full = StoreError::DiskFull { operation: "commit", object: object.into() };
+        let broken = StoreError::Reopening { operation: "commit", object: object.into() };
+        for (error, says_so) in [(full, true), (broken, false)] {
+            let source = CommitError::from(error);
+            let refusal = AccessError::Commit { what: "letting an app in", source }.into();
+            let answer = not_let_in(&refusal, None);
+            assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
+            let body = answer.into_body().collect().await.unwrap().to_bytes();
+            let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+            assert_eq!(body["error"], "store_failed");
+            let text = body.to_string();
+            assert!(text.contains("disk is full") == says_so && !text.contains("secret"), "{text}");
+        }
+    }
 }

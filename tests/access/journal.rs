@@ -3,12 +3,12 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use groundmist_sync::store::CommitFuture;
+use groundmist_sync::store::{CommitError, CommitFuture};
 use tokio::sync::oneshot;
 
 use crate::*;
 
-type Waiting = (Vec<Op>, oneshot::Sender<Result<(), String>>);
+type Waiting = (Vec<Op>, oneshot::Sender<Result<(), CommitError>>);
 
 /// Commits in the order of calls, as the real one does; while held, all that comes waits.
 pub(crate) struct Journal {
@@ -55,12 +55,12 @@ impl Journal {
         self.commits.load(Ordering::SeqCst)
     }
 
-    fn commit(&self, ops: &[Op]) -> Result<(), String> {
+    fn commit(&self, ops: &[Op]) -> Result<(), CommitError> {
         self.commits.fetch_add(1, Ordering::SeqCst);
         if self.broken.load(Ordering::SeqCst) {
-            return Err("the disk is full".into());
+            return Err(CommitError::Full { operation: "commit", object: "the store".into() });
         }
-        self.store.commit(ops).map_err(|error| error.to_string())
+        Ok(self.store.commit(ops)?)
     }
 }
 
@@ -72,7 +72,7 @@ impl Commit for Journal {
         } else {
             let _ = sender.send(self.commit(&ops));
         }
-        Box::pin(async { receiver.await.unwrap_or_else(|_| Err("gone".into())) })
+        Box::pin(async { receiver.await.unwrap_or(Err(CommitError::Stopped)) })
     }
 }
 

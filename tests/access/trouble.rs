@@ -4,6 +4,7 @@ use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use groundmist_sync::access::AccessError;
+use groundmist_sync::store::CommitError;
 
 use crate::journal::held_place;
 use crate::*;
@@ -16,7 +17,10 @@ async fn what_is_not_durable_is_not_promised() {
     settle(&place.access).await;
     journal.set_broken(true);
     let error = place.access.create(wanted("phone")).await.unwrap_err();
-    assert!(matches!(&error, AccessError::Commit { reason, .. } if reason == "the disk is full"), "{error}");
+    assert!(matches!(error, AccessError::Commit { source: CommitError::Full { .. }, .. }), "{error}");
+    assert!(error.to_string().contains("the server's disk is full; free some space on it"), "{error}");
+    let public = error.public_message();
+    assert!(public.contains("disk is full") && !public.contains("the store"), "{public}");
     assert_eq!(place.access.sessions().len(), 1);
     assert!(place.access.revoke(&session.id).await.is_err());
     assert!(place.access.verify(&token, now()).is_ok(), "not revoked durably, so not revoked");
@@ -76,7 +80,9 @@ async fn a_revocation_of_unknown_outcome_lets_nobody_in() {
     let mut lease = access.admit(&token).unwrap();
     settle(&access).await;
     broken.store(true, Ordering::SeqCst);
-    assert!(matches!(access.create(wanted("phone")).await, Err(AccessError::Commit { .. })));
+    let error = access.create(wanted("phone")).await.unwrap_err();
+    assert!(matches!(error, AccessError::Commit { source: CommitError::Storage(_), .. }), "{error}");
+    assert!(!error.public_message().contains("disk"), "only that the disk is full is said to everyone");
     assert!(access.revoke("laptop").await.is_err());
     // Whether it is revoked cannot be read: no socket stays open on a guess.
     let refused = tokio::time::timeout(PATIENCE, lease.ended()).await.unwrap();

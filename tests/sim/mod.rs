@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use automerge::sync::{Message, MessageVersion, State, SyncDoc};
 use automerge::{ActorId, AutoCommit, ROOT, transaction::Transactable};
 use bytes::Bytes;
-use groundmist_sync::store::{Disposal, Head, Op};
+use groundmist_sync::store::{CommitError, Disposal, Head, Op};
 use groundmist_sync::sync::conn::{Joining, Out};
 use groundmist_sync::sync::hub::{Hub, HubOptions, Incoming};
 use groundmist_sync::sync::job::Job;
@@ -273,7 +273,7 @@ impl World {
 
     fn fail_commit(&mut self) {
         if self.committing.take().is_some() {
-            self.hub.commit_failed(&self.storage, self.now);
+            self.hub.commit_failed(&CommitError::Stopped, &self.storage, self.now);
         }
     }
 
@@ -298,7 +298,7 @@ impl World {
                 }
                 room -= 1;
                 // Outboxes share their room, so there may be too little of it for what comes next.
-                let bytes = if self.rng.chance(20) { self.rng.below(4000) as usize } else { usize::MAX };
+                let bytes = if self.rng.chance(20) { self.rng.below(4000) } else { usize::MAX };
                 let Some(out) = self.hub.next(id, &self.storage, self.now, bytes) else { break };
                 if out == Out::NoRoom {
                     full.push(id);

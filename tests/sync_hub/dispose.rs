@@ -3,7 +3,7 @@
 use automerge::transaction::Transactable;
 use automerge::{AutoCommit, ROOT};
 use bytes::Bytes;
-use groundmist_sync::store::Disposal;
+use groundmist_sync::store::{CommitError, Disposal};
 use groundmist_sync::sync::conn::Out;
 use groundmist_sync::sync::message::Draft;
 use groundmist_sync::sync::opener::Opener;
@@ -139,7 +139,7 @@ fn a_deletion_that_cannot_be_stored_has_not_happened() {
     let (mut server, one, two, mut doc) = open_by_two();
     server.dispose(Disposal::Delete);
     assert_eq!(server.hub.take_ops(server.now).len(), 1);
-    server.hub.commit_failed(&server.storage, server.now);
+    server.hub.commit_failed(&CommitError::Stopped, &server.storage, server.now);
     server.sync(one, 1, edited(&mut doc));
     server.commit();
     assert_eq!(server.stored(), (2, false));

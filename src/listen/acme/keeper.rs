@@ -15,7 +15,7 @@ use super::order::{Ledger, Order, OrderError};
 use super::preflight;
 use super::schedule::{Attempts, Failed, Told, Urgency, renewal_due, renewal_due_of_new, urgency};
 use crate::listen::Certificate;
-use crate::store::{Commit, Store};
+use crate::store::{Commit, CommitError, Store};
 use crate::types::{Millis, now, rfc3339};
 
 /// Time for one order. What takes longer is stuck, and is begun anew.
@@ -191,7 +191,7 @@ impl Keeper {
             Err((failed, reason)) => {
                 self.attempts.failed(failed, reason, self.options.pace, now(), dice());
                 if let Err(error) = self.kept.put_attempts(&self.attempts).await {
-                    tracing::error!(error, "that no certificate could be had is not written down");
+                    tracing::error!(%error, "that no certificate could be had is not written down");
                 }
             }
         }
@@ -207,10 +207,10 @@ impl Keeper {
             let patience = matches!(error, OrderError::Refused { problem, .. } if problem.is_rate_limit());
             (if patience || ready.unseen { Failed::Slowly } else { Failed::Order }, error.to_string())
         };
-        let account_key = self.account_key().await.map_err(|error| failed(&OrderError::Store(error)))?;
+        let account_key = self.account_key().await.map_err(|error| failed(&error.into()))?;
         // Nothing is asked for that could not be written down.
         let writable = self.kept.put_attempts(&self.attempts).await;
-        writable.map_err(|error| failed(&OrderError::Store(error)))?;
+        writable.map_err(|error| failed(&error.into()))?;
         let order = Order {
             authority: &ready.authority,
             account_key: &account_key,
@@ -237,7 +237,7 @@ impl Keeper {
         self.attempts.succeeded();
         if let Err(error) = self.kept.put_chain(&pem, &self.attempts).await {
             tracing::error!(
-                error,
+                %error,
                 "the new certificate could not be stored; until it is, a restart will order another"
             );
             self.unsaved = Some(pem);
@@ -262,7 +262,7 @@ impl Keeper {
     }
 
     /// The account's key; a new one if there is none, or a damaged one.
-    async fn account_key(&self) -> Result<Vec<u8>, String> {
+    async fn account_key(&self) -> Result<Vec<u8>, CommitError> {
         if let Some(key) = self.kept.account() {
             match EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &key) {
                 Ok(_) => return Ok(key),
@@ -284,7 +284,7 @@ struct Written<'a> {
 }
 
 impl Ledger for Written<'_> {
-    async fn asked(&mut self) -> Result<(), String> {
+    async fn asked(&mut self) -> Result<(), CommitError> {
         self.attempts.asked(now());
         self.kept.put_attempts(self.attempts).await
     }

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use super::schedule::Attempts;
-use crate::store::{Commit, Op, RecordKind, Store};
+use crate::store::{Commit, CommitError, Op, RecordKind, Store, StoreError};
 
 /// Reads at once, and writes so that what was written is durable.
 #[derive(Clone)]
@@ -61,25 +61,34 @@ impl Kept {
         row.and_then(|row| serde_json::from_slice(&row).ok()).unwrap_or_default()
     }
 
+    /// Writes what the attempts have come to.
     /// # Errors
-    /// Why nothing was written, in words; so for all of these.
-    pub async fn put_attempts(&self, attempts: &Attempts) -> Result<(), String> {
+    /// The attempts are not durable.
+    pub async fn put_attempts(&self, attempts: &Attempts) -> Result<(), CommitError> {
         self.commit.make_durable(vec![self.attempts_op(attempts)?]).await
     }
 
-    /// A certificate and what its attempts have come to, both or neither.
-    pub async fn put_chain(&self, pem: &[u8], attempts: &Attempts) -> Result<(), String> {
+    /// Writes a certificate and what its attempts have come to, both or neither.
+    /// # Errors
+    /// Neither is durable.
+    pub async fn put_chain(&self, pem: &[u8], attempts: &Attempts) -> Result<(), CommitError> {
         let ops = vec![op(&self.chain, Some(pem.into())), self.attempts_op(attempts)?];
         self.commit.make_durable(ops).await
     }
 
-    /// A key, or that there is none any more.
-    pub async fn put_account(&self, key: Option<&[u8]>) -> Result<(), String> {
+    /// Writes the account's key, or that there is none any more.
+    /// # Errors
+    /// The key, or its absence, is not durable.
+    pub async fn put_account(&self, key: Option<&[u8]>) -> Result<(), CommitError> {
         self.commit.make_durable(vec![op(&self.account, key.map(Into::into))]).await
     }
 
-    fn attempts_op(&self, attempts: &Attempts) -> Result<Op, String> {
-        let row = serde_json::to_vec(attempts).map_err(|error| error.to_string())?;
+    /// Never writes an empty record where JSON fails: a server without its attempts would ask the authority too often.
+    fn attempts_op(&self, attempts: &Attempts) -> Result<Op, CommitError> {
+        let row = serde_json::to_vec(attempts).map_err(|error| StoreError::Order {
+            object: "the attempts at a certificate".into(),
+            detail: error.to_string(),
+        })?;
         Ok(op(&self.attempts, Some(row)))
     }
 }

@@ -17,6 +17,7 @@ use super::authority::Authority;
 use super::one_name;
 use super::problem::Problem;
 use crate::listen::Certificate;
+use crate::store::CommitError;
 
 /// Time for one request to the authority.
 pub const REQUEST_TIME: Duration = Duration::from_secs(30);
@@ -78,6 +79,12 @@ pub enum OrderError {
     Key(String),
 }
 
+impl From<CommitError> for OrderError {
+    fn from(error: CommitError) -> Self {
+        Self::Store(error.to_string())
+    }
+}
+
 impl OrderError {
     /// The authority does not take the account; another may do.
     pub fn is_about_the_account(&self) -> bool {
@@ -88,7 +95,7 @@ impl OrderError {
 /// What is written down while an order goes on.
 pub trait Ledger: Send {
     /// A validation is about to be asked for; resolves when that is durable.
-    fn asked(&mut self) -> impl Future<Output = Result<(), String>> + Send;
+    fn asked(&mut self) -> impl Future<Output = Result<(), CommitError>> + Send;
     /// It has succeeded.
     fn validated(&mut self);
 }
@@ -203,7 +210,7 @@ impl Order<'_> {
             .map_err(|error| OrderError::Key(error.to_string()))?;
         self.certificate.set_challenge(Some(answer));
         let _end = End(self.certificate);
-        ledger.asked().await.map_err(OrderError::Store)?;
+        ledger.asked().await?;
         asking(CHALLENGE, || account.challenge(tls, challenge.url.as_str())).await?;
         let mut pauses = Pauses::default();
         loop {

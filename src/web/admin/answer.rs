@@ -105,3 +105,20 @@ pub(super) fn percent_decoded(text: &str) -> Result<String, Failure> {
 pub(super) fn namespace(text: &str) -> Result<Namespace, Failure> {
     text.parse().map_err(|error: NameError| Failure::new(StatusCode::BAD_REQUEST, "bad_namespace", error))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::CommitError;
+
+    #[test]
+    fn the_owner_is_told_of_a_full_disk_and_what_helps() {
+        let full = CommitError::Full { operation: "commit", object: "groundmist.redb".into() };
+        let of_access = AccessError::Commit { what: "making a token", source: full.clone() };
+        for failure in [Failure::from(of_access), Failure::store(full)] {
+            assert_eq!((failure.status, failure.code), (StatusCode::SERVICE_UNAVAILABLE, "store_failed"));
+            let message = failure.message;
+            assert!(message.contains("the server's disk is full; free some space on it"), "{message}");
+        }
+    }
+}

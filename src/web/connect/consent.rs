@@ -107,8 +107,7 @@ async fn decide(request: Request<Incoming>, web: &Web) -> Answer {
         Err(full @ AccessError::TooManyApps) => error(StatusCode::CONFLICT, full.code(), &full.to_string()),
         Err(reason) => {
             tracing::error!(%reason, "the owner's yes could not be written");
-            let message = "the server cannot do this now: its log says why. Try again later";
-            error(StatusCode::SERVICE_UNAVAILABLE, reason.code(), message)
+            error(StatusCode::SERVICE_UNAVAILABLE, reason.code(), reason.public_message())
         }
     }
 }

@@ -91,7 +91,8 @@ impl From<ExchangeError> for Failure {
             }
             ExchangeError::Enter(EnterError::Access(reason)) => {
                 tracing::error!(%reason, "an app that the owner let in could not be given its token");
-                Self::unavailable("temporarily_unavailable")
+                let message = reason.public_message();
+                Self { message: message.into(), ..Self::unavailable("temporarily_unavailable") }
             }
             _ => Self::bad("invalid_grant", error.to_string()),
         }
@@ -210,5 +211,21 @@ fn proof(headers: &HeaderMap, web: &Web) -> Result<Option<Proof>, Failure> {
         (None, _) => Ok(None),
         (Some(Ok(proof)), None) => Ok(Some(web.shared.door.verifier.key(TOKEN, proof, now() / 1000)?)),
         _ => Err(Failure::bad("invalid_dpop_proof", "send one DPoP proof, in the header DPoP")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::access::AccessError;
+    use crate::store::CommitError;
+
+    #[test]
+    fn an_app_without_a_token_is_told_that_the_disk_is_full() {
+        let source = CommitError::Full { operation: "commit", object: "/var/lib/secret".into() };
+        let failure =
+            Failure::from(ExchangeError::from(AccessError::Commit { what: "letting an app in", source }));
+        assert_eq!((failure.code, failure.retry), ("temporarily_unavailable", Some(10)));
+        assert!(failure.message.contains("disk is full") && !failure.message.contains("secret"));
     }
 }
