@@ -139,7 +139,6 @@ impl Outboxes {
     }
 
     /// Bytes that all outboxes hold of it.
-    #[cfg(test)]
     pub fn held(&self) -> usize {
         lock(&self.state).held.total()
     }
