@@ -7,6 +7,12 @@ use super::storage::Storage;
 use crate::store::{CommitError, Disposal, Op, SnapshotInfo};
 use crate::types::{ChangeHash, ConnId, DocKey, Millis};
 
+/// One commit takes no more documents, changes and bytes of new changes than this, and the last document whole: everybody's
+/// acknowledgement waits for the commit that is under way.
+const COMMIT_DOCUMENTS: u64 = 1024;
+const COMMIT_CHANGES: u64 = 8192;
+const COMMIT_BYTES: u64 = 2 << 20;
+
 /// A snapshot that waits for the next commit.
 #[derive(Debug)]
 pub(super) struct Snapshotting {
@@ -30,15 +36,20 @@ impl Hub {
     /// it calls this again.
     pub fn take_ops(&mut self, now: Millis) -> Vec<Op> {
         let mut ops = std::mem::take(&mut self.ops);
-        for key in std::mem::take(&mut self.dirty) {
-            let Some(op) = self.docs.get_mut(&key).and_then(|doc| doc.take_op(now)) else { continue };
-            if let Op::Append { rows, heads, .. } = &op {
-                let bytes = rows.iter().map(|row| row.bytes.len() as u64).sum();
-                let end = rows.last().map_or(0, |row| row.row + 1);
-                let changes = rows.len() as u64;
-                self.in_flight.push(InFlight::Append { key, changes, end, bytes, heads: heads.clone(), now });
-            }
-            ops.push(op);
+        // A snapshot's step names the heads of the whole document, and nothing can be appended to a deleted one: what has
+        // come of these is in the same commit.
+        let whole = self.snapshots.iter().map(|snapshot| &snapshot.key);
+        let whole: Vec<DocKey> = whole.chain(self.disposals.iter().map(|(key, _)| key)).cloned().collect();
+        for key in whole {
+            self.append(key, &mut ops, now);
+        }
+        let (mut documents, mut changes, mut bytes) = (0, 0, 0);
+        while documents < COMMIT_DOCUMENTS && changes < COMMIT_CHANGES && bytes < COMMIT_BYTES {
+            let Some(key) = self.dirty.pop() else { break };
+            let appended = self.append(key, &mut ops, now);
+            documents += 1;
+            changes += appended.0;
+            bytes += appended.1;
         }
         for Snapshotting { key, below, snapshot, conn } in std::mem::take(&mut self.snapshots) {
             let Some(doc) = self.docs.get(&key) else { continue };
@@ -59,6 +70,18 @@ impl Hub {
             ops.push(Op::Dispose { key, what, now });
         }
         ops
+    }
+
+    /// Adds the step that stores a document's new changes, if it has some; how many they are, and their bytes.
+    fn append(&mut self, key: DocKey, ops: &mut Vec<Op>, now: Millis) -> (u64, u64) {
+        let Some(op) = self.docs.get_mut(&key).and_then(|doc| doc.take_op(now)) else { return (0, 0) };
+        let Op::Append { rows, heads, .. } = &op else { return (0, 0) };
+        let bytes = rows.iter().map(|row| row.bytes.len() as u64).sum();
+        let end = rows.last().map_or(0, |row| row.row + 1);
+        let changes = rows.len() as u64;
+        self.in_flight.push(InFlight::Append { key, changes, end, bytes, heads: heads.clone(), now });
+        ops.push(op);
+        (changes, bytes)
     }
 
     /// The steps last taken are durable.

@@ -15,6 +15,8 @@ use crate::types::ChangeHash;
 
 /// Bytes of durable changes that a graph keeps at hand for relaying, in bytes; older ones are read from the store.
 const RECENT_BYTES: usize = 64 * 1024;
+/// What a graph costs in memory besides its changes, about: itself and the least that each of its lists takes.
+const GRAPH_MEMORY: usize = 1000;
 /// What one change costs in memory besides its bytes, about: the entry, the map from hash to row.
 const ENTRY_MEMORY: usize = 144;
 
@@ -400,7 +402,8 @@ impl Graph {
 
     /// Bytes of memory in use, about, without what waits for its dependencies.
     pub fn memory(&self) -> usize {
-        256 + self.entries.len() * ENTRY_MEMORY
+        GRAPH_MEMORY
+            + self.entries.len() * ENTRY_MEMORY
             + self.recent_bytes
             + self.recent.len() * 32
             + self.actors.len() * 96

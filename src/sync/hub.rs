@@ -9,6 +9,7 @@ use super::absent::Absent;
 use super::budget::Budget;
 use super::commit::{InFlight, Snapshotting};
 use super::conn::{Conn, Joining, Out};
+use super::dirty::Dirty;
 use super::doc::{Doc, Fault};
 use super::ephemeral::Presence;
 use super::job::Job;
@@ -102,7 +103,7 @@ pub struct Hub {
     pub(super) conns: BTreeMap<ConnId, Conn>,
     /// Connections with something to send.
     ready: VecDeque<ConnId>,
-    pub(super) dirty: Vec<DocKey>,
+    pub(super) dirty: Dirty,
     pub(super) ops: Vec<Op>,
     pub(super) snapshots: Vec<Snapshotting>,
     /// What is to become of whole documents; last in the next commit.
@@ -137,7 +138,7 @@ impl Hub {
             docs: HashMap::new(),
             conns: BTreeMap::new(),
             ready: VecDeque::new(),
-            dirty: Vec::new(),
+            dirty: Dirty::default(),
             ops: Vec::new(),
             snapshots: Vec::new(),
             disposals: Vec::new(),
@@ -166,6 +167,7 @@ impl Hub {
             self.make_ready(id);
         }
         self.ask_newcomer(id, now);
+        self.enforce_budget(now);
     }
 
     /// A connection is gone.
@@ -336,7 +338,7 @@ impl Hub {
             Ok(received) => {
                 if received.appended > 0 {
                     doc.writer = client;
-                    self.dirty.push(key.clone());
+                    self.dirty.push(&key);
                 }
                 if let Some(misfit) = received.misfit {
                     self.misfit(id, &key, misfit);

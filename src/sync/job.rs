@@ -261,7 +261,7 @@ impl Hub {
                 Ok(received) => {
                     if received.appended > 0 {
                         doc.writer = client.or(doc.writer.take());
-                        self.dirty.push(key.clone());
+                        self.dirty.push(key);
                     }
                     if let Some(misfit) = received.misfit {
                         self.misfit(conn, key, misfit);

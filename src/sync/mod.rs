@@ -13,6 +13,7 @@ pub mod columns;
 pub mod commit;
 pub mod conn;
 pub mod departure;
+pub mod dirty;
 pub mod dispose;
 pub mod doc;
 pub mod ephemeral;

@@ -136,7 +136,11 @@ impl Hub {
         }
         if asking != Asking::Done {
             let room = self.room_for_questions();
-            for id in self.devices_to_ask(key, room) {
+            let devices = self.devices_to_ask(key, room);
+            if let Some(doc) = self.docs.get_mut(key) {
+                doc.peers.reserve_exact(devices.len());
+            }
+            for id in devices {
                 self.ask(id, key, now);
             }
         }

@@ -73,7 +73,6 @@ impl Hub {
     /// Throws away what is made of a document in memory: it is as its head says, or stays broken as it is. Who has it open
     /// is told that it is unavailable.
     pub(super) fn throw_away(&mut self, key: &DocKey) {
-        self.dirty.retain(|dirty| dirty != key);
         self.snapshots.retain(|waiting| waiting.key != *key);
         self.absent.forget(key);
         if let Some(doc) = self.docs.get_mut(key) {
