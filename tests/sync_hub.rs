@@ -14,6 +14,8 @@ mod gossip;
 mod presence;
 #[path = "sync_hub/requests.rs"]
 mod requests;
+#[path = "sync_hub/room.rs"]
+mod room;
 #[allow(dead_code)]
 #[path = "sim/storage.rs"]
 mod storage;

@@ -1,0 +1,121 @@
+//! What is bounded so that others are served: the room for a message that goes out, and the part of the changes that one
+//! commit takes.
+
+use automerge::{AutoCommit, ROOT, transaction::Transactable};
+use bytes::Bytes;
+use groundmist_sync::store::{Disposal, Op};
+use groundmist_sync::sync::conn::Out;
+use groundmist_sync::sync::hub::{Hub, HubOptions};
+use groundmist_sync::sync::message::Draft;
+use groundmist_sync::sync::wire::Body;
+use groundmist_sync::types::{ConnId, DocumentId};
+
+use super::{Server, document, options, server, written};
+
+/// A document of one change that does not compress.
+fn large(bytes: usize) -> Bytes {
+    let mut doc = AutoCommit::new();
+    let mut value = vec![0; bytes];
+    getrandom::fill(&mut value).unwrap();
+    doc.put(ROOT, "k", value).unwrap();
+    let change = Bytes::copy_from_slice(doc.get_last_local_change().unwrap().raw_bytes());
+    let heads = doc.get_heads();
+    Draft { heads: &heads, chunks: &[change], have: Some(&heads), ..Draft::default() }.encode().into()
+}
+
+fn next(server: &mut Server, id: ConnId, room: usize) -> Option<Out> {
+    server.hub.next(id, &server.storage, server.now, room)
+}
+
+fn about(out: Option<Out>) -> Option<DocumentId> {
+    match out {
+        Some(Out::Message { body, .. }) => body.document(),
+        Some(Out::NoRoom) => None,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn what_finds_no_room_waits_and_holds_up_nothing_smaller() {
+    let mut server = server();
+    let (writer, reader) = (server.join(1), server.join(2));
+    server.sync(writer, 1, large(100_000));
+    server.sync(writer, 2, written().1);
+    server.commit();
+    server.out(writer);
+    server.request(reader, 1);
+    server.request(reader, 2);
+    assert_eq!(next(&mut server, reader, 500), Some(Out::NoRoom), "not even heads");
+    assert_eq!(about(next(&mut server, reader, 4_000)), Some(document(2)));
+    assert_eq!(next(&mut server, reader, 50_000), Some(Out::NoRoom));
+    // An error and a close need no room.
+    server.hub.close(reader, 1013, "later");
+    assert_eq!(next(&mut server, reader, 0), Some(Out::Close(1013, "later")));
+
+    let again = server.join(3);
+    server.request(again, 1);
+    let Some(Out::Message { body: Body::Sync { data, .. }, .. }) = next(&mut server, again, 110_000) else {
+        panic!("there is room")
+    };
+    assert!(data.len() > 100_000);
+    assert_eq!(next(&mut server, again, 110_000), None);
+}
+
+#[test]
+fn a_commit_takes_a_part_of_a_flood_and_what_came_last_in_another_namespace() {
+    let mut server = server();
+    server.hub = Hub::new(HubOptions {
+        max_documents: 10_000,
+        memory_budget: 64 << 20,
+        held_budget: 64 << 20,
+        ..options()
+    });
+    let (flood, other) = (server.join(1), server.join_as(2, "xyz.two", false, None));
+    for n in 0..3000u128 {
+        server.receive(flood, Body::Sync { document: DocumentId(n.to_be_bytes()), data: written().1 });
+    }
+    server.sync(other, 1, written().1);
+    let mut sizes = Vec::new();
+    loop {
+        let ops = server.hub.take_ops(server.now);
+        if ops.is_empty() {
+            break;
+        }
+        let others =
+            ops.iter().filter(|op| matches!(op, Op::Append { key, .. } if key.document == document(1)));
+        assert_eq!(others.count(), usize::from(sizes.is_empty()), "with the first commit");
+        sizes.push(ops.len());
+        server.storage.commit(&ops);
+        server.hub.committed(&server.storage, server.now);
+    }
+    assert_eq!(sizes.iter().sum::<usize>(), 3001);
+    assert!(sizes.len() >= 3, "{sizes:?}");
+    let mut told = 0;
+    while let Some(Out::Message { .. }) = next(&mut server, flood, usize::MAX) {
+        told += 1;
+    }
+    assert_eq!(told, 3000);
+}
+
+#[test]
+fn a_document_is_deleted_with_all_that_had_come_of_it() {
+    let mut server = server();
+    let writer = server.join(1);
+    let (mut doc, first) = written();
+    server.sync(writer, 2, first);
+    server.commit();
+    // More than one commit takes, and then one more change of the document that is deleted.
+    server.sync(writer, 1, large(3 << 20));
+    doc.put(ROOT, "k", 2).unwrap();
+    let change = Bytes::copy_from_slice(doc.get_last_local_change().unwrap().raw_bytes());
+    let heads = doc.get_heads();
+    server.sync(writer, 2, Draft { heads: &heads, chunks: &[change], ..Draft::default() }.encode().into());
+    server.hub.dispose(&super::key("xyz.one", 2), Disposal::Delete, &server.storage).unwrap();
+    let ops = server.hub.take_ops(server.now);
+    let is_append = |op: &Op| matches!(op, Op::Append { key, .. } if key.document == document(2));
+    assert!(ops.iter().any(is_append));
+    assert!(matches!(ops.last(), Some(Op::Dispose { .. })));
+    server.storage.commit(&ops);
+    server.hub.committed(&server.storage, server.now);
+    assert!(!server.hub.take_ops(server.now).iter().any(is_append));
+}
