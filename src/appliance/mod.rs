@@ -218,7 +218,7 @@ async fn serve(
     notify(&[NotifyState::Ready]);
     let informing = tokio::spawn(systemd::inform(engine.clone(), notes));
     let emptying = tokio::spawn(bin::empty(engine.clone(), bin));
-    let trimming = tokio::spawn(trim::keep_trim());
+    let trimming = tokio::spawn(trim::keep_trim(engine.clone()));
     let died = until_the_end(engine, listening, &reload, signals).await;
     informing.abort();
     // It holds the store.

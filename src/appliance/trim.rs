@@ -5,25 +5,33 @@
 
 use std::time::Duration;
 
+use crate::engine::Engine;
 use crate::sys::memory::{give_back, resident_bytes};
 
 /// How often memory is looked at: what was freed is back within a minute, and an idle process wakes up for it six times a
 /// minute.
 const LOOK: Duration = Duration::from_secs(10);
-/// Growth since the last time that is worth the milliseconds which giving back takes. Bytes.
+/// So much more than the last time is worth the milliseconds which giving back takes. Bytes.
 const WORTH: u64 = 2 << 20;
 
 /// Looks at memory until it is dropped.
-pub async fn keep_trim() {
+pub async fn keep_trim(engine: Engine) {
     let mut kept = 0;
     loop {
         tokio::time::sleep(LOOK).await;
-        let Some(now) = resident_bytes() else { return };
+        // What the process has besides what the engine knows to be in use.
+        let surplus = || {
+            let used: u64 = engine.status().memory.by_kind().iter().map(|(_, bytes)| bytes).sum();
+            resident_bytes().map(|resident| resident.saturating_sub(used))
+        };
+        let Some(now) = surplus() else { return };
+        // It falls when what was freed is used again.
+        kept = kept.min(now);
         if now <= kept + WORTH {
             continue;
         }
         // The task is only dropped when the runtime ends.
         let _ = tokio::task::spawn_blocking(give_back).await;
-        kept = resident_bytes().unwrap_or(now);
+        kept = surplus().unwrap_or(now);
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::Core;
-use super::app::App;
+use super::app::{App, Taken};
 use super::decode::{Access, DecodeError};
 use super::fair::Lane;
 use super::outbox::{Outbox, Outgoing};
@@ -112,11 +112,12 @@ impl Inbound {
             None => {
                 // A subscription concerns documents of all shards.
                 let Body::RemoteSubscription { add, remove } = &incoming.body else { return Ok(()) };
-                let each = permit.num_permits() / copies;
+                let mut left = copies;
                 for shard in core.shards.iter().skip(1) {
                     let body = Body::RemoteSubscription { add: add.clone(), remove: remove.clone() };
                     let copy = Incoming { sender: incoming.sender.clone(), body, sync: None };
-                    let Some(part) = permit.split(each) else { continue };
+                    let Some(part) = permit.part(left) else { continue };
+                    left -= 1;
                     let _ = shard.send(Input::Message(self.membership.id, Box::new(copy), part));
                 }
                 let _ = core.shards[0].send(Input::Message(self.membership.id, Box::new(incoming), permit));
@@ -151,13 +152,13 @@ impl Inbound {
         })
     }
 
-    async fn room(&self, bytes: usize) -> Result<tokio::sync::OwnedSemaphorePermit, Rejected> {
+    async fn room(&self, bytes: usize) -> Result<Taken, Rejected> {
         let bytes = bytes.max(MIN_ROOM).min(self.membership.core.options.inbox_bytes);
-        let permit = self.membership.app.inbox.clone().acquire_many_owned(bytes as u32).await;
-        permit.map_err(|_| rejected(true, "the server is stopping"))
+        let taken = self.membership.app.room(bytes as u32).await;
+        taken.ok_or_else(|| rejected(true, "the server is stopping"))
     }
 
-    fn to_shard(&self, document: &DocumentId, incoming: Incoming, permit: tokio::sync::OwnedSemaphorePermit) {
+    fn to_shard(&self, document: &DocumentId, incoming: Incoming, permit: Taken) {
         let shards = &self.membership.core.shards;
         let shard = &shards[hub_of(document, shards.len())];
         // A shard that has stopped takes nothing more; the socket is about to be closed.

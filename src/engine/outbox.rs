@@ -33,6 +33,8 @@ struct State {
     held: Held,
     /// A shard found the outbox full and waits to hear of room.
     wanted: bool,
+    /// A shard found too little room, and waits to hear that the outbox is as good as empty.
+    waits: bool,
     /// A close is queued: nothing goes after it.
     closed: bool,
 }
@@ -70,9 +72,17 @@ impl Outbox {
         Some(room.and(own))
     }
 
-    /// What was found was too little: `shard` is told when there may be more.
-    pub fn wait(&self, found: Room, shard: &Sender<Input>) {
-        self.common.wait(&self.lane, found, shard);
+    /// What was found was too little: the shard is told when there may be more, here or in the common room.
+    pub fn wait(&self, found: Room, index: usize, shard: &Sender<Input>) {
+        let mut state = lock(&self.state);
+        state.waits = true;
+        if (OWN_BYTES + state.held.bytes).saturating_sub(state.bytes) > found.own {
+            // It was sent between the look and this.
+            let _ = shard.send(Input::Room(self.lane.connection));
+            return;
+        }
+        drop(state);
+        self.common.wait(&self.lane, found, (index, shard));
     }
 
     /// Queue a message, whether there is room for it or not.
@@ -82,7 +92,8 @@ impl Outbox {
             state.bytes += message.len();
             let more = state.bytes.saturating_sub(OWN_BYTES + state.held.bytes).min(message.len());
             if more > 0 {
-                self.common.take(&self.lane.party, more, &mut state.held);
+                let before = state.bytes;
+                self.common.take(&self.lane.party, more, &mut state.held, before);
             }
             state.queue.push_back(Outgoing::Message(message));
             drop(state);
@@ -121,9 +132,11 @@ impl Outbox {
         let mut state = lock(&self.state);
         state.bytes = state.bytes.saturating_sub(bytes);
         let keep = state.bytes.saturating_sub(OWN_BYTES);
+        self.common.sent(&self.lane.party, &mut state.held, bytes);
         self.common.give_back(&self.lane.party, &mut state.held, keep);
-        if state.wanted && state.bytes <= self.budget / 2 {
-            state.wanted = false;
+        let is_empty = state.waits && state.bytes <= OWN_BYTES / 2;
+        if is_empty || state.wanted && state.bytes <= self.budget / 2 {
+            (state.wanted, state.waits) = (false, false);
             drop(state);
             for shard in &self.shards {
                 let _ = shard.send(Input::Room(self.lane.connection));
@@ -201,5 +214,30 @@ mod tests {
         assert_eq!(common.held(), 1 << 20);
         drop(outbox);
         assert_eq!(common.held(), 0);
+    }
+
+    #[test]
+    fn who_waits_is_told_when_his_own_part_is_sent_though_others_give_nothing_back() {
+        let ((shard, inputs), common) = (mailbox(), Arc::new(Outboxes::new(4 << 20)));
+        // Another app, and this app's other devices, have all that there is for this one.
+        let mut held = Held::default();
+        let other = Party::new("xyz.app".parse().unwrap(), "app", "laptop");
+        let outbox = outbox(1 << 20, &common, vec![shard.clone()]);
+        while common.room(&outbox.lane.party).bytes > 0 {
+            common.take(&other, 64 << 10, &mut held, 64 << 10);
+        }
+        outbox.push(vec![0; OWN_BYTES - 10].into());
+        let found = outbox.room().unwrap();
+        assert_eq!(found.bytes, 10);
+        outbox.wait(found, 0, &shard);
+        assert!(next(&inputs).is_none());
+        outbox.sent(OWN_BYTES - 10);
+        assert!(matches!(next(&inputs), Some(Input::Room(ConnId(7)))));
+        // And if it was sent before it waited.
+        outbox.push(vec![0; OWN_BYTES - 10].into());
+        let found = outbox.room().unwrap();
+        outbox.sent(OWN_BYTES - 10);
+        outbox.wait(found, 0, &shard);
+        assert!(matches!(next(&inputs), Some(Input::Room(ConnId(7)))));
     }
 }

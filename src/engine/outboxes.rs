@@ -9,13 +9,14 @@
 //! A single message may be larger than all the room and must go all the same: one over a quarter of it counts as that
 //! quarter, and [`OVERSIZED`] of them are on their way at a time, of different approvals.
 
+use std::collections::HashSet;
 use std::sync::Mutex;
 
 use super::fair::{FairQueue, Lane};
 use super::lock;
 use super::mailbox::Sender;
 use super::shard::Input;
-use crate::types::{Approval, Party, Shares};
+use crate::types::{Approval, ConnId, Party, Shares};
 
 /// Messages over a quarter of the room that may be on their way.
 const OVERSIZED: usize = 2;
@@ -37,7 +38,9 @@ struct State {
     held: Shares,
     /// The approvals whose oversized messages are on their way.
     oversized: Vec<Approval>,
-    waiting: FairQueue<Sender<Input>>,
+    waiting: FairQueue<(usize, Sender<Input>)>,
+    /// Connection and shard of each of them: nobody waits twice.
+    queued: HashSet<(ConnId, usize)>,
     /// Bytes that became free since those who wait were told.
     freed: usize,
     /// How often something became free.
@@ -49,13 +52,15 @@ struct State {
 pub struct Room {
     /// Bytes that one more message may have.
     pub bytes: usize,
+    /// Those of them that the outbox has for itself.
+    pub own: usize,
     releases: u64,
 }
 
 impl Room {
-    /// With `bytes` more.
-    pub fn and(self, bytes: usize) -> Self {
-        Self { bytes: self.bytes.saturating_add(bytes), ..self }
+    /// With what the outbox has for itself.
+    pub fn and(self, own: usize) -> Self {
+        Self { bytes: self.bytes.saturating_add(own), own, ..self }
     }
 }
 
@@ -63,7 +68,8 @@ impl Room {
 #[derive(Debug, Default)]
 pub struct Held {
     pub bytes: usize,
-    oversized: bool,
+    /// Bytes that are to be sent up to the end of its oversized message, if one is on its way.
+    oversized: Option<usize>,
 }
 
 impl Outboxes {
@@ -86,19 +92,32 @@ impl Outboxes {
             && state.oversized.len() < OVERSIZED
             && !state.oversized.contains(&party.approval);
         let bytes = if may_be_oversized { usize::MAX } else { bytes.min(self.quarter()) };
-        Room { bytes, releases: state.releases }
+        Room { bytes, own: 0, releases: state.releases }
     }
 
-    /// A message of a device takes so many bytes more, whether there is room or not.
-    pub fn take(&self, party: &Party, bytes: usize, held: &mut Held) {
+    /// A message of a device takes so many bytes more, whether there is room or not; `unsent` bytes are to be sent until it
+    /// is gone.
+    pub fn take(&self, party: &Party, bytes: usize, held: &mut Held, unsent: usize) {
         let mut state = lock(&self.state);
-        if bytes > self.quarter() && !held.oversized {
-            held.oversized = true;
+        if bytes > self.quarter() && held.oversized.replace(unsent).is_none() {
             state.oversized.push(party.approval.clone());
         }
         let bytes = bytes.min(self.quarter());
         state.held.add(party, bytes);
         held.bytes += bytes;
+    }
+
+    /// So many bytes of an outbox were sent: another oversized message may go when the end of this one is gone.
+    pub fn sent(&self, party: &Party, held: &mut Held, bytes: usize) {
+        let Some(left) = held.oversized else { return };
+        held.oversized = left.checked_sub(bytes).filter(|left| *left > 0);
+        if held.oversized.is_none() {
+            let mut state = lock(&self.state);
+            state.end_oversized(&party.approval);
+            state.releases += 1;
+            state.freed = 0;
+            state.tell(TELL);
+        }
     }
 
     /// Gives back what an outbox has above `keep` bytes.
@@ -112,27 +131,30 @@ impl Outboxes {
         state.held.remove(party, bytes);
         state.releases += 1;
         state.freed += bytes;
-        if keep == 0
-            && std::mem::take(&mut held.oversized)
-            && let Some(at) = state.oversized.iter().position(|approval| *approval == party.approval)
-        {
-            state.oversized.swap_remove(at);
+        if keep == 0 && held.oversized.take().is_some() {
+            state.end_oversized(&party.approval);
             state.freed = self.limit;
         }
-        if state.freed >= self.limit / TELL_PART || state.held.total() == 0 {
+        // While others hold something they will give it back, and the rest is told then. When nobody does, all must be told:
+        // those who are told first may have nothing to send any more.
+        let all = state.held.total() == 0;
+        if all || state.freed >= self.limit / TELL_PART {
             state.freed = 0;
-            state.tell(TELL);
+            state.tell(if all { usize::MAX } else { TELL });
         }
     }
 
     /// The connection found too little room: `shard` is told ([`Input::Room`]) when there may be more.
-    pub fn wait(&self, lane: &Lane, found: Room, shard: &Sender<Input>) {
+    pub fn wait(&self, lane: &Lane, found: Room, (index, shard): (usize, &Sender<Input>)) {
         let mut state = lock(&self.state);
         if state.releases != found.releases {
             let _ = shard.send(Input::Room(lane.connection));
             return;
         }
-        state.waiting.push(lane, 1, shard.clone());
+        if !state.queued.insert((lane.connection, index)) {
+            return;
+        }
+        state.waiting.push(lane, 1, (index, shard.clone()));
         if state.waiting.len() > MAX_WAITING {
             state.tell(1);
         }
@@ -145,9 +167,16 @@ impl Outboxes {
 }
 
 impl State {
+    fn end_oversized(&mut self, approval: &Approval) {
+        if let Some(at) = self.oversized.iter().position(|other| other == approval) {
+            self.oversized.swap_remove(at);
+        }
+    }
+
     fn tell(&mut self, most: usize) {
         for _ in 0..most {
-            let Some((lane, shard)) = self.waiting.pop(|_| true) else { break };
+            let Some((lane, (index, shard))) = self.waiting.pop(|_| true) else { break };
+            self.queued.remove(&(lane.connection, index));
             // A shard that has stopped sends nothing more.
             let _ = shard.send(Input::Room(lane.connection));
         }
@@ -184,14 +213,14 @@ mod tests {
         for device in 0..500 {
             let mut held = Held::default();
             while room.room(&party("deaf", device)).bytes >= 10 && held.bytes < 1000 {
-                room.take(&party("deaf", device), 10, &mut held);
+                room.take(&party("deaf", device), 10, &mut held, 10);
             }
         }
         assert!((480..=500).contains(&room.held()), "{}", room.held());
         assert!(room.room(&party("other", 1)).bytes >= 250, "{:?}", room.room(&party("other", 1)));
         let mut held = Held::default();
         while room.room(&party("deaf too", 1)).bytes >= 10 && held.bytes < 1000 {
-            room.take(&party("deaf too", 1), 10, &mut held);
+            room.take(&party("deaf too", 1), 10, &mut held, 10);
         }
         assert!(room.room(&party("other", 1)).bytes >= 100);
     }
@@ -201,15 +230,16 @@ mod tests {
         let room = Outboxes::new(1000);
         let mut held = Held::default();
         assert_eq!(room.room(&party("one", 1)).bytes, usize::MAX);
-        room.take(&party("one", 1), 1_000_000, &mut held);
+        room.take(&party("one", 1), 1_000_000, &mut held, 1_000_000);
         assert_eq!(room.held(), 250);
         assert_eq!(room.room(&party("one", 2)).bytes, 250, "not another one");
         let mut second = Held::default();
         assert_eq!(room.room(&party("two", 1)).bytes, usize::MAX);
-        room.take(&party("two", 1), 251, &mut second);
+        room.take(&party("two", 1), 251, &mut second, 300);
         assert!(room.room(&party("three", 1)).bytes <= 250);
-        room.give_back(&party("two", 1), &mut second, 10);
+        room.sent(&party("two", 1), &mut second, 299);
         assert!(room.room(&party("three", 1)).bytes <= 250, "its end is not sent yet");
+        room.sent(&party("two", 1), &mut second, 1);
         room.give_back(&party("two", 1), &mut second, 0);
         assert_eq!(room.room(&party("three", 1)).bytes, usize::MAX);
         room.give_back(&party("one", 1), &mut held, 0);
@@ -220,10 +250,12 @@ mod tests {
     fn who_waits_is_told_apps_in_turn_and_never_missed() {
         let (room, (shard, inputs)) = (Outboxes::new(1600), mailbox());
         let mut held = Held::default();
-        room.take(&party("deaf", 0), 400, &mut held);
+        room.take(&party("deaf", 0), 400, &mut held, 400);
         let found = room.room(&party("deaf", 1));
-        (0..100).for_each(|device| room.wait(&lane("deaf", device), found, &shard));
-        room.wait(&lane("other", 1000), found, &shard);
+        (0..100).for_each(|device| room.wait(&lane("deaf", device), found, (0, &shard)));
+        // Nobody waits twice, but each shard does.
+        room.wait(&lane("deaf", 5), found, (0, &shard));
+        room.wait(&lane("other", 1000), found, (0, &shard));
         assert_eq!(told(&inputs), []);
         room.give_back(&party("deaf", 0), &mut held, 399);
         assert_eq!(told(&inputs), [], "too little to tell anybody");
@@ -232,9 +264,10 @@ mod tests {
         assert_eq!(first.len(), TELL);
         assert!(first[..2].contains(&ConnId(1000)), "{first:?}");
         // What became free after the look is not missed.
-        room.wait(&lane("late", 2000), found, &shard);
+        room.wait(&lane("late", 2000), found, (0, &shard));
         assert_eq!(told(&inputs), [ConnId(2000)]);
+        // The last byte: nobody will give anything back any more, so nobody may be left waiting.
         room.give_back(&party("deaf", 0), &mut held, 0);
-        assert_eq!(told(&inputs).len(), TELL);
+        assert_eq!(told(&inputs).len(), 101 - TELL);
     }
 }

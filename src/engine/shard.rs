@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::sync::oneshot;
 
+use super::app::Taken;
 use super::fair::{FairQueue, Lane};
 use super::heart::Heart;
 use super::journal::{Journal, Reply};
@@ -40,8 +41,8 @@ pub enum Input {
     Join(ConnId, Box<Joining>, Arc<Outbox>),
     /// A connection is gone.
     Leave(ConnId),
-    /// A message came; the permit holds its room in the connection's inbox.
-    Message(ConnId, Box<Incoming>, OwnedSemaphorePermit),
+    /// A message came, with its room in the app's inbox.
+    Message(ConnId, Box<Incoming>, Taken),
     /// A connection has room again.
     Room(ConnId),
     /// The steps handed to the journal are durable, or why not.
@@ -98,7 +99,7 @@ pub struct Shard {
 /// What a connection sent and the shard has not worked at. Its end waits behind its messages: what a client sent
 /// before it hung up counts.
 enum Queued {
-    Message(Box<Incoming>, OwnedSemaphorePermit),
+    Message(Box<Incoming>, Taken),
     Leave,
 }
 
@@ -114,6 +115,8 @@ struct Connected {
 
 struct Running {
     hub: Hub,
+    /// Its number among the shards.
+    index: usize,
     store: Arc<Store>,
     journal: Journal,
     opener: Sender<(Job, Sender<Input>)>,
@@ -164,6 +167,7 @@ impl Shard {
         let name = format!("shard-{}", options.hub);
         let mut running = Running {
             us,
+            index: options.hub,
             hub: Hub::new(options),
             store,
             journal,
@@ -343,7 +347,7 @@ impl Running {
         let Some(out) = self.hub.next(id, &*self.store, now(), room.bytes) else { return false };
         match out {
             Out::NoRoom => {
-                outbox.wait(room, &self.input);
+                outbox.wait(room, self.index, &self.input);
                 return false;
             }
             Out::Message { sender, body } => {

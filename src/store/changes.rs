@@ -70,7 +70,7 @@ pub(super) fn remove_large(
             removed.bytes += value.len() as u64;
             if key.ends_with(&[0, 0]) {
                 removed.changes += 1;
-                removed.bytes -= blob::LENGTH_BYTES as u64;
+                removed.bytes = removed.bytes.saturating_sub(blob::LENGTH_BYTES as u64);
             }
             false
         })

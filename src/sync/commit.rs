@@ -46,8 +46,12 @@ impl Hub {
         let (mut documents, mut changes, mut bytes) = (0, 0, 0);
         while documents < COMMIT_DOCUMENTS && changes < COMMIT_CHANGES && bytes < COMMIT_BYTES {
             let Some(key) = self.dirty.pop() else { break };
+            if let Some(doc) = self.docs.get_mut(&key) {
+                doc.in_dirty = false;
+            }
             let appended = self.append(key, &mut ops, now);
-            documents += 1;
+            // One that was thrown away meanwhile has nothing; a commit of nothing would be no commit, and the rest would wait.
+            documents += u64::from(appended.0 > 0);
             changes += appended.0;
             bytes += appended.1;
         }

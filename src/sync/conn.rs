@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::ephemeral::{MessageId, Presence};
+use super::reply::FIXED_BYTES;
 use super::wire::Body;
 use crate::types::{Approval, DocKey, DocumentId, Namespace, Party, PeerId, StorageId};
 
@@ -187,8 +188,8 @@ impl Conn {
         Some(message)
     }
 
-    /// What goes before documents: errors, then the close they lead to, then ephemeral messages.
-    pub(super) fn next_control(&mut self, presence: &mut Presence) -> Option<Out> {
+    /// What goes before documents: errors, then the close they lead to, whatever the room, then ephemeral messages.
+    pub(super) fn next_control(&mut self, presence: &mut Presence, room: usize) -> Option<Out> {
         if let Some(message) = self.errors.pop_front() {
             return Some(Out::Error(message));
         }
@@ -196,7 +197,11 @@ impl Conn {
             return (!std::mem::replace(&mut self.close_sent, true)).then_some(Out::Close(code, reason));
         }
         // A message may have been evicted meanwhile, to stay within the total of all connections.
-        while let Some(message) = self.pop_ephemeral() {
+        while let Some((_, bytes)) = self.ephemeral.front() {
+            if bytes + FIXED_BYTES > room {
+                return Some(Out::NoRoom);
+            }
+            let Some(message) = self.pop_ephemeral() else { break };
             if let Some(out) = presence.take(message) {
                 return Some(out);
             }

@@ -77,6 +77,8 @@ pub struct Doc {
     pub stale_intakes: u32,
     /// Who wrote the last change that is not durable yet.
     pub writer: Option<Arc<str>>,
+    /// It stands among those whose new changes wait for a commit.
+    pub in_dirty: bool,
     /// The opener compacts it, or its new snapshot is in the commit under way.
     pub compacting: bool,
     /// Messages that wait until the opener has taken in a new document.
@@ -111,6 +113,7 @@ impl Doc {
             at_opener: 0,
             stale_intakes: 0,
             writer: None,
+            in_dirty: false,
             compacting: false,
             held: Vec::new(),
             stays_closed: false,

@@ -33,6 +33,8 @@ const MAX_CLAIMED_HEADS: usize = 4 * super::graph::MAX_HEADS;
 const LOOKS: usize = 64;
 /// When an absent document that is on its way is looked at again, in milliseconds.
 pub(super) const LOOK_AGAIN_MS: Millis = 100;
+/// Room that a message about what another storage has must find, in bytes: what an outbox has for itself, nearly.
+const REMOTE_ROOM: usize = 15 * 1024;
 /// Documents that are tried in a row for a message that has room: what they have is read for it.
 const MAX_REFUSED: usize = 4;
 /// Told to a connection that holds more than its share.
@@ -338,7 +340,9 @@ impl Hub {
             Ok(received) => {
                 if received.appended > 0 {
                     doc.writer = client;
-                    self.dirty.push(&key);
+                    if !std::mem::replace(&mut doc.in_dirty, true) {
+                        self.dirty.push(&key);
+                    }
                 }
                 if let Some(misfit) = received.misfit {
                     self.misfit(id, &key, misfit);
@@ -501,7 +505,7 @@ impl Hub {
         (now, room): (Millis, usize),
     ) -> Option<Out> {
         let conn = self.conns.get_mut(&id)?;
-        if let Some(out) = conn.next_control(&mut self.presence) {
+        if let Some(out) = conn.next_control(&mut self.presence, room) {
             return Some(out);
         }
         if conn.close.is_some() {
@@ -518,7 +522,8 @@ impl Hub {
                 if self.announce_page(id, storage, now) {
                     continue;
                 }
-                return self.next_remote(id);
+                // A message about other storages names a document's heads: 1,024 at most, in text.
+                return if room < REMOTE_ROOM { Some(Out::NoRoom) } else { self.next_remote(id) };
             };
             *at = Some(key.clone());
             let may_extract = conn.extracting.is_none();

@@ -261,7 +261,9 @@ impl Hub {
                 Ok(received) => {
                     if received.appended > 0 {
                         doc.writer = client.or(doc.writer.take());
-                        self.dirty.push(key);
+                        if !std::mem::replace(&mut doc.in_dirty, true) {
+                            self.dirty.push(key);
+                        }
                     }
                     if let Some(misfit) = received.misfit {
                         self.misfit(conn, key, misfit);

@@ -66,6 +66,8 @@ pub struct Peer {
     pub conn: ConnId,
     /// It may write.
     pub writer: bool,
+    /// Room that its next message needs, in bytes, if there was too little the last time.
+    pub needs_room: usize,
     /// It asked for or sent the document itself: it gets news of it.
     pub subscribed: bool,
     /// It has sent a sync message.

@@ -15,7 +15,7 @@ use crate::types::{ChangeHash, ConnId};
 pub const MESSAGE_BYTES: usize = 256 * 1024;
 
 /// What a message takes besides hashes and changes, about, in bytes: names, addresses, lengths.
-const FIXED_BYTES: usize = 1024;
+pub(super) const FIXED_BYTES: usize = 1024;
 
 /// What came of asking.
 #[derive(Debug)]
@@ -80,6 +80,9 @@ impl Doc {
         may_extract: bool,
         room: usize,
     ) -> Result<Reply, Fault> {
+        if room < FIXED_BYTES {
+            return Ok(Reply::NoRoom);
+        }
         self.replace_stale(conn, storage)?;
         let Some(at) = self.peers.iter().position(|peer| peer.conn == conn) else {
             return Ok(Reply::Nothing);
@@ -132,12 +135,16 @@ impl Doc {
         let peer = &self.peers[at];
         // Heads stand in it twice at most.
         let hashes = 2 * self.heads().len() + peer.known_heads.len() + peer.need.len();
-        let Some(room) = room.checked_sub(FIXED_BYTES + size_of::<ChangeHash>() * hashes) else {
+        let fixed = FIXED_BYTES + size_of::<ChangeHash>() * hashes;
+        // What it did not have room for before is not read again in vain.
+        if room < fixed.max(peer.needs_room) {
             return Ok(Reply::NoRoom);
-        };
+        }
+        let room = room - fixed;
         let load =
             if peer.takes_none || !peer.heard { Load::default() } else { self.gather(peer, storage, room)? };
         if load.is_refused() {
+            self.peers[at].needs_room = fixed + load.needs;
             return Ok(Reply::NoRoom);
         }
         let need = match &self.graph {
@@ -165,6 +172,7 @@ impl Doc {
         let heads = self.heads().to_vec();
         let peer = &mut self.peers[at];
         peer.last_sent = Some(heads);
+        peer.needs_room = 0;
         peer.answer_due = false;
         peer.offer_due = false;
         peer.asked_for = need;
@@ -182,7 +190,7 @@ impl Doc {
                 let bytes =
                     self.head.as_ref().and_then(|head| head.snapshot.as_ref()).map_or(0, |info| info.bytes);
                 if bytes > room as u64 {
-                    load.full = true;
+                    load.refuse(usize::try_from(bytes).unwrap_or(usize::MAX));
                     return Ok(load);
                 }
                 let snapshot =
@@ -243,6 +251,8 @@ struct Load {
     room: usize,
     /// Something did not go into it any more.
     full: bool,
+    /// Bytes that this takes.
+    needs: usize,
     parts: usize,
     base_done: bool,
     resent: Option<u64>,
@@ -254,12 +264,16 @@ impl Load {
     /// False if there is no room for it.
     fn push(&mut self, chunk: Bytes) -> bool {
         if chunk.len() > self.room - self.bytes {
-            self.full = true;
+            self.refuse(chunk.len());
             return false;
         }
         self.bytes += chunk.len();
         self.chunks.push(chunk);
         true
+    }
+
+    fn refuse(&mut self, bytes: usize) {
+        (self.full, self.needs) = (true, bytes);
     }
 
     fn is_full(&self) -> bool {

@@ -198,11 +198,14 @@ async fn read<R: AsyncRead + Unpin>(
             tokio::task::yield_now().await;
             (turn, since) = (0, Instant::now());
         }
+        {
+            let _not_reading = liveness.pause();
+            app.receiving.wait().await;
+        }
         match reader.next().await {
             Ok(Incoming::Message(message)) => {
                 let received = {
                     let _not_reading = liveness.pause();
-                    app.receiving.wait().await;
                     inbound.receive(message).await
                 };
                 if let Err(rejected) = received {
