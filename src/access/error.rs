@@ -68,7 +68,7 @@ pub enum AccessError {
         source: Box<StoreError>,
     },
     /// The store could not be written.
-    #[error("{what} failed, nothing was changed for certain: {source}")]
+    #[error("{what} failed, and may not have taken effect: {source}")]
     Commit {
         /// What was being done.
         what: &'static str,

@@ -15,7 +15,7 @@ const EVERY: Duration = Duration::from_secs(3600);
 /// By so much, in milliseconds, the machine's clock may go otherwise than the one that nobody sets: 5 minutes.
 const SLACK_MS: Millis = 300_000;
 
-/// Why nothing is purged this time.
+/// Why purging ended; the rest is tried the next time.
 #[derive(Debug, thiserror::Error)]
 enum PurgeError {
     /// Thirty days cannot be told by this clock.

@@ -221,10 +221,11 @@ async fn serve(
     let trimming = tokio::spawn(trim::keep_trim(engine.clone()));
     let died = until_the_end(engine, listening, &reload, signals).await;
     informing.abort();
-    // It holds the store.
-    trimming.abort();
-    emptying.abort();
-    let _ = emptying.await;
+    // Both hold what must be closed when this returns.
+    for task in [trimming, emptying] {
+        task.abort();
+        let _ = task.await;
+    }
     notify(&[NotifyState::Stopping]);
     match &died {
         None => tracing::info!("stopping: clients are told to come back later"),

@@ -11,10 +11,11 @@ use crate::sys::memory::{give_back, resident_bytes};
 /// How often memory is looked at: what was freed is back within a minute, and an idle process wakes up for it six times a
 /// minute.
 const LOOK: Duration = Duration::from_secs(10);
-/// So much more than the last time is worth the milliseconds which giving back takes. Bytes.
+/// Memory beyond what the engine uses is given back when it has grown by so many bytes: giving it back takes milliseconds.
 const WORTH: u64 = 2 << 20;
 
-/// Looks at memory until it is dropped.
+/// Gives memory back whenever there is much of it that nothing uses. It runs until it is aborted, and ends at once where the
+/// system does not say how much memory the process has.
 pub async fn keep_trim(engine: Engine) {
     let mut kept = 0;
     loop {
@@ -30,7 +31,7 @@ pub async fn keep_trim(engine: Engine) {
         if now <= kept + WORTH {
             continue;
         }
-        // The task is only dropped when the runtime ends.
+        // An error means that the runtime ends; the next look measures anew in any case.
         let _ = tokio::task::spawn_blocking(give_back).await;
         kept = surplus().unwrap_or(now);
     }

@@ -78,7 +78,7 @@ fn words(status: &Status) -> String {
         (
             "Memory",
             format!(
-                "{}; of it {} of the {} for documents ({}) and what apps have open ({}), {} received, {} to be sent",
+                "{}; documents ({3}) and what apps have open ({4}) use {1} of the {2} they may; {5} received and {6} to be sent wait",
                 bytes(status.rss_bytes),
                 bytes(engine.memory_bytes),
                 bytes(status.memory_budget_bytes),

@@ -187,8 +187,8 @@ pub struct Limits {
     /// Bytes queued for one connection before its documents are only marked as behind.
     /// Default 1 MiB, from 64 KiB to 1 GiB.
     pub outbox_bytes: usize,
-    /// Bytes that may wait to be sent to all connections together, besides 16 KiB for each; an app has half of what is
-    /// free at most. Default 32 MiB, 4 MiB to 1 TiB.
+    /// Bytes that may wait to be sent to all connections together; the first 16 KiB of each do not count. One app may hold as
+    /// much as it leaves free, so half when it is alone. Default 32 MiB, from 4 MiB to 1 TiB.
     pub outbox_total_bytes: usize,
     /// Requests to `/authenticate` a second, from everywhere. Default 1,000, from 1 to 1,000,000.
     pub authenticate: u64,

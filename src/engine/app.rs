@@ -9,13 +9,13 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::lock;
 use crate::types::Approval;
 
-/// Part of the time of a thread that serves connections that one app may use for what it sends, in percent.
+/// Part of the time of a thread that serves connections which one app may use for what it sends, in percent.
 const RECEIVING_PERCENT: i64 = 90;
-/// And for decoding; what is over it is decoded elsewhere.
+/// Part of such a thread's time which one app may use for decoding, in percent. What is over it goes to the decoding threads.
 const AT_ONCE_PERCENT: i64 = 40;
-/// What it may use in one go after a pause. Nanoseconds.
+/// Most time that an allowance saves up, in nanoseconds.
 const BURST_NS: i64 = 20_000_000;
-/// How long who has used up an allowance waits before he asks again.
+/// How long a connection waits that has used up its app's allowance, before it asks again.
 const PAUSE: Duration = Duration::from_millis(2);
 
 /// What all connections of one approval share.
@@ -36,7 +36,7 @@ pub struct Taken {
 }
 
 impl App {
-    /// Waits for room of so many bytes in the inbox.
+    /// Waits for room of so many bytes in the inbox; `None` if the server is stopping.
     pub async fn room(self: &Arc<Self>, bytes: u32) -> Option<Taken> {
         let permit = self.inbox.clone().acquire_many_owned(bytes).await.ok()?;
         Some(Taken { permit, app: self.clone() })
@@ -44,7 +44,7 @@ impl App {
 }
 
 impl Taken {
-    /// Cuts one of so many equal parts off.
+    /// Cuts one of `of` equal parts off; `None` if there is too little to cut.
     pub fn part(&mut self, of: usize) -> Option<Self> {
         let permit = self.permit.split(self.permit.num_permits() / of)?;
         Some(Self { permit, app: self.app.clone() })
@@ -96,19 +96,19 @@ struct Saved {
 }
 
 impl Allowance {
-    /// All of a burst.
+    /// An allowance that has all that it can save up.
     pub fn new(percent: i64, now: Instant) -> Self {
         Self { percent, state: Mutex::new(Saved { nanos: BURST_NS, since: now }) }
     }
 
-    /// Waits until there is some.
+    /// Waits until some of it is left.
     pub async fn wait(&self) {
         while !self.is_left(Instant::now()) {
             tokio::time::sleep(PAUSE).await;
         }
     }
 
-    /// Does the work at the cost of the allowance: what each step of it takes, not what it waits for.
+    /// Runs `work`, and charges the time of each of its steps, not the time in which it waits.
     pub async fn spend_on<T>(&self, work: impl Future<Output = T>) -> T {
         let mut work = std::pin::pin!(work);
         std::future::poll_fn(|context| {
@@ -120,7 +120,7 @@ impl Allowance {
         .await
     }
 
-    /// There is some left.
+    /// Whether some of it is left at `now`.
     pub fn is_left(&self, now: Instant) -> bool {
         let mut saved = lock(&self.state);
         let passed = now.saturating_duration_since(saved.since);
@@ -131,7 +131,7 @@ impl Allowance {
         saved.nanos > 0
     }
 
-    /// So much of it was used; it may have been more than there was.
+    /// Charges `time`, which may be more than is left.
     pub fn use_up(&self, time: Duration) {
         let mut saved = lock(&self.state);
         saved.nanos = saved.nanos.saturating_sub(i64::try_from(time.as_nanos()).unwrap_or(i64::MAX));
@@ -155,7 +155,7 @@ mod tests {
         assert!(!allowance.is_left(after(101)));
         assert!(allowance.is_left(after(10_000)));
         allowance.use_up(Duration::from_millis(21));
-        assert!(!allowance.is_left(after(10_000)), "hours of silence save up no more");
+        assert!(!allowance.is_left(after(10_000)), "ten seconds of silence save up no more than a burst");
     }
 
     #[test]

@@ -29,11 +29,11 @@ struct State {
     queue: VecDeque<Outgoing>,
     /// Bytes queued or handed out and not yet on the socket.
     bytes: usize,
-    /// What of them is in the common room.
+    /// The part of `bytes` that counts in the common room.
     held: Held,
     /// A shard found the outbox full and waits to hear of room.
     wanted: bool,
-    /// A shard found too little room, and waits to hear that the outbox is as good as empty.
+    /// A shard found too little room, and waits to hear that half of the outbox's own part is free.
     waits: bool,
     /// A close is queued: nothing goes after it.
     closed: bool,
@@ -54,8 +54,8 @@ impl Outbox {
         Self { lane, budget, common, state: Mutex::default(), filled: Notify::new(), shards }
     }
 
-    /// The room for one more message. `None` when the outbox is full; the shards are told ([`Input::Room`]) when half of it
-    /// is free.
+    /// The room for one more message. `None` when the outbox is closed, or full; if it is full, the shards are told
+    /// ([`Input::Room`]) when half of it is free.
     pub fn room(&self) -> Option<Room> {
         let own = {
             let mut state = lock(&self.state);
@@ -72,12 +72,12 @@ impl Outbox {
         Some(room.and(own))
     }
 
-    /// What was found was too little: the shard is told when there may be more, here or in the common room.
+    /// Has `shard` told ([`Input::Room`]) when there may be more room than `found`, in this outbox or in the common room.
     pub fn wait(&self, found: Room, index: usize, shard: &Sender<Input>) {
         let mut state = lock(&self.state);
         state.waits = true;
         if (OWN_BYTES + state.held.bytes).saturating_sub(state.bytes) > found.own {
-            // It was sent between the look and this.
+            // Some bytes were sent after the look: nothing else would tell the shard of them.
             let _ = shard.send(Input::Room(self.lane.connection));
             return;
         }

@@ -3,8 +3,8 @@
 //! Shares form the tree of approvals and their devices. An approval may hold as much as it leaves free, and in it a device as
 //! much as that leaves free (dynamic thresholds: Choudhury and Hahne, IEEE/ACM Transactions on Networking 6(2), 1998). So
 //! what one app leaves unread takes half of the room at most, and another app always finds some, and so do two devices of
-//! one app. Who finds too little waits, and is told when others have read; nobody is sent away, since a client that reads
-//! nothing at all is closed by its connection (`web/send.rs`).
+//! one app. A connection that finds too little waits, and is told when others have read. No connection is closed for it: the
+//! time limit for writing (`web/send.rs`) closes clients that stop reading.
 //!
 //! A single message may be larger than all the room and must go all the same: one over a quarter of it counts as that
 //! quarter, and [`OVERSIZED`] of them are on their way at a time, of different approvals.
@@ -20,11 +20,12 @@ use crate::types::{Approval, ConnId, Party, Shares};
 
 /// Messages over a quarter of the room that may be on their way.
 const OVERSIZED: usize = 2;
-/// Room is told to those who wait when this part of all of it has become free.
+/// Those who wait are told each time that this part of the limit has become free.
 const TELL_PART: usize = 16;
-/// And to so many of them at a time: each of them looks for what fits.
+/// Connections that are told at a time: each of them looks for a message that fits.
 const TELL: usize = 32;
-/// Most that wait. Only connections that have left can make so many; the first of them is told then, which costs nothing.
+/// Most entries of those who wait, one for each connection and shard. Above it the next one in turn is told early, which costs
+/// its shard one look that may be in vain.
 const MAX_WAITING: usize = 8192;
 
 /// The room, and who waits for some.

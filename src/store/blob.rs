@@ -21,7 +21,9 @@ pub(super) fn write<const N: usize>(
     content: &[u8],
     object: &dyn Fn() -> String,
 ) -> Result<i64, StoreError> {
-    let failed = |source: redb::StorageError| StoreError::from_redb("storing in parts", object(), source);
+    let failed = |source: redb::StorageError| {
+        StoreError::from_redb("storing a snapshot, an index or a large change", object(), source)
+    };
     let bytes = content.len() as u64;
     let limit = MAX_BLOB_BYTES - LENGTH_BYTES as u64;
     if bytes > limit {
@@ -51,7 +53,9 @@ pub(super) fn read<const N: usize>(
     key_of: &dyn Fn(u16) -> [u8; N],
     object: &dyn Fn() -> String,
 ) -> Result<Option<Bytes>, StoreError> {
-    let failed = |source: redb::StorageError| StoreError::from_redb("reading parts", object(), source);
+    let failed = |source: redb::StorageError| {
+        StoreError::from_redb("reading a snapshot, an index or a large change", object(), source)
+    };
     let corrupt = |detail: &str| StoreError::Corrupt { object: object(), detail: detail.into() };
     let (start, end) = (key_of(0), key_of(u16::MAX));
     let mut parts = table.range::<&[u8; N]>(&start..=&end).map_err(failed)?;

@@ -245,7 +245,11 @@ impl Batch<'_> {
         let parts = change_part_key(&start, 0)..change_part_key(&end, 0);
         let removed = changes::remove_large(self.transaction, parts, &|| object(key, "large_changes"))?;
         if removed.changes != large {
-            return Err(corrupt(key, "large_changes", "there are other large changes than rows of them"));
+            return Err(corrupt(
+                key,
+                "large_changes",
+                "the number of large changes is not that of the rows that name them",
+            ));
         }
         self.grown -= removed.freed;
         Ok((changes, bytes + removed.bytes))

@@ -1,5 +1,5 @@
-//! Documents that the store lacks and connections asked for: who wants one is in the document's peers, when it is looked at
-//! next is here.
+//! When documents are looked at next that connections asked for and the store lacks. Who wants one stands among the document's
+//! peers.
 //!
 //! Looking costs as much as there are devices to ask, and an app may ask for tens of thousands of documents at once. So
 //! those that are due are taken one at a time, and whoever takes them stops when others have waited long enough.
@@ -11,9 +11,9 @@ use crate::types::{DocKey, DocumentId, Millis, Namespace};
 /// Whether others were asked for a document that somebody waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Asking {
-    /// They will be at this time, if it has not turned up.
+    /// Other devices will be asked at this time, if the document has not come.
     At(Millis),
-    /// They were.
+    /// Other devices were asked.
     Done,
 }
 
@@ -60,7 +60,7 @@ impl Absent {
         }
     }
 
-    /// A document that is due; it is so no more before `look_at`.
+    /// Takes a document that is due, and has it looked at again at `look_at`; `None` if none is due.
     pub fn take_due(&mut self, now: Millis, look_at: Millis) -> Option<DocKey> {
         let (_, key) = self.looks.first().filter(|(at, _)| *at <= now)?.clone();
         let asking = self.asking(&key)?;

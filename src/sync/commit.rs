@@ -7,8 +7,8 @@ use super::storage::Storage;
 use crate::store::{CommitError, Disposal, Op, SnapshotInfo};
 use crate::types::{ChangeHash, ConnId, DocKey, Millis};
 
-/// One commit takes no more documents, changes and bytes of new changes than this, and the last document whole: everybody's
-/// acknowledgement waits for the commit that is under way.
+/// Most documents, changes and bytes of new changes that a shard puts into one commit, because every acknowledgement waits for the
+/// commit that is under way. The last document is taken whole. Documents with a snapshot or a deletion come on top.
 const COMMIT_DOCUMENTS: u64 = 1024;
 const COMMIT_CHANGES: u64 = 8192;
 const COMMIT_BYTES: u64 = 2 << 20;

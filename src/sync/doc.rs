@@ -77,7 +77,7 @@ pub struct Doc {
     pub stale_intakes: u32,
     /// Who wrote the last change that is not durable yet.
     pub writer: Option<Arc<str>>,
-    /// It stands among those whose new changes wait for a commit.
+    /// The document stands in the hub's `dirty`.
     pub in_dirty: bool,
     /// The opener compacts it, or its new snapshot is in the commit under way.
     pub compacting: bool,

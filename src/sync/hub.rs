@@ -31,11 +31,12 @@ const OPEN_BYTES: usize = 1000;
 const MAX_CLAIMED_HEADS: usize = 4 * super::graph::MAX_HEADS;
 /// Absent documents that one tick looks at; each may have dozens of devices asked.
 const LOOKS: usize = 64;
-/// When an absent document that is on its way is looked at again, in milliseconds.
+/// How long after a look an absent document that is on its way is looked at again, in milliseconds.
 pub(super) const LOOK_AGAIN_MS: Millis = 100;
-/// Room that a message about what another storage has must find, in bytes: what an outbox has for itself, nearly.
+/// Room that there must be before a message about what another storage has is made, in bytes. Such a message names 64 heads at
+/// most (`wire::MAX_HEADS`) and needs less; an outbox has a little more than this for itself.
 const REMOTE_ROOM: usize = 15 * 1024;
-/// Documents that are tried in a row for a message that has room: what they have is read for it.
+/// Most documents that one call tries when their messages do not fit: each try may read the store.
 const MAX_REFUSED: usize = 4;
 /// Told to a connection that holds more than its share.
 const OVER_BUDGET: &str = "memory.budget: this connection holds more than its share of the server's memory; connect again with fewer documents open";
@@ -514,7 +515,7 @@ impl Hub {
         let mut refused = 0;
         loop {
             let conn = self.conns.get_mut(&id)?;
-            // Who finds no room for one document tries some others; all of them wait if that is in vain.
+            // If the message about one document does not fit, a few others are tried; then the connection waits for room.
             if refused > 0 && refused >= conn.queue.len().min(MAX_REFUSED) {
                 return Some(Out::NoRoom);
             }
@@ -522,7 +523,6 @@ impl Hub {
                 if self.announce_page(id, storage, now) {
                     continue;
                 }
-                // A message about other storages names a document's heads: 1,024 at most, in text.
                 return if room < REMOTE_ROOM { Some(Out::NoRoom) } else { self.next_remote(id) };
             };
             *at = Some(key.clone());
@@ -565,8 +565,8 @@ impl Hub {
         }
     }
 
-    /// Time has passed: others are asked for what did not come, and count as "no" if they said nothing. Some documents are
-    /// looked at; true if more are due. Cheap when nobody waits.
+    /// Time has passed: looks at absent documents that are due. Other devices are asked for those that did not come, and count
+    /// as "no" if they said nothing. One call looks at [`LOOKS`] documents at most, and returns true if more are due.
     pub fn tick(&mut self, now: Millis) -> bool {
         for _ in 0..LOOKS {
             let Some(key) = self.absent.take_due(now, now + LOOK_AGAIN_MS) else { break };

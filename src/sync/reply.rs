@@ -249,9 +249,9 @@ struct Load {
     bytes: usize,
     /// Bytes that may go into it.
     room: usize,
-    /// Something did not go into it any more.
+    /// A chunk did not fit any more.
     full: bool,
-    /// Bytes that this takes.
+    /// Bytes of that chunk.
     needs: usize,
     parts: usize,
     base_done: bool,
@@ -280,7 +280,7 @@ impl Load {
         self.full || self.bytes >= MESSAGE_BYTES
     }
 
-    /// There was no room for anything.
+    /// Not even the first chunk fitted.
     fn is_refused(&self) -> bool {
         self.full && self.chunks.is_empty()
     }

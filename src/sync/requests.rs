@@ -144,7 +144,7 @@ impl Hub {
                 self.ask(id, key, now);
             }
         }
-        // Whoever says no before has it looked at too.
+        // An answer that comes before has the document looked at too.
         match self.last_yes(key, now) {
             Some(until) => self.absent.set(key, Asking::Done, until),
             None => self.end_wait(key, true),
@@ -168,7 +168,7 @@ impl Hub {
         others.map(|(id, _)| *id).take(MAX_ASKED_DEVICES).collect()
     }
 
-    /// Until when someone may say that he has the document; `None` if nobody may any more.
+    /// Until when a device that was asked may still answer that it has the document; `None` if none may.
     fn last_yes(&self, key: &DocKey, now: Millis) -> Option<Millis> {
         self.docs.get(key)?.peers.iter().filter_map(|peer| peer.may_say_yes_until(now)).max()
     }

@@ -34,7 +34,7 @@ const LAUNCHER: &str = r#"exec 3<&0 4<&2 5<&2 0</dev/null 2>>"$0"
 LISTEN_PID=$$ LISTEN_FDS=3 LISTEN_FDNAMES=https:http:odd exec "$@""#;
 
 impl Start {
-    /// Another version's program; commands of the server that comes of it are that one's too.
+    /// Runs this program instead of today's, for the server and for its commands.
     pub fn binary(mut self, path: &Path) -> Self {
         self.binary = Some(path.to_owned());
         self

@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 const SCHEMAS: &[u32] = &[1, 2, 3];
 /// Where each of them is kept.
 const STORE: &str = "groundmist.redb";
-/// What signed the token in it.
+/// The secret that signed the token in the store.
 const SECRET: &str = "secret.key";
 /// An app of its own, with a token that must go on to open its namespace.
 const NAMESPACE: &str = "kept.example";
@@ -30,7 +30,7 @@ fn place(schema: u32, ending: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/stores/schema-{schema}.{ending}"))
 }
 
-/// Makes the store of a schema by the version that `STORE_OF` leads to: README.md.
+/// Makes a store with the program at `STORE_OF`; README.md says how.
 #[test]
 fn a_new_store_is_made_when_asked_for() {
     let Ok(binary) = std::env::var("STORE_OF") else { return };

@@ -55,7 +55,7 @@ function facts(status) {
     ["Certificate", ...certificate(status.certificate)],
     ["Address in your account", ...record(status)],
     ["Last backup", ...backup(status.backup)],
-    ["Memory", bytes(status.rss_bytes), `Documents take ${bytes(engine.memory.graphs)} and what apps have open ${bytes(engine.memory.connections)}, of ${bytes(status.memory_budget_bytes)} together; ${bytes(engine.memory.incoming + engine.memory.decoding)} were received and ${bytes(engine.memory.outgoing)} wait to be sent.`],
+    ["Memory", bytes(status.rss_bytes), `Documents use ${bytes(engine.memory.graphs)} and what apps have open ${bytes(engine.memory.connections)}, of the ${bytes(status.memory_budget_bytes)} they may. Messages that wait use ${bytes(engine.memory.incoming + engine.memory.decoding)}, and those to be sent ${bytes(engine.memory.outgoing)}.`],
     ["Version", version, ["Running since ", time(Date.now() - status.uptime_seconds * 1000), "."]],
   ].filter(Boolean)
 }
