@@ -63,6 +63,8 @@ pub struct World {
     now: u64,
     options: HubOptions,
     pub messages: u64,
+    /// No message lacks room now.
+    plenty: bool,
 }
 
 pub fn key(document: DocumentId) -> DocKey {
@@ -108,6 +110,7 @@ impl World {
             now: 1_000_000,
             options,
             messages: 0,
+            plenty: false,
         }
     }
 
@@ -290,7 +293,7 @@ impl World {
         let mut full = Vec::new();
         let mut sent = 0;
         while let Some(id) = self.hub.next_ready() {
-            let mut room = if self.rng.chance(20) { 0 } else { 1 + self.rng.below(4) };
+            let mut room = if !self.plenty && self.rng.chance(20) { 0 } else { 1 + self.rng.below(4) };
             loop {
                 if room == 0 {
                     full.push(id);
@@ -298,7 +301,8 @@ impl World {
                 }
                 room -= 1;
                 // Outboxes share their room, so there may be too little of it for what comes next.
-                let bytes = if self.rng.chance(20) { self.rng.below(4000) } else { usize::MAX };
+                let bytes =
+                    if !self.plenty && self.rng.chance(20) { self.rng.below(4000) } else { usize::MAX };
                 let Some(out) = self.hub.next(id, &self.storage, self.now, bytes) else { break };
                 if out == Out::NoRoom {
                     full.push(id);
@@ -367,7 +371,10 @@ impl World {
     }
 
     fn pending(&mut self) -> bool {
+        // What waits for room alone is not at rest.
+        self.plenty = true;
         self.pump();
+        self.plenty = false;
         self.jobs.extend(self.hub.take_jobs());
         let queued = self.peers.iter().any(|peer| !peer.to_server.is_empty() || !peer.from_server.is_empty());
         let ops = self.hub.take_ops(self.now);
