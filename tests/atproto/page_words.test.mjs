@@ -57,7 +57,7 @@ describe("what the owner's page says", () => {
       Certificate: `Valid until ${onDay(now + 60 * DAY_MS)} | It renews itself from ${onDay(now + 30 * DAY_MS)} on.`,
       "Address in your account": "Published | Your account tells your apps that their server is here.",
       "Last backup": "Made 3 hours ago | 7 documents in 3.0 MB.",
-      Memory: "30 MB | Documents use 1.2 MB and what apps have open 800 kB, of the 64 MB they may. Messages that wait use 0 B, and those to be sent 3.0 kB.",
+      Memory: "30 MB | Documents use 1.2 MB and what apps have open 800 kB, of the 64 MB they may. Messages that wait use 0 bytes, and those to be sent 3.0 kB.",
       Version: "1.2.3 | Running since 2 hours ago.",
     })
     assert.equal(await owner.page.locator("#state").innerText(), "All is well.")
