@@ -237,7 +237,7 @@ test(`the life of the package in Debian ${SUITE}`, async t => {
     const said = await machine.apt("install", "--allow-downgrades", `groundmist-sync=${version}`)
     assert.match(said, /it does not run[^]*written by a newer version/)
     await givesUp()
-    setSchema(2)
+    setSchema(3)
     machine.run("systemctl", "start", "groundmist-sync")
     await served()
   })

@@ -1,13 +1,15 @@
 //! Makes a stopped server's store one of another schema: `set_schema STORE NUMBER`. It loses what newer
-//! schemas brought, as if an older version had written it; no change in it may be large, and below 2 no document deleted.
+//! schemas brought, as if an older version had written it; below 2 none of its documents may ever have been deleted.
 #![allow(missing_docs, clippy::unwrap_used)]
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use redb::{Database, ReadableTable, ReadableTableMetadata, TableDefinition, WriteTransaction};
 
 /// As src/store/schema.rs has them.
 const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
+const CHANGES: TableDefinition<&[u8; 28], &[u8]> = TableDefinition::new("changes");
 const COUNTS: [&str; 2] = ["totals", "growth"];
 const OF_DELETED: [&str; 2] = ["bin", "tombstones"];
 
@@ -20,12 +22,8 @@ fn main() {
 /// What the program does; also used by tests/root_files.
 pub fn set_schema(path: &Path, number: u32) {
     let transaction = Database::open(path).unwrap().begin_write().unwrap();
-    if number < 3 {
-        let table: TableDefinition<&[u8; 30], &[u8]> = TableDefinition::new("large_changes");
-        assert!(transaction.open_table(table).unwrap().is_empty().unwrap(), "it has large changes");
-        assert!(transaction.delete_table(table).unwrap());
-    }
-    let lost = if number < 2 { lose_schema_2(&transaction) } else { 0 };
+    let mut lost = if number < 3 { lose_schema_3(&transaction) } else { 0 };
+    lost += if number < 2 { lose_schema_2(&transaction) } else { 0 };
     let mut meta = transaction.open_table(META).unwrap();
     let live = u64::from_be_bytes(meta.get("live_bytes").unwrap().unwrap().value().try_into().unwrap());
     meta.insert("live_bytes", (live - lost).to_be_bytes().as_slice()).unwrap();
@@ -34,6 +32,27 @@ pub fn set_schema(path: &Path, number: u32) {
     }
     drop(meta);
     transaction.commit().unwrap();
+}
+
+/// Puts large changes back into their rows. How many live bytes went with it.
+fn lose_schema_3(transaction: &WriteTransaction) -> u64 {
+    let table: TableDefinition<&[u8; 30], &[u8]> = TableDefinition::new("large_changes");
+    let (mut changes, mut lost) = (BTreeMap::<[u8; 28], Vec<u8>>::new(), 0);
+    for part in transaction.open_table(table).unwrap().iter().unwrap() {
+        let (key, value) = part.unwrap();
+        let (row, number) = key.value().split_at(28);
+        // The first part starts with the length of the whole.
+        let length = if number == [0, 0] { 8 } else { 0 };
+        changes.entry(row.try_into().unwrap()).or_default().extend(&value.value()[length..]);
+        lost += 30 + length as u64;
+    }
+    assert!(transaction.delete_table(table).unwrap());
+    let mut rows = transaction.open_table(CHANGES).unwrap();
+    for (row, change) in changes {
+        let known = rows.get(&row).unwrap().unwrap().value().to_vec();
+        rows.insert(&row, &[known, change].concat()[..]).unwrap();
+    }
+    lost
 }
 
 /// How many live bytes went with it.
