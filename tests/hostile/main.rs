@@ -28,7 +28,6 @@ use stage::Stage;
 const HELD: &[&str] = &[
     "inflation",
     "claimed-heads-writing",
-    "storage-ids",
     "parked-chain",
     "many-heads",
     "many-dependencies",
