@@ -73,9 +73,7 @@ impl Apps {
         apps.insert(approval.clone(), Arc::downgrade(&app));
         app
     }
-}
 
-impl Apps {
     /// Bytes that came from all of them and were not worked at; each has room for `inbox_bytes`.
     pub fn incoming(&self, inbox_bytes: usize) -> usize {
         let apps = lock(&self.apps);

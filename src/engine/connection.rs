@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::Core;
 use super::app::{App, Taken};
 use super::decode::{Access, DecodeError};
@@ -12,7 +14,6 @@ use crate::sync::hub::{Incoming, hub_of};
 use crate::sync::message::SyncMessage;
 use crate::sync::wire::{self, Body};
 use crate::types::{ConnId, DocumentId, Namespace, PeerId};
-use bytes::Bytes;
 
 /// The client broke the protocol: send `message` in an `error` message.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

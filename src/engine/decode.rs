@@ -1,7 +1,8 @@
 //! Decodes sync messages: cheap ones at once, all others on two threads of their own, in fair turns.
 //!
 //! A message is priced before it is decoded (`sync/price.rs`). What is cheap is decoded where it arrives, for a hand-over
-//! would cost more, as long as the app does not use more than its part of that thread's time. The rest waits in one [`FairQueue`] over all connections. It is priced there, refused if it is over a
+//! would cost more, as long as the app does not use more than its part of that thread's time. The rest waits in one
+//! [`FairQueue`] over all connections. It is priced there, refused if it is over a
 //! limit, and queued again at its price; then it is decoded. The connection waits meanwhile, so its messages keep their
 //! order.
 //!

@@ -20,7 +20,7 @@ use crate::types::{Approval, ConnId, Party, Shares};
 
 /// Messages over a quarter of the room that may be on their way.
 const OVERSIZED: usize = 2;
-/// Those who wait are told each time that this part of the limit has become free.
+/// Each time that this part of the limit has become free, waiting connections are told.
 const TELL_PART: usize = 16;
 /// Connections that are told at a time: each of them looks for a message that fits.
 const TELL: usize = 32;
@@ -53,7 +53,7 @@ struct State {
 pub struct Room {
     /// Bytes that one more message may have.
     pub bytes: usize,
-    /// Those of them that the outbox has for itself.
+    /// The outbox has this part of them for itself.
     pub own: usize,
     releases: u64,
 }
@@ -108,7 +108,7 @@ impl Outboxes {
         held.bytes += bytes;
     }
 
-    /// So many bytes of an outbox were sent: another oversized message may go when the end of this one is gone.
+    /// An outbox has sent `bytes`: another oversized message may go when the end of this one is gone.
     pub fn sent(&self, party: &Party, held: &mut Held, bytes: usize) {
         let Some(left) = held.oversized else { return };
         held.oversized = left.checked_sub(bytes).filter(|left| *left > 0);

@@ -115,7 +115,7 @@ struct Connected {
 
 struct Running {
     hub: Hub,
-    /// Its number among the shards.
+    /// The shard has this number.
     index: usize,
     store: Arc<Store>,
     journal: Journal,

@@ -149,7 +149,7 @@ pub(super) fn decode_change(row: u64, value: &[u8]) -> Result<Row, Malformed> {
     Ok(Row { row, hash, max_op, bytes: Bytes::copy_from_slice(rest) })
 }
 
-/// What is known of the change in a change row, and the change: empty if it is a large one.
+/// Splits a change row into what is known of the change and the change itself, which is empty if it is a large one.
 pub(super) fn split_change(value: &[u8]) -> Result<(&[u8], &[u8]), Malformed> {
     let mut rest = value;
     take_number(&mut rest)?;

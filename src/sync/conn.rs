@@ -89,7 +89,7 @@ impl Device {
 }
 
 impl Joining {
-    /// Whose share of the server it uses. A guest of the server itself has no session; it is one device.
+    /// The device whose share of the server the connection uses. A guest of the server itself has no session; it is one device.
     pub fn party(&self) -> Party {
         let approval = Approval { namespace: self.namespace.clone(), client_id: self.client.clone() };
         Party { approval, session: self.session.clone().unwrap_or_else(|| "".into()) }

@@ -5,6 +5,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
+use super::doc::Doc;
 use crate::types::{DocKey, DocumentId, Namespace};
 
 /// The documents, each namespace's in the order in which they got changes.
@@ -16,8 +17,14 @@ pub struct Dirty {
 }
 
 impl Dirty {
-    /// A document has new changes.
-    pub fn push(&mut self, key: &DocKey) {
+    /// A document has new changes. It stands here once, however many they are.
+    pub fn mark(&mut self, doc: &mut Doc) {
+        if !std::mem::replace(&mut doc.in_dirty, true) {
+            self.push(&doc.key);
+        }
+    }
+
+    fn push(&mut self, key: &DocKey) {
         let documents = self.documents.entry(key.namespace.clone()).or_default();
         if documents.is_empty() {
             self.turns.push_back(key.namespace.clone());

@@ -261,9 +261,7 @@ impl Hub {
                 Ok(received) => {
                     if received.appended > 0 {
                         doc.writer = client.or(doc.writer.take());
-                        if !std::mem::replace(&mut doc.in_dirty, true) {
-                            self.dirty.push(key);
-                        }
+                        self.dirty.mark(doc);
                     }
                     if let Some(misfit) = received.misfit {
                         self.misfit(conn, key, misfit);

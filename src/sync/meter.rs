@@ -10,7 +10,7 @@ const CHANGE_BYTES: u64 = 320;
 /// Bytes that automerge keeps for each actor while it decodes a change.
 const ACTOR_BYTES: u64 = 64;
 
-/// What is counted of the chunk at hand.
+/// The counts of the chunk at hand.
 #[derive(Debug, Clone, Copy, Default)]
 struct Chunk {
     operations: u64,

@@ -1,5 +1,4 @@
-//! What is bounded so that others are served: the room for a message that goes out, and the part of the changes that one
-//! commit takes.
+//! Two bounds keep others served: the room for a message that goes out, and the part of the changes that one commit takes.
 
 use automerge::{AutoCommit, ROOT, transaction::Transactable};
 use bytes::Bytes;
