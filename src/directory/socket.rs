@@ -1,9 +1,9 @@
-//! Unix sockets in a [`Directory`]: connected to, and closed to others, by the file that was checked.
+//! Unix sockets in a [`Directory`]: connected to by the file that was checked.
 
 use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsRawFd as _, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{FileType, Mode, OFlags};
 
@@ -12,30 +12,29 @@ use super::{Directory, single};
 /// A socket's file that was checked. Its path is good while this lives.
 #[derive(Debug)]
 pub struct SocketFile {
-    descriptor: OwnedFd,
+    /// What the path leads to.
+    _descriptor: OwnedFd,
+    path: PathBuf,
 }
 
 impl SocketFile {
-    /// A path that leads to this file, whatever its name stands for by now: there is no call that connects by descriptor.
-    pub fn path(&self) -> PathBuf {
-        format!("/proc/self/fd/{}", self.descriptor.as_raw_fd()).into()
-    }
-
-    /// Closes it to everybody but its owner.
-    /// # Errors
-    /// What the system says.
-    pub fn close_to_others(&self) -> io::Result<()> {
-        Ok(rustix::fs::chmod(self.path(), Mode::RUSR | Mode::WUSR)?)
+    /// A path to connect to.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 }
 
 impl Directory {
     /// Finds a socket. In a guarded directory it has a single name, and belongs to the directory's owner or to root.
+    ///
+    /// There is no call that connects by descriptor, but a path in `/proc` leads to the descriptor's file, whatever its name
+    /// stands for by then. Where `/proc` is not mounted the name itself is used, unless somebody else can replace it.
     /// # Errors
-    /// There is none, or something else.
+    /// There is none, or something else; or `/proc` is missing and the directory is guarded.
     pub fn socket(&self, name: impl AsRef<OsStr>) -> io::Result<SocketFile> {
+        let name = name.as_ref();
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let descriptor = rustix::fs::openat(self.at(), single(name.as_ref())?, flags, Mode::empty())?;
+        let descriptor = rustix::fs::openat(self.at(), single(name)?, flags, Mode::empty())?;
         let is = rustix::fs::fstat(&descriptor)?;
         if FileType::from_raw_mode(is.st_mode) != FileType::Socket {
             return Err(io::Error::other("it is not a socket; look what it is"));
@@ -44,6 +43,16 @@ impl Directory {
         if self.is_guarded() && !known {
             return Err(io::Error::other("it is a socket of somebody else's; look whose it is"));
         }
-        Ok(SocketFile { descriptor })
+        let mut path = PathBuf::from(format!("/proc/self/fd/{}", descriptor.as_raw_fd()));
+        if !path.exists() {
+            if self.is_guarded() {
+                return Err(io::Error::other(format!(
+                    "root reaches a socket in a directory of user {} only by way of /proc, which is not mounted here: mount it, or run this as that user",
+                    self.owner.0
+                )));
+            }
+            path = self.path_of(name);
+        }
+        Ok(SocketFile { _descriptor: descriptor, path })
     }
 }

@@ -1,16 +1,19 @@
 //! The admin socket: a Unix socket that only the server's user and root can open.
 
-use std::fs::{self, Permissions};
+use std::fs;
 use std::io;
 use std::net::IpAddr;
-use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::os::unix::net::UnixStream as Probe;
 use std::path::{Path, PathBuf};
 
-use tokio::net::{UnixListener, UnixStream};
+use rustix::fs::Mode;
+use tokio::net::{UnixListener, UnixSocket, UnixStream};
 
 use super::{Accept, ListenError};
-use crate::directory::Directory;
+
+/// Connections that may wait to be accepted.
+const BACKLOG: u32 = 128;
 
 /// The listening admin socket; its file goes when it is dropped.
 #[derive(Debug)]
@@ -44,20 +47,20 @@ impl AdminSocket {
                 Err(error) => return Err(failed("probing", error)),
             },
         }
-        let listener = UnixListener::bind(path).map_err(|error| failed("making", error))?;
-        close_to_others(path).map_err(|error| failed("closing to other users", error))?;
+        let listener = listen_privately(path).map_err(|error| failed("making", error))?;
         let inode = fs::symlink_metadata(path).map_err(|error| failed("looking at", error))?.ino();
         Ok(Self { listener, path: path.into(), inode })
     }
 }
 
-/// As root, by the file and not by its name, which the directory's owner can replace by a link meanwhile.
-fn close_to_others(path: &Path) -> io::Result<()> {
-    if !rustix::process::geteuid().is_root() {
-        return fs::set_permissions(path, Permissions::from_mode(0o600));
-    }
-    let (directory, name) = Directory::of_file(path)?;
-    directory.socket(name)?.close_to_others()
+/// Listens at a file that only its owner can open, from its first moment on: on Linux it gets the mode that the socket has
+/// when it is bound (`unix_bind_bsd` in the kernel's net/unix/af_unix.c). Afterwards it could be changed by its name only,
+/// which the directory's owner can replace by a link, or by way of `/proc`, which is not everywhere.
+fn listen_privately(path: &Path) -> io::Result<UnixListener> {
+    let socket = UnixSocket::new_stream()?;
+    rustix::fs::fchmod(&socket, Mode::RUSR | Mode::WUSR)?;
+    socket.bind(path)?;
+    socket.listen(BACKLOG)
 }
 
 impl Drop for AdminSocket {
@@ -82,6 +85,8 @@ impl Accept for AdminSocket {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     #[tokio::test]
