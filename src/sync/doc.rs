@@ -87,6 +87,8 @@ pub struct Doc {
     pub stays_closed: bool,
     /// No compaction before this time, unless the tail is very long.
     pub compact_after: Millis,
+    /// No compaction before this time, however long the tail: the last one failed.
+    pub compact_retry: Millis,
     /// Why it is not synced, in words.
     pub broken: Option<String>,
     /// Bytes that the graph was last counted with in the hub's budget.
@@ -118,6 +120,7 @@ impl Doc {
             held: Vec::new(),
             stays_closed: false,
             compact_after: 0,
+            compact_retry: 0,
             broken,
             counted: 0,
         }

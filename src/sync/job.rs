@@ -126,7 +126,8 @@ pub enum Done {
         /// `None` when the snapshot is not the one that was meant.
         result: Result<Option<(Vec<Bytes>, bool)>, String>,
     },
-    /// Of [`Job::Compact`]; an error says why automerge refuses the document, `None` that the store could not read it.
+    /// Of [`Job::Compact`]; an error says why the document could not be compacted, `None` that the store could not read
+    /// it.
     Compact {
         /// The document.
         key: DocKey,
@@ -187,7 +188,7 @@ impl Hub {
         let snapshot = head.snapshot.as_ref().map_or(0, |info| info.changes);
         let due = head.tail_changes >= floor.max(snapshot) && now >= doc.compact_after;
         let overdue = head.tail_changes >= LONG_TAIL.max(snapshot / 8);
-        if !due && !overdue {
+        if !due && !overdue || now < doc.compact_retry {
             return;
         }
         // The graph stays in memory until the snapshot is swapped in, so that nothing is read between two states.
@@ -220,7 +221,10 @@ impl Hub {
                         doc.compacting = false;
                     }
                 }
-                Err(reason) => self.quarantine(&key, reason),
+                Err(reason) => {
+                    tracing::warn!(document = %key.document, namespace = %key.namespace, reason, "a document could not be compacted: it stays as single changes and syncs on");
+                    self.not_compacted(&key, now);
+                }
             },
         }
     }
@@ -285,10 +289,24 @@ impl Hub {
         self.forget_if_idle(key);
     }
 
+    /// A compaction came to nothing. The rows and the old snapshot are what they were, so the document syncs on; another
+    /// attempt right away would most likely fail the same way.
+    fn not_compacted(&mut self, key: &DocKey, now: Millis) {
+        let grace = self.options.compact_grace_ms;
+        if let Some(doc) = self.docs.get_mut(key) {
+            doc.compacting = false;
+            doc.compact_retry = now + grace;
+        }
+        self.recount(key);
+        self.queue(key);
+        self.forget_if_idle(key);
+    }
+
     /// The owner allows the document to be opened again.
     pub fn retry(&mut self, key: &DocKey) {
         if let Some(doc) = self.docs.get_mut(key) {
             doc.stays_closed = false;
+            doc.compact_retry = 0;
         }
     }
 

@@ -202,29 +202,29 @@ impl Opener {
         storage: &dyn Storage,
     ) -> Result<Option<Snapshot>, String> {
         let Ok(Some((head, snapshot, rows))) = storage.whole(key) else { return Ok(None) };
-        let mut doc = match &snapshot {
-            Some(snapshot) => load(snapshot)?,
+        let mut doc = match snapshot {
+            Some(snapshot) => load(&snapshot)?,
             None => Automerge::new(),
         };
-        let rows: Vec<_> = rows.into_iter().filter(|row| row.row < below).collect();
-        let expected = head.snapshot.as_ref().map_or(0, |info| info.changes) + rows.len() as u64;
         let mut changes = Vec::with_capacity(rows.len());
-        for row in &rows {
+        for row in rows.into_iter().filter(|row| row.row < below) {
             let change = automerge::Change::try_from(&row.bytes[..]);
             changes.push(change.map_err(|error| format!("change {} does not decode: {error}", row.hash))?);
         }
+        let expected = head.snapshot.as_ref().map_or(0, |info| info.changes) + changes.len() as u64;
         doc.apply_changes(changes).map_err(|error| format!("its changes do not fit together: {error}"))?;
         let (index, changes) = self.index(&doc);
         if changes != expected {
             return Err(format!("automerge took {changes} of its {expected} changes"));
         }
         let document = Bytes::from(doc.save());
-        // What was saved must load again before it may replace what it was made of.
-        let again = load(&document)?;
-        let mut heads = again.get_heads();
-        heads.sort_unstable();
         let mut before = doc.get_heads();
         before.sort_unstable();
+        // Two copies of a large document would take twice the memory, so the first goes before the second is made.
+        drop(doc);
+        // What was saved must load again before it may replace what it was made of.
+        let mut heads = load(&document)?.get_heads();
+        heads.sort_unstable();
         if heads != before {
             return Err("its compacted form has other heads".into());
         }

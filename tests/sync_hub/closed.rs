@@ -1,6 +1,7 @@
 //! Documents that the opener refuses because opening them has ended the process: they sync on as far as they can.
 
 use groundmist_sync::sync::job::{Done, Job};
+use sha2::{Digest as _, Sha256};
 
 use super::*;
 
@@ -142,4 +143,71 @@ fn an_old_document_is_not_compacted_the_moment_it_is_loaded_after_a_restart() {
     assert_eq!(edit(&mut server, 10), [""; 0], "the server has only just started");
     server.now += GRACE;
     assert_eq!(edit(&mut server, 11), ["compaction"]);
+}
+
+/// The same change in another encoding of the same values: a run of one where automerge writes a literal. `None` if
+/// automerge does not take it, or would write it so itself.
+fn unusually_encoded(change: &[u8], at: usize) -> Option<Bytes> {
+    let mut bytes = change.to_vec();
+    bytes[at] = 1;
+    // Type, length and content are what the hash is over; its first four bytes are the checksum.
+    let digest = Sha256::digest(&bytes[8..]);
+    bytes[4..8].copy_from_slice(&digest[..4]);
+    let decoded = automerge::Change::try_from(&bytes[..]).ok()?;
+    let mut doc = automerge::Automerge::new();
+    doc.apply_changes([decoded]).ok()?;
+    automerge::Automerge::load(&doc.save()).is_err().then_some(bytes.into())
+}
+
+#[test]
+fn a_document_in_an_unusual_encoding_is_not_compacted_and_syncs_on() {
+    const GRACE: u64 = 1000;
+    let options = HubOptions { compact_floor: 1, compact_grace_ms: GRACE, ..options() };
+    let mut server = Server { hub: Hub::new(options), storage: MemoryStorage::default(), now: 1000 };
+    let one = server.join(1);
+    let mut doc = AutoCommit::new();
+    doc.put(ROOT, "k", 1).unwrap();
+    let change = doc.get_last_local_change().unwrap().raw_bytes().to_vec();
+    let literal = |at: &usize| change[*at] == 0x7f;
+    let found = (12..change.len()).filter(literal).find_map(|at| unusually_encoded(&change, at));
+    let unusual = found.expect("an encoding that automerge takes and does not write");
+    let hash = automerge::Change::try_from(&unusual[..]).unwrap().hash();
+    let bring = |server: &mut Server, heads: &[ChangeHash], chunk: &Bytes| {
+        let have = Some(heads);
+        let chunks = [chunk.clone()];
+        server.sync(one, 1, Draft { heads, chunks: &chunks, have, ..Draft::default() }.encode().into());
+        server.commit();
+    };
+    let mut other = AutoCommit::new();
+    let mut edit = |n: i64| {
+        other.put(ROOT, "n", n).unwrap();
+        let mut made = other.get_last_local_change().unwrap().clone();
+        (made.hash(), Bytes::from(made.bytes().into_owned()))
+    };
+    bring(&mut server, &[hash], &unusual);
+    server.now += GRACE;
+    let (head, chunk) = edit(1);
+    bring(&mut server, &[hash, head], &chunk);
+    let kinds = |server: &mut Server| {
+        let jobs = server.hub.take_jobs();
+        let kinds: Vec<_> = jobs.iter().map(Job::kind).collect();
+        for job in jobs {
+            let done = Opener::new(|| [0; 16]).run(job, &server.storage);
+            assert!(matches!(&done, Done::Compact { result: Err(_), .. }), "{done:?}");
+            server.hub.job_done(done, &server.storage, server.now);
+        }
+        kinds
+    };
+    assert_eq!(kinds(&mut server), ["compaction"]);
+    let (head, chunk) = edit(2);
+    bring(&mut server, &[hash, head], &chunk);
+    assert_eq!(kinds(&mut server), [""; 0], "not again within the grace");
+    let two = server.join(2);
+    server.request(two, 1);
+    assert!(matches!(&server.bodies(two)[..], [Body::Sync { .. }]), "the document syncs on");
+    server.now += GRACE;
+    let (head, chunk) = edit(3);
+    bring(&mut server, &[hash, head], &chunk);
+    assert_eq!(kinds(&mut server), ["compaction"], "one more attempt after the grace");
+    assert!(server.storage.head(&key("xyz.one", 1)).unwrap().unwrap().quarantined.is_none());
 }
