@@ -18,6 +18,8 @@ fn start(data_dir: &Path) -> Server {
         .data_dir(data_dir)
         .set("STORAGE__COMPACT_GRACE", "0s")
         .set("STORAGE__COMPACT_FLOOR", "5")
+        // The document needs more than half of it, so its opening is written down beforehand.
+        .set("MEMORY__OPENER", "1500MiB")
         .set("LOG__LEVEL", "debug")
         .run()
 }

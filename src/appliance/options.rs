@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::atproto::IdentityOptions;
 use crate::config::{self, Config};
-use crate::engine::EngineOptions;
+use crate::engine::{EngineOptions, OpenerOptions};
 use crate::net::HttpOptions;
 use crate::net::http::REQUEST_TIME;
 use crate::store::StoreOptions;
@@ -33,6 +33,7 @@ pub fn engine(config: &Config) -> EngineOptions {
         announce: config.sync.announce,
         compact_grace_ms: millis(config.storage.compact_grace),
         compact_floor: config.storage.compact_floor,
+        opener: OpenerOptions::with_memory(config.memory.opener as u64),
     }
 }
 

@@ -134,6 +134,9 @@ pub fn main() -> ExitCode {
             return ExitCode::from(if error.use_stderr() { Exit::Usage as u8 } else { Exit::Success as u8 });
         }
     };
+    if matches!(args.command, Command::OpenDocument) {
+        return crate::engine::open_document();
+    }
     let exit = run(&args).unwrap_or_else(|error| {
         if args.json {
             let body = serde_json::json!({ "error": error.code(), "message": error.to_string() });
@@ -180,6 +183,8 @@ fn run(args: &Args) -> Result<Exit, CliError> {
         Command::Setup(wanted) => setup::run(&sources(args, None), wanted, args.json),
         Command::Publish(wanted) => publish::run(&load(args)?.config, wanted, args.json),
         Command::Doctor(wanted) => doctor::run(load(args), wanted, args.json),
+        // `main` has done that already, without a configuration.
+        Command::OpenDocument => Ok(Exit::Success),
         Command::Config { command } => match command {
             ConfigCommand::Check => config_check::run(load(args), args.json),
             ConfigCommand::Get { key } => config_file::get(&sources(args, None), key, args.json),

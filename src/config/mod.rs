@@ -137,6 +137,10 @@ pub struct Sync {
 pub struct Memory {
     /// Bytes that change graphs and what connections hold may take together. Default 56 MiB, from 1 MiB to 64 GiB.
     pub budget: usize,
+    /// Bytes that the processes may take together in which large documents are opened. What would need more is not tried.
+    /// Default half of the memory of the machine, or of the control group if that is less, and no more than leaves 192 MiB
+    /// for the server; 4 GiB at most, from 16 MiB to 1 TiB.
+    pub opener: usize,
     /// The store's page cache. Default 8 MiB, from 1 MiB to 64 GiB.
     pub redb_cache: usize,
 }

@@ -14,6 +14,7 @@ use super::{
     ADMIN_SOCKET, Access, Approve, Config, Identity, Limits, Log, Memory, Network, Owner, Storage, Sync,
     TOKEN_LIFE, tls,
 };
+use crate::sys::memory::machine_bytes;
 use crate::types::{
     Did, DidMethod, Hosts, LogFormat, LogLevel, MIN_SECRET_BYTES, Secret, authorities_in, origin_url,
     public_plc_directory,
@@ -35,6 +36,8 @@ const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 /// Memory for half-received messages beside the largest one, by default. Bytes.
 const POOL: u64 = 16 * MIB;
+/// What is left for the server itself when `memory.opener` is chosen by the machine's memory. Bytes.
+const SERVER: u64 = 192 * MIB;
 const SECOND: Duration = Duration::from_secs(1);
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -97,6 +100,7 @@ fn read(r: &mut Reader, dev: bool) -> Config {
         },
         memory: Memory {
             budget: r.bytes("memory.budget", 56 * MIB, MIB..=64 * GIB),
+            opener: r.bytes("memory.opener", opener_bytes(machine_bytes()), 16 * MIB..=1024 * GIB),
             redb_cache: r.bytes("memory.redb_cache", 8 * MIB, MIB..=64 * GIB),
         },
         limits: limits(r),
@@ -118,6 +122,12 @@ fn read(r: &mut Reader, dev: bool) -> Config {
     };
     check_together(r, &config);
     config
+}
+
+/// How much of a machine's memory processes that open documents may take by default. The unit's `MemoryMax` is three
+/// quarters of the machine, which is the control group that the server sees; server and openers fit in it.
+fn opener_bytes(machine_bytes: u64) -> u64 {
+    (machine_bytes / 2).min(machine_bytes.saturating_sub(SERVER)).clamp(32 * MIB, 4 * GIB)
 }
 
 fn limits(r: &mut Reader) -> Limits {

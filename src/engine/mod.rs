@@ -15,7 +15,7 @@ mod fair;
 mod heart;
 mod journal;
 mod mailbox;
-mod openings;
+mod opener;
 mod outbox;
 mod outboxes;
 mod registry;
@@ -23,7 +23,6 @@ mod shard;
 #[cfg(test)]
 mod tests;
 mod vital;
-mod worker;
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -37,12 +36,11 @@ pub use app::App;
 pub use bring::{BringError, Brought, IMPORT_CLIENT};
 pub use connection::{Inbound, Outbound, Rejected};
 pub use dispose::PURGE_PAGE;
-pub use openings::BadEnd;
+pub use opener::{BadEnd, COMMAND as OPENER_COMMAND, OpenerOptions, Trouble, TroubleKind, open_document};
 pub use outbox::Outgoing;
 
 use crate::store::{CommitError, Op, Store};
 use crate::sync::hub::{HubOptions, hub_of};
-use crate::sync::job::Job;
 use crate::sync::price::Limits;
 use crate::telemetry::histogram::Buckets;
 use crate::types::{ConnId, DocKey, Millis, Namespace, PeerId, StorageId, now};
@@ -52,7 +50,7 @@ use fair::Lane;
 use heart::Heart;
 use journal::{Journal, Reply};
 use mailbox::Sender;
-use openings::Openings;
+use opener::{OpenerPool, Record};
 use outbox::Outbox;
 use outboxes::Outboxes;
 use registry::{Member, Registry};
@@ -93,6 +91,8 @@ pub struct EngineOptions {
     pub compact_grace_ms: u64,
     /// Changes a tail needs before it is compacted.
     pub compact_floor: u64,
+    /// How documents are opened.
+    pub opener: OpenerOptions,
 }
 
 /// Where memory went that documents and clients make the engine hold, in bytes.
@@ -143,8 +143,12 @@ pub struct EngineStatus {
     pub commits: u64,
     /// The last journal error in words, until a commit succeeds again.
     pub journal_error: Option<String>,
-    /// Documents that are not opened any more, because the process ended twice in a row while it opened them.
+    /// Documents that are not opened any more, because opening them ended badly twice in a row.
     pub closed_documents: Vec<BadEnd>,
+    /// Documents that could not be opened, and why.
+    pub opening_troubles: Vec<Trouble>,
+    /// `memory.opener` in bytes.
+    pub opener_memory_bytes: u64,
 }
 
 /// Figures for monitoring.
@@ -184,8 +188,8 @@ struct Core {
     stats: Vec<Arc<ShardStats>>,
     journal: Journal,
     hearts: Vec<Arc<Heart>>,
-    opener: Sender<(Job, Sender<Input>)>,
-    openings: Arc<Openings>,
+    opener: OpenerPool,
+    record: Arc<Record>,
     decoding: DecodePool,
     vital: Vital,
     registry: Mutex<Registry>,
@@ -215,8 +219,8 @@ impl Engine {
         let peer = server_peer_id(&storage).map_err(io::Error::other)?;
         let vital = Vital::new();
         let journal = Journal::start(store.clone(), &vital)?;
-        let openings = Openings::load(&store, journal.clone());
-        let opener = worker::start(store.clone(), openings.clone(), &vital)?;
+        let record = Record::load(&store, journal.clone(), options.opener.memory_bytes);
+        let opener = OpenerPool::start(store.clone(), record.clone(), options.opener.clone(), &vital)?;
         let decoding = DecodePool::start(options.price, &vital)?;
         let hubs = options.shards.max(1);
         let (mut shards, mut stats, mut hearts) = (Vec::new(), Vec::new(), vec![journal.heart()]);
@@ -256,7 +260,7 @@ impl Engine {
             journal,
             hearts,
             opener,
-            openings,
+            record,
             decoding,
             vital,
             registry: Mutex::default(),
@@ -328,7 +332,7 @@ impl Engine {
     /// # Errors
     /// The change is not durable.
     pub async fn retry(&self, key: &DocKey) -> Result<bool, CommitError> {
-        let retried = self.core.openings.retry(key).await?;
+        let retried = self.core.record.retry(key).await?;
         let shards = &self.core.shards;
         // A shard that has stopped has no document open.
         let _ = shards[hub_of(&key.document, shards.len())].send(Input::Retry(key.clone()));
@@ -365,7 +369,9 @@ impl Engine {
             changes_out: core.sum(|stats| &stats.changes_out),
             commits: core.journal.commits(),
             journal_error: core.journal.error(),
-            closed_documents: core.openings.closed(),
+            closed_documents: core.record.closed(),
+            opening_troubles: core.record.troubles(),
+            opener_memory_bytes: core.options.opener.memory_bytes,
         }
     }
 
@@ -381,7 +387,7 @@ impl Engine {
             waiting: [
                 ("shard", core.shards.iter().map(Sender::len).sum()),
                 ("journal", core.journal.waiting()),
-                ("opener", core.opener.len()),
+                ("opener", core.opener.waiting()),
                 ("decode", core.decoding.waiting()),
             ],
             commit: core.journal.took(),
@@ -401,7 +407,9 @@ impl Engine {
         for receiver in stopped {
             let _ = receiver.await;
         }
-        self.core.openings.stop();
+        // First the record: what its end interrupts is no fault of the documents.
+        self.core.record.stop();
+        self.core.opener.stop();
         let settled = self.core.journal.stop();
         if !lock(&self.core.registry).is_empty() {
             tokio::time::sleep(QUIET_BEFORE_CLOSE).await;

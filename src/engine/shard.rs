@@ -14,12 +14,13 @@ use super::heart::Heart;
 use super::journal::{Journal, Reply};
 use super::mailbox::{Empty, Receiver, Sender, mailbox};
 use super::now;
+use super::opener::{OpenerPool, Task};
 use super::outbox::Outbox;
 use super::vital::Vital;
 use crate::store::{CommitError, Disposal, Store};
 use crate::sync::conn::{Joining, Out};
 use crate::sync::hub::{Hub, HubOptions, Incoming};
-use crate::sync::job::{Done, Job};
+use crate::sync::job::Done;
 use crate::sync::wire;
 use crate::telemetry::histogram::Histogram;
 use crate::types::{ConnId, DocKey, PeerId};
@@ -119,7 +120,7 @@ struct Running {
     index: usize,
     store: Arc<Store>,
     journal: Journal,
-    opener: Sender<(Job, Sender<Input>)>,
+    opener: OpenerPool,
     input: Sender<Input>,
     /// Our own peer id.
     us: PeerId,
@@ -159,7 +160,7 @@ impl Shard {
         us: PeerId,
         store: Arc<Store>,
         journal: Journal,
-        opener: Sender<(Job, Sender<Input>)>,
+        opener: OpenerPool,
         vital: &Vital,
     ) -> io::Result<Self> {
         let (input, inputs) = mailbox();
@@ -215,7 +216,9 @@ impl Running {
             }
             self.commit();
             for job in self.hub.take_jobs() {
-                let _ = self.opener.send((job, self.input.clone()));
+                let connected = job.conn().and_then(|conn| self.connections.get(&conn));
+                let party = connected.map(|connected| connected.lane.party.clone());
+                self.opener.submit(Task::new(job, party, self.input.clone()));
             }
             self.hub.give_turns();
             self.fill_outboxes();

@@ -35,6 +35,7 @@ fn engine_on(store: &Arc<Store>) -> Engine {
         announce: false,
         compact_grace_ms: 0,
         compact_floor: 1024,
+        opener: OpenerOptions::with_memory(64 << 20),
     };
     Engine::start(store.clone(), options).unwrap()
 }

@@ -94,11 +94,11 @@ pub fn count(kind: u64, source: &mut impl Source, meter: &mut Meter) -> Result<u
         values = values.saturating_add(length);
         meter.operations(values)?;
         if run > 0 {
-            let each = value(kind, source, meter)?;
+            let each = value(kind, source, meter, length)?;
             members = members.saturating_add(length.saturating_mul(each));
         } else if run < 0 {
             for _ in 0..length {
-                members = members.saturating_add(value(kind, source, meter)?);
+                members = members.saturating_add(value(kind, source, meter, 1)?);
             }
         }
         meter.operations(members)?;
@@ -106,16 +106,18 @@ pub fn count(kind: u64, source: &mut impl Source, meter: &mut Meter) -> Result<u
     Ok(values.max(members))
 }
 
-/// Reads one value; gives the members of a group, 0 for anything else.
+/// Reads one value, which stands `times` times in a row; gives the members of a group, 0 for anything else.
 #[inline]
-fn value(kind: u64, source: &mut impl Source, meter: &mut Meter) -> Result<u64, Refused> {
+fn value(kind: u64, source: &mut impl Source, meter: &mut Meter, times: u64) -> Result<u64, Refused> {
     match kind {
         GROUP => return source.unsigned(),
         DELTA => drop(source.signed()?),
         STRING => {
-            if source.skip_prefixed()? > MAX_NAME_BYTES {
+            let bytes = source.skip_prefixed()?;
+            if bytes > MAX_NAME_BYTES {
                 return Err(Bad("a key of more than 1 MiB").into());
             }
+            meter.name(bytes, times);
         }
         // Type in the low four bits, then the length of the raw value.
         VALUE_METADATA => meter.value(source.unsigned()? >> 4),

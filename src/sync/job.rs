@@ -62,12 +62,50 @@ impl Job {
         }
     }
 
+    /// The connection that the job is done for; a compaction is done for nobody.
+    pub fn conn(&self) -> Option<ConnId> {
+        match self {
+            Self::Intake { conn, .. } | Self::Extract { conn, .. } => Some(*conn),
+            Self::Compact { .. } => None,
+        }
+    }
+
     /// The document that the job is about.
     pub fn key(&self) -> &DocKey {
         match self {
             Self::Intake { key, .. } | Self::Extract { key, .. } | Self::Compact { key, .. } => key,
         }
     }
+}
+
+/// Why a job was not run, or did not come to an end. The text is for the device; the owner is told more.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// Opening the document ended badly twice in a row.
+    #[error(
+        "opening this document ended badly twice, so it stays closed until the server's owner allows another try (groundmist-sync docs retry)"
+    )]
+    StaysClosed,
+    /// The memory for it is not there.
+    #[error(
+        "opening this document takes about {need_bytes} bytes of memory, more than the {allowed_bytes} that memory.opener allows; the server's owner can raise it"
+    )]
+    TooLarge {
+        /// Estimated bytes of memory.
+        need_bytes: u64,
+        /// `memory.opener`.
+        allowed_bytes: u64,
+    },
+    /// A document of this size is opened in a process of its own, and none can be started.
+    #[error(
+        "this document is too large to be opened in the server's own process, and the server could not start another; its owner finds the reason in its log"
+    )]
+    NoProcess,
+    /// The process ended, or was ended, before it was done.
+    #[error(
+        "the server could not open this document; its owner finds the reason with `groundmist-sync status`"
+    )]
+    EndedBadly,
 }
 
 /// What an intake was given, for another try.
@@ -136,15 +174,15 @@ pub enum Done {
         /// The snapshot.
         result: Result<Option<Snapshot>, String>,
     },
-    /// The job was not run: opening this document has ended the process before.
-    Refused(Job),
+    /// The job was not run, or did not come to an end.
+    Refused(Job, Refusal),
 }
 
 impl Done {
     /// The document that the job was about.
     pub fn key(&self) -> &DocKey {
         match self {
-            Self::Refused(job) => job.key(),
+            Self::Refused(job, _) => job.key(),
             Self::Intake { key, .. } | Self::Extract { key, .. } | Self::Compact { key, .. } => key,
         }
     }
@@ -208,7 +246,7 @@ impl Hub {
                 let again = Upload { chunks, operations };
                 self.intake_done(&key, conn, again, result, storage, now)
             }
-            Done::Refused(job) => self.refused(job, storage, now),
+            Done::Refused(job, why) => self.refused(job, &why, storage, now),
             Done::Extract { key, conn, result } => self.extract_done(&key, conn, result),
             Done::Compact { key, below, result } => match result {
                 Ok(Some(snapshot)) => {
@@ -311,15 +349,15 @@ impl Hub {
     }
 
     /// The opener refuses the document. It stays as rows and snapshot, and goes on syncing as far as that takes no opening.
-    fn refused(&mut self, job: Job, storage: &dyn Storage, now: Millis) {
+    fn refused(&mut self, job: Job, why: &Refusal, storage: &dyn Storage, now: Millis) {
         let key = job.key().clone();
         let Some(doc) = self.docs.get_mut(&key) else { return };
-        doc.stays_closed = true;
+        doc.stays_closed |= *why == Refusal::StaysClosed;
         match job {
-            Job::Compact { .. } => doc.compacting = false,
+            Job::Compact { .. } => return self.not_compacted(&key, now),
             Job::Intake { .. } if doc.stale_intakes > 0 => doc.stale_intakes -= 1,
             Job::Intake { conn, .. } => {
-                self.error(conn, format!("document {}: {STAYS_CLOSED}; it was not taken", key.document));
+                self.error(conn, format!("document {}: {why}; it was not taken", key.document));
                 return self.intake_over(&key, storage, now);
             }
             Job::Extract { conn, .. } => {
@@ -372,9 +410,6 @@ impl Hub {
         }
     }
 }
-
-/// Why a document chunk is refused, for the device that sent it.
-const STAYS_CLOSED: &str = "the server ended twice while it opened this document, so the document stays closed until the owner allows another try (groundmist-sync docs retry)";
 
 /// A tail of so many changes (and an eighth of the snapshot's) is compacted even within the grace period.
 pub const LONG_TAIL: u64 = 16_384;

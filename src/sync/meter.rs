@@ -89,6 +89,7 @@ impl Meter {
             return Err(Bad("more than 262,144 actors in one chunk").into());
         }
         self.chunk.actors = count;
+        self.price.actors = self.price.actors.saturating_add(count);
         Ok(self.operations(count)?)
     }
 
@@ -109,6 +110,13 @@ impl Meter {
     #[inline]
     pub fn value(&mut self, bytes: u64) {
         self.chunk.largest_value = self.chunk.largest_value.max(bytes);
+    }
+
+    /// Notes a name of `bytes` bytes that `times` operations in a row have.
+    #[inline]
+    pub fn name(&mut self, bytes: u64, times: u64) {
+        self.price.names = self.price.names.saturating_add(times);
+        self.price.name_bytes = self.price.name_bytes.saturating_add(bytes.saturating_mul(times));
     }
 
     /// Notes an actor id, which automerge copies and the graph keeps.
@@ -155,6 +163,7 @@ impl Meter {
 
     /// Starts the second set of columns of a document: its operations come on top of its changes.
     pub fn next_columns(&mut self) {
+        self.price.document_changes += self.chunk.operations;
         self.end_document();
     }
 

@@ -162,6 +162,14 @@ pub struct Price {
     pub bloom_bytes: u64,
     /// Document chunks among `changes`.
     pub documents: u64,
+    /// Changes inside those document chunks, at most.
+    pub document_changes: u64,
+    /// Actors that the chunks name, each chunk's counted by itself.
+    pub actors: u64,
+    /// Keys, and names of marks: how many operations have one.
+    pub names: u64,
+    /// Bytes of those names, each as often as an operation has it.
+    pub name_bytes: u64,
     /// Bytes of memory that decoding the most expensive single chunk takes.
     pub chunk_memory: u64,
     /// Bytes of memory that the decoded changes take.

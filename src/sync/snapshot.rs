@@ -48,6 +48,11 @@ impl Index {
         self.fingerprints.binary_search(&fingerprint(&self.salt, self.range, hash)).is_ok()
     }
 
+    /// Changes that the index knows.
+    pub fn changes(&self) -> u64 {
+        self.fingerprints.len() as u64
+    }
+
     /// Bytes of memory in use, about.
     pub fn memory(&self) -> usize {
         self.fingerprints.len() * 8 + self.actors.len() * 96 + 128

@@ -38,10 +38,12 @@ impl Hub {
     /// The opener has finished a job.
     pub fn job_done(&mut self, done: Done, storage: &dyn Storage, now: Millis) {
         let key = done.key().clone();
-        if let Done::Intake { conn, chunks, .. } | Done::Refused(Job::Intake { conn, chunks, .. }) = &done {
+        if let Done::Intake { conn, chunks, .. } | Done::Refused(Job::Intake { conn, chunks, .. }, _) = &done
+        {
             self.budget.end_upload(*conn, chunks_bytes(chunks));
         }
-        if let (Done::Intake { .. }, Some(doc)) = (&done, self.docs.get_mut(&key)) {
+        let is_intake = matches!(&done, Done::Intake { .. } | Done::Refused(Job::Intake { .. }, _));
+        if is_intake && let Some(doc) = self.docs.get_mut(&key) {
             doc.at_opener = doc.at_opener.saturating_sub(1);
         }
         let work = AssertUnwindSafe(|| self.take_done(done, storage, now));

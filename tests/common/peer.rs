@@ -167,12 +167,17 @@ impl Peer {
 
     /// Stores a text object durably: a character is an operation, unlike in the values that [`Self::put`] writes.
     pub fn store_text(&mut self, document: DocumentId, key: &str, text: &str) {
+        self.put_text(document, key, text);
+        self.until("the acknowledgement", |peer| peer.is_acknowledged(document));
+    }
+
+    /// Writes a text object, and sends what sync wants sent.
+    pub fn put_text(&mut self, document: DocumentId, key: &str, text: &str) {
         let (doc, _) = self.documents.entry(document).or_default();
         let object = doc.put_object(ROOT, key, ObjType::Text).unwrap();
         doc.splice_text(&object, 0, 0, text).unwrap();
         doc.commit();
         self.flush(document);
-        self.until("the acknowledgement", |peer| peer.is_acknowledged(document));
     }
 
     /// Asks for a document and waits for a key of it.

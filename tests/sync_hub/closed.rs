@@ -1,6 +1,6 @@
 //! Documents that the opener refuses because opening them has ended the process: they sync on as far as they can.
 
-use groundmist_sync::sync::job::{Done, Job};
+use groundmist_sync::sync::job::{Done, Job, Refusal};
 use sha2::{Digest as _, Sha256};
 
 use super::*;
@@ -11,7 +11,7 @@ impl Server {
         let jobs = self.hub.take_jobs();
         let kinds = jobs.iter().map(Job::kind).collect();
         for job in jobs {
-            self.hub.job_done(Done::Refused(job), &self.storage, self.now);
+            self.hub.job_done(Done::Refused(job, Refusal::StaysClosed), &self.storage, self.now);
         }
         kinds
     }

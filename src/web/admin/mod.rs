@@ -43,6 +43,7 @@ mod answer;
 mod apps;
 mod backup;
 mod documents;
+mod openings;
 mod owner;
 mod record;
 mod reload;

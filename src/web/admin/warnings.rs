@@ -2,10 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Status;
 use super::record::RecordState;
+use super::{Status, openings};
 use crate::config::TlsMode;
-use crate::engine::BadEnd;
 use crate::listen::CertificateNow;
 use crate::types::{Millis, day};
 
@@ -44,14 +43,12 @@ pub fn warnings(status: &Status, now: Millis) -> Vec<Warning> {
         warn("not_alive", true, "the engine does not answer in time".into(), Some(fix));
     }
     for closed in &status.engine.closed_documents {
-        let BadEnd { namespace, document, ends } = closed;
-        let message = format!(
-            "the server ended {ends} times in a row while it opened document {document} in {namespace}, so the document stays closed: it syncs on, but it is not compacted, and large uploads into it are refused"
-        );
-        let fix = format!(
-            "give the server more memory, then allow another try: `sudo groundmist-sync docs retry {namespace} {document}`"
-        );
+        let (message, fix) = openings::closed(closed);
         warn("document_closed", false, message, Some(&fix));
+    }
+    for trouble in &status.engine.opening_troubles {
+        let (code, message, fix) = openings::trouble(trouble, status.engine.opener_memory_bytes);
+        warn(code, false, message, Some(&fix));
     }
     if let Some(trouble) = certificate_trouble(&status.certificate, now) {
         let fix = "do what is said there; the server tries again by itself, or at once after `sudo groundmist-sync reload`";
@@ -122,6 +119,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
+    use crate::engine::BadEnd;
     use crate::store::LastBackup;
     use crate::web::admin::status::tests::well;
 
@@ -139,8 +137,13 @@ mod tests {
         bad.listen[0].address = "[::]:3031".parse().unwrap();
         bad.engine.journal_error = Some("the disk is full".into());
         bad.owner.reason = Some("DNS does not answer".into());
-        let of = |ends| BadEnd { namespace: "xyz.one".into(), document: "abc".into(), ends };
-        bad.engine.closed_documents = vec![of(2)];
+        bad.engine.closed_documents = vec![BadEnd {
+            namespace: "xyz.one".into(),
+            document: "abc".into(),
+            ends: 2,
+            reason: "it was killed".into(),
+            need_bytes: 0,
+        }];
         bad.record.state = RecordState::Missing;
         bad.backup.last = Some(LastBackup { created: now - OLD_BACKUP_MS - 1, ..LastBackup::default() });
         let expected = [

@@ -1,0 +1,442 @@
+//! Which job is next, and where it is done.
+//!
+//! Jobs arrive in a fair queue (approval, device, connection). The opener thread takes one after the other, estimates it,
+//! and does it if it is small. Large ones go on into a second fair queue, from which [`CHILDREN`] threads take them, each
+//! with a process of its own.
+//!
+//! Invariants: one job of a document is in here at a time, others wait behind it in the order in which they came; the
+//! protocol relies on that. One compaction is under way at a time, because it can wait. What the processes may take
+//! together is at most `memory.opener`.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::estimate::Need;
+use super::{CHILDREN, COMPACTING, Task};
+use crate::engine::fair::{FairQueue, Lane};
+use crate::engine::lock;
+use crate::types::{Approval, DocKey};
+
+/// A document kept open for the next part of an extraction is let go after this time.
+pub const KEEP_OPEN: Duration = Duration::from_secs(5);
+/// What a job is taken to cost until it is done, in nanoseconds: a small document's opening.
+const JOB_COST_NS: u64 = 1_000_000;
+/// What a byte of memory costs that a large job needs, in nanoseconds: automerge fills some 100 MB a second.
+const BYTE_COST_NS: u64 = 10;
+
+/// A job that is done in a process of its own.
+pub struct Large {
+    pub task: Task,
+    pub need: Need,
+    /// What is set aside for it.
+    pub set_aside: SetAside,
+}
+
+/// What a job was given beforehand.
+#[derive(Debug, Clone, Copy)]
+pub struct SetAside {
+    /// Bytes that the process may take.
+    pub memory_bytes: u64,
+    /// What the queue was told that the job costs, in nanoseconds.
+    cost_ns: u64,
+}
+
+impl SetAside {
+    /// For a job that goes to a process which has its memory already.
+    pub fn of_process(self, process: &Self) -> Self {
+        Self { memory_bytes: process.memory_bytes, ..self }
+    }
+}
+
+/// What a thread with a process does next.
+pub enum Next {
+    Run(Box<Large>),
+    /// End the process that is kept, because its time is over or its memory is wanted.
+    LetGo,
+    Stop,
+}
+
+struct State {
+    arrived: FairQueue<Task>,
+    large: FairQueue<Box<Large>>,
+    /// A job that was next and waits until there is memory. Nothing overtakes it, or it might wait for ever.
+    short_of_memory: Option<Box<Large>>,
+    /// Jobs for documents that another job is in here for.
+    behind: HashMap<DocKey, VecDeque<Task>>,
+    compacting: bool,
+    /// Bytes set aside for processes.
+    reserved_bytes: u64,
+    /// The documents that idle processes have open.
+    kept: [Option<DocKey>; CHILDREN],
+    /// Jobs for those documents, which only the thread of that process takes.
+    for_kept: [Option<Box<Large>>; CHILDREN],
+    /// Jobs that a thread has in hand.
+    in_hand: usize,
+}
+
+/// Where jobs wait.
+pub struct Desk {
+    memory_bytes: u64,
+    state: Mutex<State>,
+    changed: Condvar,
+    stopping: AtomicBool,
+}
+
+fn may(compacting: bool) -> impl Fn(&Approval) -> bool {
+    move |approval| !compacting || &*approval.client_id != COMPACTING
+}
+
+impl Desk {
+    pub fn new(memory_bytes: u64) -> Self {
+        let state = State {
+            arrived: FairQueue::default(),
+            large: FairQueue::default(),
+            short_of_memory: None,
+            behind: HashMap::new(),
+            compacting: false,
+            reserved_bytes: 0,
+            kept: Default::default(),
+            for_kept: Default::default(),
+            in_hand: 0,
+        };
+        let (changed, stopping) = Default::default();
+        Self { memory_bytes, state: Mutex::new(state), changed, stopping }
+    }
+
+    /// Bytes that all processes may take together.
+    pub fn memory_bytes(&self) -> u64 {
+        self.memory_bytes
+    }
+
+    /// Set when the threads are to end, and the processes with them.
+    pub fn stopping(&self) -> &AtomicBool {
+        &self.stopping
+    }
+
+    /// Ends the threads; what waits is dropped.
+    pub fn stop(&self) {
+        let _state = lock(&self.state);
+        self.stopping.store(true, Ordering::Relaxed);
+        self.changed.notify_all();
+    }
+
+    /// Jobs that wait.
+    pub fn waiting(&self) -> usize {
+        let state = lock(&self.state);
+        let apart = state.for_kept.iter().flatten().count() + usize::from(state.short_of_memory.is_some());
+        let behind: usize = state.behind.values().map(VecDeque::len).sum();
+        state.arrived.len() + state.large.len() + apart + behind
+    }
+
+    /// A job has come.
+    pub fn submit(&self, task: Task) {
+        let mut state = lock(&self.state);
+        match state.behind.get_mut(task.job.key()) {
+            Some(behind) => behind.push_back(task),
+            None => {
+                state.behind.insert(task.job.key().clone(), VecDeque::new());
+                state.arrived.push(&task.lane.clone(), JOB_COST_NS, task);
+                self.changed.notify_all();
+            }
+        }
+    }
+
+    /// The next job to estimate; `None` after `patience` without one.
+    /// # Errors
+    /// The threads are to end.
+    pub fn next_arrived(&self, patience: Option<Duration>) -> Result<Option<Task>, ()> {
+        let end = patience.map(|patience| Instant::now() + patience);
+        let mut state = lock(&self.state);
+        loop {
+            if self.stopping.load(Ordering::Relaxed) {
+                return Err(());
+            }
+            let may = may(state.compacting);
+            if let Some((lane, task)) = state.arrived.pop(may) {
+                state.compacting |= &*lane.party.approval.client_id == COMPACTING;
+                state.in_hand += 1;
+                return Ok(Some(task));
+            }
+            state = match end.map(|end| end.saturating_duration_since(Instant::now())) {
+                Some(Duration::ZERO) => return Ok(None),
+                left => self.sleep(state, left),
+            };
+        }
+    }
+
+    /// The opener thread has done a job, or will not.
+    pub fn done(&self, lane: &Lane, key: &DocKey, took: Duration) {
+        let mut state = lock(&self.state);
+        state.arrived.charge(lane, cost(took) - JOB_COST_NS as i64);
+        self.over(&mut state, lane, key);
+    }
+
+    /// The job is for a process: `memory_bytes` are set aside for it when its turn has come.
+    pub fn hand_on(&self, task: Task, need: Need, memory_bytes: u64) {
+        let mut state = lock(&self.state);
+        state.in_hand -= 1;
+        let cost_ns = need.memory_bytes.saturating_mul(BYTE_COST_NS);
+        let large = Box::new(Large { need, set_aside: SetAside { memory_bytes, cost_ns }, task });
+        state.large.push(&large.task.lane.clone(), cost_ns, large);
+        self.changed.notify_all();
+    }
+
+    /// What the thread of a process does next. `kept`: the process has a document open, until that time.
+    pub fn next_large(&self, number: usize, kept: Option<Instant>) -> Next {
+        let mut state = lock(&self.state);
+        loop {
+            if self.stopping.load(Ordering::Relaxed) {
+                return Next::Stop;
+            }
+            if let Some(large) = state.for_kept[number].take() {
+                state.kept[number] = None;
+                state.in_hand += 1;
+                return Next::Run(large);
+            }
+            if let Some(large) = self.take_large(&mut state) {
+                let wanted = Some(large.task.job.key());
+                if let Some(of) = state.kept.iter().position(|kept| kept.is_some() && kept.as_ref() == wanted)
+                {
+                    state.for_kept[of] = Some(large);
+                    self.changed.notify_all();
+                    continue;
+                }
+                if kept.is_none() && self.fits(&state, &large) {
+                    state.reserved_bytes += large.set_aside.memory_bytes;
+                    state.in_hand += 1;
+                    return Next::Run(large);
+                }
+                state.short_of_memory = Some(large);
+                self.changed.notify_all();
+                if kept.is_some() {
+                    return Next::LetGo;
+                }
+            }
+            state = match kept.map(|until| until.saturating_duration_since(Instant::now())) {
+                Some(Duration::ZERO) => return Next::LetGo,
+                left => self.sleep(state, left),
+            };
+        }
+    }
+
+    fn take_large(&self, state: &mut State) -> Option<Box<Large>> {
+        if let Some(large) = state.short_of_memory.take() {
+            return Some(large);
+        }
+        state.large.pop(|_| true).map(|(_, large)| large)
+    }
+
+    fn fits(&self, state: &State, large: &Large) -> bool {
+        state.reserved_bytes == 0 || state.reserved_bytes + large.set_aside.memory_bytes <= self.memory_bytes
+    }
+
+    /// The thread of a process has done a job. Its process stays open if `keeps`, with the memory that it has.
+    pub fn large_done(
+        &self,
+        number: usize,
+        (lane, key): (&Lane, &DocKey),
+        set_aside: SetAside,
+        took: Duration,
+        keeps: bool,
+    ) {
+        let mut state = lock(&self.state);
+        let extra = cost(took) - i64::try_from(set_aside.cost_ns).unwrap_or(i64::MAX);
+        state.large.charge(lane, extra);
+        if keeps {
+            state.kept[number] = Some(key.clone());
+        } else {
+            state.reserved_bytes -= set_aside.memory_bytes;
+        }
+        self.over(&mut state, lane, key);
+    }
+
+    /// The process that was kept is gone, and with it the memory that was set aside. A job that was meant for it needs another.
+    pub fn let_go(&self, number: usize, memory_bytes: u64) {
+        let mut state = lock(&self.state);
+        state.kept[number] = None;
+        state.reserved_bytes -= memory_bytes;
+        if let Some(large) = state.for_kept[number].take() {
+            state.large.push(&large.task.lane.clone(), large.set_aside.cost_ns, large);
+        }
+        self.changed.notify_all();
+    }
+
+    fn over(&self, state: &mut State, lane: &Lane, key: &DocKey) {
+        state.in_hand -= 1;
+        state.compacting &= &*lane.party.approval.client_id != COMPACTING;
+        match state.behind.get_mut(key).and_then(VecDeque::pop_front) {
+            Some(next) => state.arrived.push(&next.lane.clone(), JOB_COST_NS, next),
+            None => drop(state.behind.remove(key)),
+        }
+        if state.in_hand == 0 {
+            state.arrived.settle();
+            state.large.settle();
+        }
+        self.changed.notify_all();
+    }
+
+    fn sleep<'a>(&self, state: MutexGuard<'a, State>, time: Option<Duration>) -> MutexGuard<'a, State> {
+        match time {
+            None => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+            Some(time) => self.changed.wait_timeout(state, time).unwrap_or_else(PoisonError::into_inner).0,
+        }
+    }
+}
+
+/// Work by the time that it took, in nanoseconds.
+fn cost(took: Duration) -> i64 {
+    i64::try_from(took.as_nanos()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::mailbox::mailbox;
+    use crate::sync::job::Job;
+    use crate::types::{ConnId, DocumentId, Party};
+
+    const MEMORY: u64 = 1_000;
+
+    fn key(n: u8) -> DocKey {
+        DocKey { namespace: "xyz.example".parse().unwrap(), document: DocumentId([n; 16]) }
+    }
+
+    fn extract(n: u8, app: &str) -> Task {
+        let (snapshot, have, skip) = (Vec::new(), Vec::new(), 0);
+        let job = Job::Extract { key: key(n), conn: ConnId(u64::from(n)), snapshot, have, skip };
+        Task::new(job, Some(Party::new(key(n).namespace, app, "device")), mailbox().0)
+    }
+
+    fn compact(n: u8) -> Task {
+        Task::new(Job::Compact { key: key(n), below: 1 }, None, mailbox().0)
+    }
+
+    fn arrived(desk: &Desk) -> Option<Task> {
+        desk.next_arrived(Some(Duration::ZERO)).unwrap()
+    }
+
+    fn document(task: &Task) -> u8 {
+        task.job.key().document.0[0]
+    }
+
+    fn done(desk: &Desk, task: &Task) {
+        desk.done(&task.lane, task.job.key(), Duration::from_millis(1));
+    }
+
+    /// Hands the next job on, with so much memory to set aside.
+    fn hand_on(desk: &Desk, memory_bytes: u64) {
+        let need = Need { memory_bytes, size_bytes: 1 };
+        desk.hand_on(arrived(desk).unwrap(), need, memory_bytes);
+    }
+
+    fn run(desk: &Desk, number: usize) -> Box<Large> {
+        match desk.next_large(number, Some(Instant::now())) {
+            Next::Run(large) => large,
+            Next::LetGo => panic!("nothing to run"),
+            Next::Stop => panic!("stopped"),
+        }
+    }
+
+    /// The thread would wait; asked as one whose process has to go now, so that it does not.
+    fn runs_nothing(desk: &Desk, number: usize) {
+        assert!(matches!(desk.next_large(number, Some(Instant::now())), Next::LetGo));
+    }
+
+    fn end(desk: &Desk, number: usize, large: &Large, keeps: bool) {
+        let names = (&large.task.lane, large.task.job.key());
+        desk.large_done(number, names, large.set_aside, Duration::from_millis(1), keeps);
+    }
+
+    #[test]
+    fn a_newcomer_waits_for_one_job_of_another_app_and_not_for_all() {
+        let desk = Desk::new(MEMORY);
+        (1..=10).for_each(|n| desk.submit(extract(n, "greedy")));
+        let first = arrived(&desk).unwrap();
+        desk.submit(extract(99, "newcomer"));
+        done(&desk, &first);
+        let next = [arrived(&desk).unwrap(), arrived(&desk).unwrap()];
+        assert!(next.iter().any(|task| document(task) == 99), "among the next two");
+        assert_eq!(desk.waiting(), 8);
+    }
+
+    #[test]
+    fn jobs_of_one_document_are_done_one_after_the_other() {
+        let desk = Desk::new(MEMORY);
+        desk.submit(extract(1, "a"));
+        desk.submit(extract(1, "b"));
+        desk.submit(compact(1));
+        desk.submit(extract(2, "b"));
+        let (first, other) = (arrived(&desk).unwrap(), arrived(&desk).unwrap());
+        assert_eq!((document(&first), document(&other)), (1, 2));
+        assert!(arrived(&desk).is_none());
+        done(&desk, &first);
+        let second = arrived(&desk).unwrap();
+        assert!(matches!(second.job, Job::Extract { .. }) && arrived(&desk).is_none());
+        done(&desk, &second);
+        assert!(matches!(arrived(&desk).unwrap().job, Job::Compact { .. }));
+    }
+
+    #[test]
+    fn compactions_are_done_one_after_the_other() {
+        let desk = Desk::new(MEMORY);
+        (1..=3).for_each(|n| desk.submit(compact(n)));
+        desk.submit(extract(4, "app"));
+        let first = arrived(&desk).unwrap();
+        assert_eq!(document(&first), 1);
+        assert_eq!(document(&arrived(&desk).unwrap()), 4, "others go on");
+        assert!(arrived(&desk).is_none());
+        let need = Need { memory_bytes: 500, size_bytes: 1 };
+        desk.hand_on(first, need, 500);
+        let Next::Run(large) = desk.next_large(0, None) else { panic!("nothing to run") };
+        assert!(arrived(&desk).is_none(), "also while a process does it");
+        end(&desk, 0, &large, false);
+        assert_eq!(document(&arrived(&desk).unwrap()), 2);
+    }
+
+    #[test]
+    fn processes_take_no_more_memory_together_than_is_allowed() {
+        let desk = Desk::new(MEMORY);
+        for n in 1..=3 {
+            desk.submit(extract(n, "app"));
+        }
+        hand_on(&desk, 600);
+        hand_on(&desk, 600);
+        hand_on(&desk, 100);
+        let Next::Run(first) = desk.next_large(0, None) else { panic!("nothing to run") };
+        runs_nothing(&desk, 1);
+        end(&desk, 0, &first, false);
+        let Next::Run(second) = desk.next_large(1, None) else { panic!("nothing to run") };
+        assert_eq!(document(&second.task), 2, "no smaller one has overtaken it");
+        let Next::Run(third) = desk.next_large(0, None) else { panic!("nothing to run") };
+        assert_eq!(document(&third.task), 3);
+        end(&desk, 0, &third, false);
+        end(&desk, 1, &second, false);
+        assert_eq!(lock(&desk.state).reserved_bytes, 0);
+    }
+
+    #[test]
+    fn the_next_part_of_a_document_goes_to_the_process_that_has_it_open() {
+        let desk = Desk::new(MEMORY);
+        desk.submit(extract(1, "app"));
+        hand_on(&desk, 600);
+        let Next::Run(first) = desk.next_large(0, None) else { panic!("nothing to run") };
+        end(&desk, 0, &first, true);
+        desk.submit(extract(1, "app"));
+        hand_on(&desk, 600);
+        runs_nothing(&desk, 1);
+        let part = run(&desk, 0);
+        assert_eq!(document(&part.task), 1);
+        end(&desk, 0, &part, true);
+        // Another document needs the memory: the process that is idle gives way.
+        desk.submit(extract(2, "app"));
+        hand_on(&desk, 600);
+        runs_nothing(&desk, 0);
+        desk.let_go(0, 600);
+        let Next::Run(other) = desk.next_large(1, None) else { panic!("nothing to run") };
+        assert_eq!(document(&other.task), 2);
+        desk.stop();
+        assert!(matches!(desk.next_large(0, None), Next::Stop) && desk.next_arrived(None).is_err());
+    }
+}

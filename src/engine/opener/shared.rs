@@ -1,0 +1,131 @@
+//! What the opener's threads share: the desk, the record, the store. The thread that estimates jobs and does small ones.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::desk::{Desk, KEEP_OPEN};
+use super::estimate::{Need, estimate};
+use super::record::{MOST_BAD_ENDS, Record};
+use super::transfer::Answer;
+use super::trouble::{Trouble, TroubleKind};
+use super::{COMPACTING, OpenerOptions, Task};
+use crate::engine::shard::Input;
+use crate::store::Store;
+use crate::sync::job::{Done, Job, Refusal};
+use crate::sync::opener::Opener;
+
+/// A job that needs at most so many bytes of memory is done in the server's own process.
+const SMALL_BYTES: u64 = 24 << 20;
+
+/// What the threads share.
+pub struct Shared {
+    pub desk: Desk,
+    pub record: Arc<Record>,
+    pub store: Arc<Store>,
+    pub options: OpenerOptions,
+}
+
+/// The thread that estimates jobs and does the small ones.
+pub fn small(shared: &Shared) {
+    let mut opener = Opener::new(|| {
+        let mut salt = [0; 16];
+        // Without randomness the salt is merely guessable, which costs one wasted exchange at worst.
+        let _ = getrandom::fill(&mut salt);
+        salt
+    });
+    let mut rested = true;
+    loop {
+        match shared.desk.next_arrived((!rested).then_some(KEEP_OPEN)) {
+            Ok(Some(task)) => {
+                rested = false;
+                shared.admit(task, &mut opener);
+            }
+            Ok(None) => {
+                opener.rest();
+                rested = true;
+            }
+            Err(()) => return,
+        }
+    }
+}
+
+impl Shared {
+    /// Does a job, hands it on, or refuses it.
+    fn admit(&self, task: Task, opener: &mut Opener) {
+        let began = Instant::now();
+        let (key, lane) = (task.job.key().clone(), task.lane.clone());
+        let bad_ends = self.record.bad_ends(&key);
+        let allowed_bytes = self.desk.memory_bytes();
+        let need = estimate(&task.job, &*self.store).unwrap_or_else(|error| {
+            // The job meets the same error when it reads the document, and says so to whom it concerns.
+            tracing::debug!(document = %key.document, %error, "an opening could not be estimated");
+            Need { memory_bytes: 0, size_bytes: 0 }
+        });
+        if bad_ends >= MOST_BAD_ENDS {
+            tracing::debug!(document = %key.document, "document stays closed");
+            self.refuse(task, Refusal::StaysClosed);
+        } else if need.memory_bytes <= SMALL_BYTES {
+            tracing::debug!(document = %key.document, kind = task.job.kind(), "opening a document");
+            let Task { job, shard, .. } = task;
+            let done = opener.run(job, &*self.store);
+            self.judge(&done);
+            let _ = shard.send(Input::JobDone(Box::new(done)));
+        } else if need.memory_bytes > allowed_bytes {
+            tracing::info!(document = %key.document, namespace = %key.namespace, kind = task.job.kind(), need_bytes = need.memory_bytes, allowed_bytes, "a document is too large to be opened, see memory.opener");
+            let kind = match task.job {
+                Job::Compact { .. } => Some(TroubleKind::TooLargeToCompact),
+                Job::Intake { .. } => Some(TroubleKind::TooLargeToTakeIn),
+                // The device gets the whole snapshot instead, so nothing is wrong.
+                Job::Extract { .. } => None,
+            };
+            if let Some(kind) = kind {
+                self.record.note(self.trouble(kind, &task).of(&need));
+            }
+            self.refuse(task, Refusal::TooLarge { need_bytes: need.memory_bytes, allowed_bytes });
+        } else {
+            // After one bad end the estimate may have been too low, so the second try gets all there is.
+            let memory_bytes = if bad_ends > 0 { allowed_bytes } else { need.memory_bytes };
+            return self.desk.hand_on(task, need, memory_bytes);
+        }
+        // After the reply: the next job of the document must not answer first.
+        self.desk.done(&lane, &key, began.elapsed());
+    }
+
+    /// Notes what a finished job says of its document.
+    fn judge(&self, done: &Done) {
+        use TroubleKind::{Failed, NoProcess, TooLargeToCompact, TooLargeToTakeIn};
+        match done {
+            Done::Compact { key, result: Ok(Some(_)), .. } => {
+                self.record.is_well(key, &[TooLargeToCompact, Failed, NoProcess]);
+            }
+            Done::Compact { key, result: Err(why), .. } => {
+                let reason = format!("its changes could not be compacted: {why}");
+                self.record.note(Trouble { reason, ..Trouble::new(Failed, key, None) });
+            }
+            Done::Intake { key, result: Ok(_), .. } => {
+                self.record.is_well(key, &[TooLargeToTakeIn, NoProcess]);
+            }
+            _ => {}
+        }
+    }
+
+    /// Tells the shard what came of a job.
+    pub(super) fn finish(&self, task: Task, answer: Answer) {
+        let done = answer.into_done(task.job);
+        self.judge(&done);
+        // A shard that has ended needs no news.
+        let _ = task.shard.send(Input::JobDone(Box::new(done)));
+    }
+
+    /// Tells the shard that a job is not done.
+    pub(super) fn refuse(&self, task: Task, why: Refusal) {
+        let _ = task.shard.send(Input::JobDone(Box::new(Done::Refused(task.job, why))));
+    }
+
+    /// The owner reads who sent a document; of a compaction nobody did.
+    pub(super) fn trouble(&self, kind: TroubleKind, task: &Task) -> Trouble {
+        let party = &task.lane.party;
+        let is_sent = &*party.approval.client_id != COMPACTING;
+        Trouble::new(kind, task.job.key(), is_sent.then_some(party))
+    }
+}

@@ -1,0 +1,69 @@
+//! What the owner must know of documents that could not be opened.
+
+use serde::{Deserialize, Serialize};
+
+use super::estimate::Need;
+use crate::types::{DocKey, Party};
+
+/// What went wrong with an opening.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TroubleKind {
+    /// Compacting the document would take more memory than `memory.opener` allows: it stays as single changes.
+    TooLargeToCompact,
+    /// Taking an upload in would take more memory than that: it was refused.
+    TooLargeToTakeIn,
+    /// An opening came to nothing.
+    Failed,
+    /// The document is too large for the server's own process, and no other could be started.
+    NoProcess,
+}
+
+/// A document that could not be opened, until an opening of the same kind succeeds or the owner asks for another try.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trouble {
+    /// What went wrong.
+    pub kind: TroubleKind,
+    /// The document's namespace.
+    pub namespace: String,
+    /// The document's id.
+    pub document: String,
+    /// `client_id` of the app that sent or wanted it; empty for the server's own housekeeping.
+    pub client: String,
+    /// Id of the session, which is the device; empty if there is none.
+    pub session: String,
+    /// Bytes of what was to be opened, as stored or received.
+    pub size_bytes: u64,
+    /// Estimated bytes of memory that it takes.
+    pub need_bytes: u64,
+    /// What happened, in words; empty where the kind says it all.
+    pub reason: String,
+}
+
+impl Trouble {
+    pub(super) fn new(kind: TroubleKind, key: &DocKey, party: Option<&Party>) -> Self {
+        Self {
+            kind,
+            namespace: key.namespace.to_string(),
+            document: key.document.to_string(),
+            client: party.map_or_else(String::new, |party| party.approval.client_id.to_string()),
+            session: party.map_or_else(String::new, |party| party.session.to_string()),
+            size_bytes: 0,
+            need_bytes: 0,
+            reason: String::new(),
+        }
+    }
+
+    pub(super) fn of(self, need: &Need) -> Self {
+        Self { size_bytes: need.size_bytes, need_bytes: need.memory_bytes, ..self }
+    }
+
+    pub(super) fn is_about(&self, key: &DocKey) -> bool {
+        self.document == key.document.to_string() && self.namespace == key.namespace.as_str()
+    }
+
+    /// The same trouble with the same document, whoever has it.
+    pub(super) fn is_like(&self, other: &Self) -> bool {
+        (self.kind, &self.document, &self.namespace) == (other.kind, &other.document, &other.namespace)
+    }
+}

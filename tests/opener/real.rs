@@ -1,0 +1,181 @@
+//! The real server with its own processes: its memory, what others notice, and processes that are killed.
+
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use groundmist_sync::types::DocumentId;
+
+use crate::common::peer::new_document;
+use crate::common::{Peer, Server, Start, answer, wait_for};
+use crate::{children, kill};
+
+/// Characters of the text, an operation each: its compaction takes seconds and some 400 MB.
+const LARGE_TEXT: usize = 700_000;
+/// What the server may take while documents are opened elsewhere, in bytes.
+const SERVER_BYTES: u64 = 128 << 20;
+
+fn start(data_dir: &Path) -> Server {
+    Start::default()
+        .data_dir(data_dir)
+        .set("STORAGE__COMPACT_GRACE", "0s")
+        .set("STORAGE__COMPACT_FLOOR", "5")
+        .set("MEMORY__OPENER", "1GiB")
+        .set("LOG__LEVEL", "debug")
+        .run()
+}
+
+fn edits(peer: &mut Peer, document: DocumentId, name: &str) {
+    for n in 0..6 {
+        peer.store(document, "edit", &format!("{name} {n}"));
+    }
+}
+
+/// The process that opens a document, once there is one.
+fn opener(server: &Server) -> u32 {
+    wait_for("an opener process", || {
+        let opened = server.log().contains("in a process of its own");
+        children(server.pid()).first().copied().filter(|_| opened)
+    })
+}
+
+fn is_compacted(data_dir: &Path, document: DocumentId) -> bool {
+    let shown = answer(data_dir, 0, &["docs", "show", "dev.local", &document.to_string()]);
+    shown["snapshot_changes"] != 0
+}
+
+fn warnings(data_dir: &Path, code: &str) -> Vec<String> {
+    let status = answer(data_dir, 0, &["status"]);
+    let warnings = status["warnings"].as_array().unwrap().iter();
+    let of_code = warnings.filter(|warning| warning["code"] == code);
+    of_code.map(|warning| format!("{} {}", warning["message"], warning["fix"])).collect()
+}
+
+#[test]
+fn a_picture_as_text_is_compacted_elsewhere_while_another_device_syncs() {
+    for text in ["x".repeat(LARGE_TEXT), base64(LARGE_TEXT)] {
+        let dir = tempfile::tempdir().unwrap();
+        let data_dir = dir.path().join("data");
+        let server = start(&data_dir);
+        let (picture, note) = (new_document(), new_document());
+        let mut writer = Peer::join(&server, "writer");
+        writer.store_text(picture, "picture", &text);
+        let mut other = Peer::join(&server, "other");
+        other.store(note, "k", "v");
+        edits(&mut writer, picture, "edit");
+        let pid = opener(&server);
+        // It holds the three pipes and nothing of the server's: no store, no socket, no secret.
+        if let Ok(open) = fs::read_dir(format!("/proc/{pid}/fd")) {
+            let mut open: Vec<_> = open.flatten().map(|entry| entry.file_name()).collect();
+            open.sort();
+            assert_eq!(open, ["0", "1", "2"]);
+            let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+            assert!(environment.is_empty());
+            let first = fs::read_to_string(format!("/proc/{pid}/oom_score_adj")).unwrap_or_default();
+            assert!(first.is_empty() || first.trim() == "1000", "{first}");
+        }
+        // The first sync of another device is not behind it.
+        let mut newcomer = Peer::join(&server, "newcomer");
+        assert_eq!(newcomer.find(note, "k"), "v");
+        let mine = new_document();
+        newcomer.store(mine, "k", "mine");
+        let is_under_way = children(server.pid()).contains(&pid);
+        assert!(is_under_way, "the compaction ended before the small documents synced");
+        wait_for("the compaction", || is_compacted(&data_dir, picture).then_some(()));
+        wait_for("the process's end", || children(server.pid()).is_empty().then_some(()));
+        let peak = server.peak_rss();
+        assert!(peak < SERVER_BYTES, "the server took {} MB", peak >> 20);
+        assert!(warnings(&data_dir, "opening_failed").is_empty());
+        let mut reader = Peer::join(&server, "reader");
+        assert_eq!(reader.find(picture, "edit"), "edit 5");
+        assert_eq!(reader.heads(picture), writer.heads(picture));
+    }
+}
+
+/// As a picture pasted as text looks.
+fn base64(characters: usize) -> String {
+    const ALPHABET: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut random = 1u64;
+    let mut next = || {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        char::from(ALPHABET[(random >> 58) as usize])
+    };
+    (0..characters).map(|_| next()).collect()
+}
+
+#[test]
+fn a_killed_process_is_told_and_the_second_one_closes_the_document() {
+    let dir = tempfile::tempdir().unwrap();
+    let data_dir = dir.path().join("data");
+    let mut server = start(&data_dir);
+    let document = new_document();
+    let mut writer = Peer::join(&server, "writer");
+    writer.store_text(document, "text", &"x".repeat(LARGE_TEXT));
+    edits(&mut writer, document, "first");
+    kill(opener(&server));
+    wait_for("the warning", || (!warnings(&data_dir, "opening_failed").is_empty()).then_some(()));
+    let told = warnings(&data_dir, "opening_failed").concat();
+    assert!(told.contains(&document.to_string()) && told.contains("killed"), "{told}");
+    assert!(server.is_running());
+    edits(&mut writer, document, "second");
+    kill(opener(&server));
+    wait_for("the document to be closed", || {
+        (!warnings(&data_dir, "document_closed").is_empty()).then_some(())
+    });
+    edits(&mut writer, document, "third");
+    let mut reader = Peer::join(&server, "reader");
+    assert_eq!(reader.find(document, "edit"), "third 5", "the document syncs on");
+    assert!(!is_compacted(&data_dir, document) && children(server.pid()).is_empty());
+    answer(&data_dir, 0, &["docs", "retry", "dev.local", &document.to_string()]);
+    edits(&mut writer, document, "fourth");
+    wait_for("the compaction", || is_compacted(&data_dir, document).then_some(()));
+    assert!(warnings(&data_dir, "opening_failed").is_empty());
+    assert_eq!(answer(&data_dir, 0, &["status"])["engine"]["closed_documents"].as_array().unwrap().len(), 0);
+}
+
+#[test]
+fn processes_end_with_the_server() {
+    let dir = tempfile::tempdir().unwrap();
+    let data_dir = dir.path().join("data");
+    for clean in [false, true] {
+        let mut server = start(&data_dir);
+        let document = new_document();
+        let mut writer = Peer::join(&server, "writer");
+        writer.store_text(document, "text", &"x".repeat(LARGE_TEXT));
+        edits(&mut writer, document, "edit");
+        let pid = opener(&server);
+        let began = Instant::now();
+        if clean {
+            assert!(server.terminate().success());
+            assert!(began.elapsed() < Duration::from_secs(9), "nothing waits for the process");
+        } else {
+            server.kill();
+        }
+        let is_gone = || {
+            let name = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            (name.is_empty() || name.contains(") Z ")).then_some(())
+        };
+        wait_for("the process's end", is_gone);
+    }
+    let _server = start(&data_dir);
+    let status = answer(&data_dir, 0, &["status"]);
+    assert!(status["engine"]["closed_documents"].as_array().unwrap().is_empty());
+}
+
+#[test]
+fn the_device_and_the_owner_are_told_what_is_too_large() {
+    let dir = tempfile::tempdir().unwrap();
+    let data_dir = dir.path().join("data");
+    let server = Start::default().data_dir(&data_dir).set("MEMORY__OPENER", "32MiB").run();
+    let (large, small) = (new_document(), new_document());
+    let mut writer = Peer::join(&server, "writer");
+    writer.put_text(large, "text", &"x".repeat(LARGE_TEXT));
+    // The first sync of a 2.x client brings the document whole.
+    writer.until("the reason", |peer| !peer.errors.is_empty());
+    assert!(writer.errors[0].contains("memory.opener"), "{:?}", writer.errors);
+    writer.store(small, "k", "v");
+    let told = warnings(&data_dir, "document_too_large").concat();
+    assert!(told.contains(&large.to_string()) && told.contains("memory.opener"), "{told}");
+    let text = String::from_utf8(server.command(&["status"]).stdout).unwrap();
+    assert!(!text.contains("All is well"), "{text}");
+}
