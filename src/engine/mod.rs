@@ -36,7 +36,9 @@ pub use app::App;
 pub use bring::{BringError, Brought, IMPORT_CLIENT};
 pub use connection::{Inbound, Outbound, Rejected};
 pub use dispose::PURGE_PAGE;
-pub use opener::{BadEnd, COMMAND as OPENER_COMMAND, OpenerOptions, Trouble, TroubleKind, open_document};
+pub use opener::{
+    BadEnd, COMMAND as OPENER_COMMAND, OpenerOptions, OpeningFigures, Trouble, TroubleKind, open_document,
+};
 pub use outbox::Outgoing;
 
 use crate::store::{CommitError, Op, Store};
@@ -167,6 +169,8 @@ pub struct EngineFigures {
     /// What waits in each thread's inbox, by the thread's name: `shard`, all of them together, `journal`, `opener`,
     /// `decode`, both of them together.
     pub waiting: [(&'static str, usize); 4],
+    /// Documents opened, and openings refused, since start.
+    pub openings: OpeningFigures,
     /// From the hand-over to the journal to the disk.
     pub commit: Buckets,
     /// From a message's arrival at its shard to its changes being in the outboxes of others; a commit counts once, and
@@ -390,6 +394,7 @@ impl Engine {
                 ("opener", core.opener.waiting()),
                 ("decode", core.decoding.waiting()),
             ],
+            openings: core.opener.figures(),
             commit: core.journal.took(),
             relay: core.stats.iter().map(|stats| stats.relay.read()).sum(),
         }

@@ -1,6 +1,6 @@
 //! Large documents are opened in processes of their own: what the server survives, and what becomes of the documents.
 //!
-//! A debug build opens documents several times slower than a release build, so the large text has 700,000 characters here
+//! A debug build opens documents several times slower than a release build, so the large text has 400,000 characters here
 //! where a picture pasted as text has 4 million; memory is in proportion.
 #![allow(clippy::unwrap_used, missing_docs)] // a test that cannot go on has failed
 

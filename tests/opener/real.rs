@@ -10,8 +10,8 @@ use crate::common::peer::new_document;
 use crate::common::{Peer, Server, Start, answer, wait_for};
 use crate::{children, kill};
 
-/// Characters of the text, an operation each: its compaction takes seconds and some 400 MB.
-const LARGE_TEXT: usize = 700_000;
+/// Characters of the text, an operation each: its compaction takes seconds and some 250 MB.
+const LARGE_TEXT: usize = 400_000;
 /// What the server may take while documents are opened elsewhere, in bytes.
 const SERVER_BYTES: u64 = 128 << 20;
 
@@ -64,11 +64,14 @@ fn a_picture_as_text_is_compacted_elsewhere_while_another_device_syncs() {
         other.store(note, "k", "v");
         edits(&mut writer, picture, "edit");
         let pid = opener(&server);
-        // It holds the three pipes and nothing of the server's: no store, no socket, no secret.
+        // It holds the three pipes and nothing of the server's: no store, no socket, no secret. What whoever started the test
+        // passed on to everything is not the server's.
         if let Ok(open) = fs::read_dir(format!("/proc/{pid}/fd")) {
-            let mut open: Vec<_> = open.flatten().map(|entry| entry.file_name()).collect();
-            open.sort();
-            assert_eq!(open, ["0", "1", "2"]);
+            for open in open.flatten().map(|entry| entry.file_name().into_string().unwrap()) {
+                let target = |of: &str| fs::read_link(format!("/proc/{of}/fd/{open}")).ok();
+                let is_passed_on = target(&pid.to_string()) == target("self");
+                assert!(["0", "1", "2"].contains(&&*open) || is_passed_on, "{open} is open");
+            }
             let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
             assert!(environment.is_empty());
             let first = fs::read_to_string(format!("/proc/{pid}/oom_score_adj")).unwrap_or_default();
@@ -87,8 +90,9 @@ fn a_picture_as_text_is_compacted_elsewhere_while_another_device_syncs() {
         assert!(peak < SERVER_BYTES, "the server took {} MB", peak >> 20);
         assert!(warnings(&data_dir, "opening_failed").is_empty());
         let mut reader = Peer::join(&server, "reader");
-        assert_eq!(reader.find(picture, "edit"), "edit 5");
-        assert_eq!(reader.heads(picture), writer.heads(picture));
+        reader.request(picture);
+        let heads = writer.heads(picture);
+        reader.until("all of the picture", |peer| peer.heads(picture) == heads);
     }
 }
 

@@ -8,7 +8,9 @@ use std::ops::Range;
 use std::process::ExitCode;
 
 use bytes::Bytes;
-use rustix::process::{Resource, Rlimit, Signal, getppid, set_parent_process_death_signal, setrlimit};
+use rustix::process::{
+    Resource, Rlimit, Signal, getppid, getrlimit, set_parent_process_death_signal, setrlimit,
+};
 
 use super::frame::{Info, Order, Work, nonsense, receive, send, tag, version};
 use crate::store::{Head, Row, SnapshotInfo, StoreError, Whole};
@@ -47,6 +49,7 @@ fn serve(input: &mut impl Read, output: &mut impl Write) -> io::Result<()> {
         salt
     });
     let mut cpu_seconds = 0;
+    let mut is_limited = false;
     loop {
         let order = match receive(input, MOST) {
             Ok((tag::JOB, order)) => Order::decode(&order).map_err(io::Error::other)?,
@@ -59,10 +62,12 @@ fn serve(input: &mut impl Read, output: &mut impl Write) -> io::Result<()> {
             return Err(io::Error::other("the server has ended"));
         }
         cpu_seconds += order.cpu_seconds;
-        if let Err(error) = limit(order.memory_bytes, cpu_seconds) {
+        let limited = if is_limited { Ok(()) } else { limit_memory(order.memory_bytes) };
+        if let Err(error) = limited.and_then(|()| limit_cpu(cpu_seconds)) {
             send(output, tag::UNLIMITED, &[error.to_string().as_bytes()])?;
             return output.flush();
         }
+        is_limited = true;
         let (inputs, job) = read_job(order.work, input)?;
         let done = opener.run(job, &inputs);
         drop(inputs);
@@ -71,14 +76,20 @@ fn serve(input: &mut impl Read, output: &mut impl Write) -> io::Result<()> {
     }
 }
 
-/// No core file, for a copy of its memory would hold documents; no more memory and processor time than allowed.
-fn limit(memory_bytes: u64, cpu_seconds: u64) -> io::Result<()> {
+/// No more memory than allowed, and no core file, for a copy of the memory would hold documents.
+fn limit_memory(memory_bytes: u64) -> io::Result<()> {
     let most = |value| Rlimit { current: Some(value), maximum: Some(value) };
     setrlimit(Resource::Core, most(0))?;
-    setrlimit(Resource::Data, most(memory_bytes))?;
-    // Without a hard limit: a second order for the document raises it.
-    setrlimit(Resource::Cpu, Rlimit { current: Some(cpu_seconds), maximum: None })?;
-    Ok(())
+    let allowed = getrlimit(Resource::Data).maximum.map_or(memory_bytes, |maximum| memory_bytes.min(maximum));
+    Ok(setrlimit(Resource::Data, most(allowed))?)
+}
+
+/// No more processor time than allowed. The soft limit alone ends the process; the hard one stays, because a second order for
+/// the document raises the soft one, and because only root may raise a hard limit that the system set.
+fn limit_cpu(seconds: u64) -> io::Result<()> {
+    let maximum = getrlimit(Resource::Cpu).maximum;
+    let current = Some(maximum.map_or(seconds, |maximum| seconds.min(maximum)));
+    Ok(setrlimit(Resource::Cpu, Rlimit { current, maximum })?)
 }
 
 /// What came with an order, in the place of a store. What is read but once is given away, so that it is not there twice.

@@ -327,7 +327,7 @@ mod tests {
 
     /// Hands the next job on, with so much memory to set aside.
     fn hand_on(desk: &Desk, memory_bytes: u64) {
-        let need = Need { memory_bytes, size_bytes: 1 };
+        let need = Need { memory_bytes, ..Need::unknown() };
         desk.hand_on(arrived(desk).unwrap(), need, memory_bytes);
     }
 
@@ -387,7 +387,7 @@ mod tests {
         assert_eq!(document(&first), 1);
         assert_eq!(document(&arrived(&desk).unwrap()), 4, "others go on");
         assert!(arrived(&desk).is_none());
-        let need = Need { memory_bytes: 500, size_bytes: 1 };
+        let need = Need { memory_bytes: 500, ..Need::unknown() };
         desk.hand_on(first, need, 500);
         let Next::Run(large) = desk.next_large(0, None) else { panic!("nothing to run") };
         assert!(arrived(&desk).is_none(), "also while a process does it");

@@ -24,6 +24,8 @@ const TAKEN_OUT: u64 = 1_300;
 /// An operation of a change that is applied, and the change itself.
 const APPLIED: u64 = 600;
 const APPLIED_CHANGE: u64 = 2_500;
+/// Of [`APPLIED`], what stands in lists.
+const LISTED: u64 = 320;
 /// A byte of a loaded document, a byte of an applied change.
 const LOADED_BYTE: u64 = 3;
 const APPLIED_BYTE: u64 = 8;
@@ -107,14 +109,23 @@ impl Claims {
 pub struct Need {
     /// Bytes of memory.
     pub memory_bytes: u64,
+    /// Bytes that automerge reserves besides and does not fill: its lists double when they are full.
+    pub reserved_bytes: u64,
     /// Bytes of what is opened, as stored or as received.
     pub size_bytes: u64,
 }
 
 impl Need {
-    fn of(memory_bytes: u64, size_bytes: u64) -> Self {
+    fn of(memory_bytes: u64, applied: u64, size_bytes: u64) -> Self {
         let sum = memory_bytes.saturating_add(BASE);
-        Self { memory_bytes: sum.saturating_add(sum / 10), size_bytes }
+        let unfilled = applied.checked_next_power_of_two().unwrap_or(u64::MAX) - applied;
+        let reserved_bytes = (sum / 4).saturating_add(unfilled.saturating_mul(LISTED));
+        Self { memory_bytes: sum.saturating_add(sum / 10), reserved_bytes, size_bytes }
+    }
+
+    /// Of a job that cannot be looked at.
+    pub fn unknown() -> Self {
+        Self { memory_bytes: 0, reserved_bytes: 0, size_bytes: 0 }
     }
 }
 
@@ -132,16 +143,16 @@ pub fn estimate(job: &Job, storage: &dyn Storage) -> Result<Need, StoreError> {
                 memory =
                     memory.saturating_add(known).saturating_add(claims.changes.saturating_mul(TAKEN_OUT));
             }
-            Ok(Need::of(memory, claims.bytes))
+            Ok(Need::of(memory, 0, claims.bytes))
         }
         Job::Extract { key, .. } => {
-            let Some(snapshot) = storage.snapshot(key)? else { return Ok(Need::of(0, 0)) };
+            let Some(snapshot) = storage.snapshot(key)? else { return Ok(Need::of(0, 0, 0)) };
             let claims = count([&snapshot[..]].into_iter());
             let taken_out = claims.changes.saturating_mul(TAKEN_OUT);
-            Ok(Need::of(claims.loaded().saturating_add(taken_out), snapshot.len() as u64))
+            Ok(Need::of(claims.loaded().saturating_add(taken_out), 0, snapshot.len() as u64))
         }
         Job::Compact { key, below } => {
-            let Some(head) = storage.head(key)? else { return Ok(Need::of(0, 0)) };
+            let Some(head) = storage.head(key)? else { return Ok(Need::of(0, 0, 0)) };
             let mut size = 0;
             let mut base = Claims::default();
             if let Some(snapshot) = storage.snapshot(key)? {
@@ -157,7 +168,7 @@ pub fn estimate(job: &Job, storage: &dyn Storage) -> Result<Need, StoreError> {
             let all =
                 Claims { changes: base.changes + tail.changes, actors: base.actors + tail.actors, ..tail };
             let memory = base.loaded().saturating_add(tail.applied()).saturating_add(all.clocks());
-            Ok(Need::of(memory, size))
+            Ok(Need::of(memory, tail.operations, size))
         }
     }
 }

@@ -13,6 +13,7 @@
 mod child;
 mod desk;
 mod estimate;
+mod figures;
 mod frame;
 mod process;
 mod record;
@@ -27,6 +28,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use child::main as open_document;
+pub use figures::OpeningFigures;
 pub use process::COMMAND;
 pub use record::{BadEnd, Record};
 pub use trouble::{Trouble, TroubleKind};
@@ -39,6 +41,7 @@ use crate::store::Store;
 use crate::sync::job::Job;
 use crate::types::{ConnId, Party};
 use desk::Desk;
+use figures::Figures;
 use shared::Shared;
 
 /// Processes that open documents at the same time, at most.
@@ -109,7 +112,8 @@ impl OpenerPool {
         options: OpenerOptions,
         vital: &Vital,
     ) -> io::Result<Self> {
-        let shared = Arc::new(Shared { desk: Desk::new(options.memory_bytes), record, store, options });
+        let (desk, figures) = (Desk::new(options.memory_bytes), Figures::default());
+        let shared = Arc::new(Shared { desk, record, store, options, figures });
         let pool = Self(Arc::new(Guard(shared.clone())));
         for number in 0..CHILDREN {
             let shared = shared.clone();
@@ -127,6 +131,11 @@ impl OpenerPool {
     /// Jobs that wait.
     pub fn waiting(&self) -> usize {
         self.0.0.desk.waiting()
+    }
+
+    /// What was opened and refused since the start.
+    pub fn figures(&self) -> OpeningFigures {
+        self.0.0.figures.read()
     }
 
     /// Ends processes and threads; jobs under way are dropped.

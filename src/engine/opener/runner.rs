@@ -73,14 +73,14 @@ impl Shared {
         }
         tracing::debug!(document = %key.document, kind = task.job.kind(), need_bytes = need.memory_bytes, "opening a document in a process of its own");
         let mut keeps = None;
-        match self.have_done(&task.job, set_aside.memory_bytes, kept) {
+        match self.have_done(&task.job, set_aside.memory_bytes.saturating_add(need.reserved_bytes), kept) {
             Ok((answer, process)) => {
                 self.record.end(&key, need.memory_bytes);
                 if answer.has_more() {
                     let (key, until) = (key.clone(), Instant::now() + KEEP_OPEN);
                     keeps = Some(Kept { key, process, set_aside, until });
                 }
-                self.finish(task, answer);
+                self.finish(task, answer, began);
             }
             Err(Unfinished::Store(error)) => {
                 self.record.cancel(&key);
@@ -88,7 +88,7 @@ impl Shared {
                     Job::Intake { .. } => Answer::Failed(error.to_string()),
                     Job::Extract { .. } | Job::Compact { .. } => Answer::Absent,
                 };
-                self.finish(task, answer);
+                self.finish(task, answer, began);
             }
             Err(Unfinished::Failure(Failure::Stopped)) => return Err(()),
             Err(Unfinished::Failure(Failure::NotStarted(why))) => {

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use super::desk::{Desk, KEEP_OPEN};
 use super::estimate::{Need, estimate};
+use super::figures::{Figures, Where};
 use super::record::{MOST_BAD_ENDS, Record};
 use super::transfer::Answer;
 use super::trouble::{Trouble, TroubleKind};
@@ -23,6 +24,7 @@ pub struct Shared {
     pub record: Arc<Record>,
     pub store: Arc<Store>,
     pub options: OpenerOptions,
+    pub figures: Figures,
 }
 
 /// The thread that estimates jobs and does the small ones.
@@ -59,7 +61,7 @@ impl Shared {
         let need = estimate(&task.job, &*self.store).unwrap_or_else(|error| {
             // The job meets the same error when it reads the document, and says so to whom it concerns.
             tracing::debug!(document = %key.document, %error, "an opening could not be estimated");
-            Need { memory_bytes: 0, size_bytes: 0 }
+            Need::unknown()
         });
         if bad_ends >= MOST_BAD_ENDS {
             tracing::debug!(document = %key.document, "document stays closed");
@@ -67,7 +69,9 @@ impl Shared {
         } else if need.memory_bytes <= SMALL_BYTES {
             tracing::debug!(document = %key.document, kind = task.job.kind(), "opening a document");
             let Task { job, shard, .. } = task;
+            let kind = Figures::kind(&job);
             let done = opener.run(job, &*self.store);
+            self.figures.done(kind, Where::Thread, began.elapsed());
             self.judge(&done);
             let _ = shard.send(Input::JobDone(Box::new(done)));
         } else if need.memory_bytes > allowed_bytes {
@@ -110,7 +114,8 @@ impl Shared {
     }
 
     /// Tells the shard what came of a job.
-    pub(super) fn finish(&self, task: Task, answer: Answer) {
+    pub(super) fn finish(&self, task: Task, answer: Answer, began: Instant) {
+        self.figures.done(Figures::kind(&task.job), Where::Child, began.elapsed());
         let done = answer.into_done(task.job);
         self.judge(&done);
         // A shard that has ended needs no news.
@@ -119,6 +124,7 @@ impl Shared {
 
     /// Tells the shard that a job is not done.
     pub(super) fn refuse(&self, task: Task, why: Refusal) {
+        self.figures.refused(&why);
         let _ = task.shard.send(Input::JobDone(Box::new(Done::Refused(task.job, why))));
     }
 

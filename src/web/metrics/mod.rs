@@ -8,7 +8,7 @@ use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use hyper::{Response, StatusCode};
 
 use crate::access::Access;
-use crate::engine::Engine;
+use crate::engine::{Engine, OpeningFigures};
 use crate::listen::{Certificate, PerAddress};
 use crate::store::{LastBackup, Store, StoreStats};
 use crate::sys::memory::resident_bytes;
@@ -156,6 +156,33 @@ impl Metrics {
             "groundmist_refused_messages_total",
             "Sync messages refused because decoding them would cost too much.",
             figures.refusals,
+        );
+        Self::openings(&figures.openings, text);
+    }
+
+    fn openings(openings: &OpeningFigures, text: &mut Text) {
+        let labels = |kind, place| format!("kind=\"{kind}\",place=\"{place}\"");
+        let each = || openings.done.iter().copied();
+        let counts: Vec<_> = each().map(|(kind, place, count, _)| (labels(kind, place), count)).collect();
+        let times: Vec<_> = each().map(|(kind, place, _, us)| (labels(kind, place), us)).collect();
+        text.by_labels(
+            "groundmist_openings_total",
+            "Documents opened, by what for and where.",
+            "counter",
+            &counts,
+        );
+        text.seconds_by_labels(
+            "groundmist_opening_seconds_total",
+            "Time that openings took, by what for and where.",
+            "counter",
+            &times,
+        );
+        text.by_label(
+            "groundmist_openings_refused_total",
+            "Openings that were not tried or came to nothing, by reason.",
+            "counter",
+            "reason",
+            openings.refused.iter().copied(),
         );
     }
 

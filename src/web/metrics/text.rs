@@ -39,6 +39,22 @@ impl Text {
         }
     }
 
+    /// Values apart by several labels, which are written as they stand in the braces.
+    pub fn by_labels(&mut self, name: &str, help: &str, kind: &str, values: &[(String, u64)]) {
+        self.head(name, help, kind);
+        for (labels, value) in values {
+            self.sample(name, &format!("{{{labels}}}"), *value);
+        }
+    }
+
+    /// Seconds apart by several labels, from microseconds.
+    pub fn seconds_by_labels(&mut self, name: &str, help: &str, kind: &str, values: &[(String, u64)]) {
+        self.head(name, help, kind);
+        for (labels, us) in values {
+            let _ = writeln!(self.0, "{name}{{{labels}}} {}", seconds(*us));
+        }
+    }
+
     /// How long things took, in seconds.
     pub fn histogram(&mut self, name: &str, help: &str, buckets: &Buckets) {
         self.head(name, help, "histogram");

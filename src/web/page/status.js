@@ -14,7 +14,7 @@ export const refresh = section("status", async () => {
   fill($("domain"), [domain ?? location.host, owner.handle && `@${plain(owner.handle)}`].filter(Boolean).join(" · "))
   const grave = warnings[0]?.grave ?? false
   $("state").classList.toggle("trouble", grave)
-  fill($("state"), ...(grave ? [] : [h("p", { class: "sentence" }, "All is well.")]), ...warnings.map((found, n) => warning(found, grave && !n ? "sentence" : "what")))
+  fill($("state"), ...(warnings.length ? [] : [h("p", { class: "sentence" }, "All is well.")]), ...warnings.map((found, n) => warning(found, grave && !n ? "sentence" : "what")))
   keyed($("facts"), facts(status), ([name]) => name, fact)
 })
 
