@@ -263,6 +263,7 @@ fn config_check_shows_values_and_sources_but_no_secret() {
     assert_eq!(line("data_dir"), "/srv/x flag --data-dir");
     assert_eq!(line("listen.address"), "127.0.0.1:4040 variable PORT");
     assert_eq!(line("memory.budget"), "56 MiB default");
+    assert!(line("memory.opener").ends_with("iB default"), "{}", line("memory.opener"));
     assert_eq!(line("owner"), "- not set");
     assert_eq!(line("secret"), "(not shown) variable GROUNDMIST_SYNC_SECRET_KEY");
     let report = run(&["config", "check", "--json"], &env);

@@ -74,6 +74,8 @@ fn defaults_alone_are_a_server_on_loopback() {
     assert_eq!(config.data_dir, PathBuf::from("/var/lib/groundmist-sync"));
     assert!(config.owner.is_none() && config.secret.is_none() && !config.data_dir_is_temporary);
     assert_eq!(config.memory.budget, 56 << 20);
+    // It goes by the machine.
+    assert!((32 << 20..=4 << 30).contains(&config.memory.opener), "{}", config.memory.opener);
     assert!(config.limits.documents >= 10_000);
     assert_eq!(config.access.token_life, Duration::from_secs(30 * 86_400));
     assert_eq!(config.access.approve, Approve::Ask);
@@ -85,6 +87,8 @@ fn defaults_alone_are_a_server_on_loopback() {
     assert!((1..=2).contains(&engine.shards));
     assert_eq!((engine.request_timeout_ms, engine.compact_grace_ms), (10_000, 3_600_000));
     assert_eq!(engine.inbox_bytes, 40 << 20);
+    assert_eq!(engine.opener.memory_bytes, config.memory.opener as u64);
+    assert!(engine.opener.program.is_none(), "the server's own program");
     assert_eq!(engine.price, groundmist_sync::sync::price::Limits::default());
     assert_eq!(options::store(config).cache_bytes, 8 << 20);
 }

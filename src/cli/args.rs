@@ -298,8 +298,8 @@ pub(super) enum DocsCommand {
     },
     /// Allow the server to open a document again that it keeps closed
     ///
-    /// A document stays closed after the server has ended twice in a row while it opened that document, mostly for want of
-    /// memory. The document syncs meanwhile. `status` names such documents.
+    /// A document stays closed after opening it has ended badly twice in a row, mostly for want of memory. The document
+    /// syncs meanwhile. `status` names such documents, and others that could not be opened; of those the warning ends.
     Retry {
         #[command(flatten)]
         which: WhichDocument,

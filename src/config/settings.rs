@@ -127,7 +127,9 @@ fn read(r: &mut Reader, dev: bool) -> Config {
 /// How much of a machine's memory processes that open documents may take by default. The unit's `MemoryMax` is three
 /// quarters of the machine, which is the control group that the server sees; server and openers fit in it.
 fn opener_bytes(machine_bytes: u64) -> u64 {
-    (machine_bytes / 2).min(machine_bytes.saturating_sub(SERVER)).clamp(32 * MIB, 4 * GIB)
+    let bytes = (machine_bytes / 2).min(machine_bytes.saturating_sub(SERVER)).clamp(32 * MIB, 4 * GIB);
+    // A number that people can read.
+    bytes / MIB * MIB
 }
 
 fn limits(r: &mut Reader) -> Limits {
@@ -366,4 +368,19 @@ pub(super) fn choice<T: FromStr + Copy>(
         Ok((value, as_str(value).to_owned()))
     });
     value.unwrap_or(default)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn server_and_openers_fit_in_the_memory_that_there_is() {
+        for (machine, opener) in [(128, 32), (256, 64), (512, 256), (768, 384), (4096, 2048), (65_536, 4096)]
+        {
+            assert_eq!(opener_bytes(machine * MIB + 5), opener * MIB, "{machine} MiB");
+            assert!(machine < 256 || opener + SERVER / MIB <= machine);
+        }
+        assert_eq!(opener_bytes(u64::MAX), 4 * GIB);
+    }
 }

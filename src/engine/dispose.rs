@@ -23,7 +23,12 @@ impl Engine {
         let (sender, receiver) = oneshot::channel();
         // If the shard has ended, the sender is dropped and the receiver reports `Stopped`.
         let _ = shards[hub_of(&key.document, shards.len())].send(Input::Dispose(key.clone(), what, sender));
-        receiver.await.unwrap_or(Err(CommitError::Stopped))
+        receiver.await.unwrap_or(Err(CommitError::Stopped))?;
+        if !matches!(what, Disposal::Restore) {
+            // The owner need not hear of a document that is gone. If this is lost, the warning comes back with a restart.
+            let _ = self.core.record.retry(key).await;
+        }
+        Ok(())
     }
 
     /// Purges what has been in the bin for [`BIN_LIFE_MS`]; how many documents. A document is a commit of its own, and

@@ -61,7 +61,7 @@ pub enum Next {
 struct State {
     arrived: FairQueue<Task>,
     large: FairQueue<Box<Large>>,
-    /// A job that was next and waits until there is memory. Nothing overtakes it, or it might wait for ever.
+    /// A job that was next and waits until there is memory, or a thread. Nothing overtakes it, or it might wait for ever.
     short_of_memory: Option<Box<Large>>,
     /// Jobs for documents that another job is in here for.
     behind: HashMap<DocKey, VecDeque<Task>>,
@@ -74,6 +74,8 @@ struct State {
     for_kept: [Option<Box<Large>>; CHILDREN],
     /// Jobs that a thread has in hand.
     in_hand: usize,
+    /// Threads that wait and have no process.
+    free: usize,
 }
 
 /// Where jobs wait.
@@ -100,6 +102,7 @@ impl Desk {
             kept: Default::default(),
             for_kept: Default::default(),
             in_hand: 0,
+            free: 0,
         };
         let (changed, stopping) = Default::default();
         Self { memory_bytes, state: Mutex::new(state), changed, stopping }
@@ -186,14 +189,26 @@ impl Desk {
     /// What the thread of a process does next. `kept`: the process has a document open, until that time.
     pub fn next_large(&self, number: usize, kept: Option<Instant>) -> Next {
         let mut state = lock(&self.state);
+        state.free += usize::from(kept.is_none());
+        let (mut state, next) = self.wait_for_large(state, number, kept);
+        state.free -= usize::from(kept.is_none());
+        next
+    }
+
+    fn wait_for_large<'a>(
+        &'a self,
+        mut state: MutexGuard<'a, State>,
+        number: usize,
+        kept: Option<Instant>,
+    ) -> (MutexGuard<'a, State>, Next) {
         loop {
             if self.stopping.load(Ordering::Relaxed) {
-                return Next::Stop;
+                return (state, Next::Stop);
             }
             if let Some(large) = state.for_kept[number].take() {
                 state.kept[number] = None;
                 state.in_hand += 1;
-                return Next::Run(large);
+                return (state, Next::Run(large));
             }
             if let Some(large) = self.take_large(&mut state) {
                 let wanted = Some(large.task.job.key());
@@ -203,19 +218,21 @@ impl Desk {
                     self.changed.notify_all();
                     continue;
                 }
-                if kept.is_none() && self.fits(&state, &large) {
+                let fits = self.fits(&state, &large);
+                if kept.is_none() && fits {
                     state.reserved_bytes += large.set_aside.memory_bytes;
                     state.in_hand += 1;
-                    return Next::Run(large);
+                    return (state, Next::Run(large));
                 }
+                let another_takes_it = fits && state.free > 0;
                 state.short_of_memory = Some(large);
                 self.changed.notify_all();
-                if kept.is_some() {
-                    return Next::LetGo;
+                if kept.is_some() && !another_takes_it {
+                    return (state, Next::LetGo);
                 }
             }
             state = match kept.map(|until| until.saturating_duration_since(Instant::now())) {
-                Some(Duration::ZERO) => return Next::LetGo,
+                Some(Duration::ZERO) => return (state, Next::LetGo),
                 left => self.sleep(state, left),
             };
         }
