@@ -31,12 +31,18 @@ fn edits(peer: &mut Peer, document: DocumentId, name: &str) {
     }
 }
 
-/// The process that opens a document, once there is one.
+/// The process that compacts a document, once it has begun: it has the job, and memory of its own.
 fn opener(server: &Server) -> u32 {
     wait_for("an opener process", || {
-        let opened = server.log().contains("in a process of its own");
-        children(server.pid()).first().copied().filter(|_| opened)
+        let of_compaction = server.log().contains("kind=\"compaction\"");
+        children(server.pid()).into_iter().find(|pid| of_compaction && resident_kib(*pid) > 64 << 10)
     })
+}
+
+fn resident_kib(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(0)
 }
 
 fn is_compacted(data_dir: &Path, document: DocumentId) -> bool {
@@ -86,6 +92,11 @@ fn a_picture_as_text_is_compacted_elsewhere_while_another_device_syncs() {
         assert!(is_under_way, "the compaction ended before the small documents synced");
         wait_for("the compaction", || is_compacted(&data_dir, picture).then_some(()));
         wait_for("the process's end", || children(server.pid()).is_empty().then_some(()));
+        let (_, metrics) = server.admin_get("/metrics");
+        assert!(
+            metrics.contains("groundmist_openings_total{kind=\"compaction\",place=\"child\"} 1\n"),
+            "{metrics}"
+        );
         let peak = server.peak_rss();
         assert!(peak < SERVER_BYTES, "the server took {} MB", peak >> 20);
         assert!(warnings(&data_dir, "opening_failed").is_empty());
@@ -182,4 +193,10 @@ fn the_device_and_the_owner_are_told_what_is_too_large() {
     assert!(told.contains(&large.to_string()) && told.contains("memory.opener"), "{told}");
     let text = String::from_utf8(server.command(&["status"]).stdout).unwrap();
     assert!(!text.contains("All is well"), "{text}");
+    let (_, metrics) = server.admin_get("/metrics");
+    assert!(metrics.contains("groundmist_openings_refused_total{reason=\"too_large\"} 1\n"), "{metrics}");
+    assert!(metrics.contains("groundmist_openings_total{kind=\"intake\",place=\"thread\"} 1\n"), "{metrics}");
+    // A document that is no longer wanted is no trouble any more.
+    answer(&data_dir, 0, &["docs", "retry", "dev.local", &large.to_string()]);
+    assert!(warnings(&data_dir, "document_too_large").is_empty());
 }

@@ -97,6 +97,9 @@ impl<'a> Process<'a> {
         match started {
             Ok(()) => Ok(process),
             Err(_) if stopping.load(Ordering::Relaxed) => Err(Failure::Stopped),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                Err(not_started(io::Error::other(format!("before it was ready, {}", process.how_it_ended()))))
+            }
             Err(error) => Err(not_started(error)),
         }
     }
