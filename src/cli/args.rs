@@ -99,9 +99,6 @@ pub(super) enum Command {
         #[command(subcommand)]
         command: ConfigCommand,
     },
-    /// Open one document for the server, which starts this process and talks to it on its standard input and output
-    #[command(hide = true, name = crate::engine::OPENER_COMMAND)]
-    OpenDocument,
 }
 
 #[derive(Debug, clap::Args)]

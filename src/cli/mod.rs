@@ -10,6 +10,7 @@ use serde::Serialize;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::config::{Config, ConfigError, Flags, Loaded, Sources, WriteError};
+use crate::engine::{OPENER_COMMAND, open_document};
 use crate::store::StoreError;
 use args::{Args, Command, ConfigCommand, SessionsCommand, TokenCommand};
 
@@ -126,6 +127,11 @@ impl From<WriteError> for CliError {
 
 /// Runs the command of the process arguments.
 pub fn main() -> ExitCode {
+    // The server starts itself this way to open a large document. It is no command for people, so neither help nor completions
+    // have it.
+    if std::env::args_os().skip(1).eq([OPENER_COMMAND]) {
+        return open_document();
+    }
     let args = match Args::try_parse() {
         Ok(args) => args,
         Err(error) => {
@@ -134,9 +140,6 @@ pub fn main() -> ExitCode {
             return ExitCode::from(if error.use_stderr() { Exit::Usage as u8 } else { Exit::Success as u8 });
         }
     };
-    if matches!(args.command, Command::OpenDocument) {
-        return crate::engine::open_document();
-    }
     let exit = run(&args).unwrap_or_else(|error| {
         if args.json {
             let body = serde_json::json!({ "error": error.code(), "message": error.to_string() });
@@ -183,8 +186,6 @@ fn run(args: &Args) -> Result<Exit, CliError> {
         Command::Setup(wanted) => setup::run(&sources(args, None), wanted, args.json),
         Command::Publish(wanted) => publish::run(&load(args)?.config, wanted, args.json),
         Command::Doctor(wanted) => doctor::run(load(args), wanted, args.json),
-        // `main` has done that already, without a configuration.
-        Command::OpenDocument => Ok(Exit::Success),
         Command::Config { command } => match command {
             ConfigCommand::Check => config_check::run(load(args), args.json),
             ConfigCommand::Get { key } => config_file::get(&sources(args, None), key, args.json),
