@@ -9,7 +9,7 @@ use bytes::Bytes;
 use minicbor::Decoder;
 use tokio::time::{Instant, timeout};
 
-use super::{Engine, Inbound, Joining, Outbound, Outgoing, Rejected};
+use super::{ConnectionInfo, Engine, Outgoing, ReceiveHalf, Rejected, SendHalf};
 use crate::store::{Store, StoreError};
 use crate::sync::chunk::Change;
 use crate::sync::message::{SyncMessage, flags};
@@ -188,8 +188,8 @@ async fn in_reach(
 
 /// Our own peer, for one parcel.
 struct Guest {
-    inbound: Inbound,
-    outbound: Outbound,
+    inbound: ReceiveHalf,
+    outbound: SendHalf,
     store: Arc<Store>,
     key: DocKey,
 }
@@ -203,7 +203,7 @@ impl Guest {
             unreachable!("base58 has no control characters")
         };
         let (namespace, client) = (key.namespace.clone(), IMPORT_CLIENT.into());
-        let joining = Joining {
+        let info = ConnectionInfo {
             namespace,
             read_only: false,
             client,
@@ -212,7 +212,7 @@ impl Guest {
             storage: None,
             counts: Default::default(),
         };
-        let (inbound, outbound) = engine.join(joining);
+        let (inbound, outbound) = engine.join(info);
         Self { inbound, outbound, store: store.clone(), key: key.clone() }
     }
 

@@ -5,15 +5,15 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::Core;
-use super::app::{App, Taken};
+use super::app::{AppShare, InboxPermit};
 use super::decode::{Access, DecodeError};
 use super::fair::Lane;
 use super::outbox::{Outbox, Outgoing};
 use super::shard::Input;
-use crate::sync::hub::{Incoming, hub_of};
 use crate::sync::message::SyncMessage;
+use crate::sync::shard::{Incoming, shard_of};
 use crate::sync::wire::{self, Body};
-use crate::types::{ConnId, DocumentId, Namespace, PeerId};
+use crate::types::{ConnectionId, DocumentId, Namespace, PeerId};
 
 /// The client broke the protocol: send `message` in an `error` message.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -34,53 +34,53 @@ fn rejected(fatal: bool, why: impl ToString) -> Rejected {
 const MIN_ROOM: usize = 16 * 1024;
 
 /// A connection's place among the joined; gives it up when dropped.
-pub(super) struct Membership {
+pub(super) struct JoinedConnection {
     pub core: Arc<Core>,
-    pub id: ConnId,
+    pub id: ConnectionId,
     pub name: (Namespace, PeerId),
     /// The lane whose turns its messages take in decoding.
     pub lane: Lane,
     pub access: Access,
     /// What it shares with the other connections of its app.
-    pub app: Arc<App>,
+    pub app: Arc<AppShare>,
 }
 
-impl Drop for Membership {
+impl Drop for JoinedConnection {
     fn drop(&mut self) {
         self.core.leave(self.id, &self.name);
     }
 }
 
 /// The receiving half of a joined connection. Dropping both halves leaves.
-pub struct Inbound {
-    membership: Arc<Membership>,
+pub struct ReceiveHalf {
+    connection: Arc<JoinedConnection>,
 }
 
 /// The sending half of a joined connection.
-pub struct Outbound {
+pub struct SendHalf {
     outbox: Arc<Outbox>,
-    _membership: Arc<Membership>,
+    _membership: Arc<JoinedConnection>,
 }
 
-pub(super) fn pair(membership: Membership, outbox: Arc<Outbox>) -> (Inbound, Outbound) {
-    let membership = Arc::new(membership);
-    (Inbound { membership: membership.clone() }, Outbound { outbox, _membership: membership })
+pub(super) fn pair(connection: JoinedConnection, outbox: Arc<Outbox>) -> (ReceiveHalf, SendHalf) {
+    let connection = Arc::new(connection);
+    (ReceiveHalf { connection: connection.clone() }, SendHalf { outbox, _membership: connection })
 }
 
-impl Inbound {
+impl ReceiveHalf {
     /// What the connections of this one's app share.
-    pub fn app(&self) -> Arc<App> {
-        self.membership.app.clone()
+    pub fn app(&self) -> Arc<AppShare> {
+        self.connection.app.clone()
     }
 
     /// One binary WebSocket message after `join`: decode, check, hand to its shard. Waits while the inbox is full.
     /// # Errors
     /// What the client did wrong.
     pub async fn receive(&mut self, frame: Bytes) -> Result<(), Rejected> {
-        let core = &self.membership.core;
+        let core = &self.connection.core;
         let envelope = wire::decode(&frame).map_err(|error| rejected(error.is_fatal(), error))?;
         let relayed = matches!(envelope.body, Body::Ephemeral { .. });
-        if !relayed && envelope.sender != self.membership.name.1.as_str() {
+        if !relayed && envelope.sender != self.connection.name.1.as_str() {
             return Err(rejected(true, "\"senderId\" is not the peer id that this connection joined with"));
         }
         if envelope.target.as_deref() != Some(core.peer.as_str()) {
@@ -88,7 +88,7 @@ impl Inbound {
         }
         match &envelope.body {
             Body::Leave => {
-                core.send_all(|| Input::Leave(self.membership.id));
+                core.send_all(|| Input::Leave(self.connection.id));
                 return Ok(());
             }
             Body::Unknown(kind) => {
@@ -119,9 +119,9 @@ impl Inbound {
                     let copy = Incoming { sender: incoming.sender.clone(), body, sync: None };
                     let Some(part) = permit.part(left) else { continue };
                     left -= 1;
-                    let _ = shard.send(Input::Message(self.membership.id, Box::new(copy), part));
+                    let _ = shard.send(Input::Message(self.connection.id, Box::new(copy), part));
                 }
-                let _ = core.shards[0].send(Input::Message(self.membership.id, Box::new(incoming), permit));
+                let _ = core.shards[0].send(Input::Message(self.connection.id, Box::new(incoming), permit));
             }
         }
         Ok(())
@@ -136,13 +136,13 @@ impl Inbound {
     ) -> Result<(), Rejected> {
         let Some(document) = body.document() else { return Ok(()) };
         let permit = self.room(bytes).await?;
-        let sender = self.membership.name.1.to_string();
+        let sender = self.connection.name.1.to_string();
         self.to_shard(&document, Incoming { sender, body, sync }, permit);
         Ok(())
     }
 
     async fn decode(&self, body: &Body, payload: &Bytes) -> Result<SyncMessage, Rejected> {
-        let Membership { core, lane, access, app, .. } = &*self.membership;
+        let JoinedConnection { core, lane, access, app, .. } = &*self.connection;
         let decoded = core.decoding.decode(lane, payload, *access, &app.at_once).await;
         decoded.map_err(|error| match (error, body.document()) {
             (DecodeError::Stopped, _) => rejected(true, error),
@@ -153,21 +153,21 @@ impl Inbound {
         })
     }
 
-    async fn room(&self, bytes: usize) -> Result<Taken, Rejected> {
-        let bytes = bytes.max(MIN_ROOM).min(self.membership.core.options.inbox_bytes);
-        let taken = self.membership.app.room(bytes as u32).await;
+    async fn room(&self, bytes: usize) -> Result<InboxPermit, Rejected> {
+        let bytes = bytes.max(MIN_ROOM).min(self.connection.core.options.inbox_bytes);
+        let taken = self.connection.app.room(bytes as u32).await;
         taken.ok_or_else(|| rejected(true, "the server is stopping"))
     }
 
-    fn to_shard(&self, document: &DocumentId, incoming: Incoming, permit: Taken) {
-        let shards = &self.membership.core.shards;
-        let shard = &shards[hub_of(document, shards.len())];
+    fn to_shard(&self, document: &DocumentId, incoming: Incoming, permit: InboxPermit) {
+        let shards = &self.connection.core.shards;
+        let shard = &shards[shard_of(document, shards.len())];
         // A shard that has stopped takes nothing more; the socket is about to be closed.
-        let _ = shard.send(Input::Message(self.membership.id, Box::new(incoming), permit));
+        let _ = shard.send(Input::Message(self.connection.id, Box::new(incoming), permit));
     }
 }
 
-impl Outbound {
+impl SendHalf {
     /// The next thing to send; `None` when the engine has let go of this connection.
     pub async fn next(&mut self) -> Option<Outgoing> {
         self.outbox.next().await

@@ -5,15 +5,15 @@
 
 use bytes::Bytes;
 
-use super::conn::{Conn, MAX_EPHEMERAL_BYTES, Out};
+use super::connection::{Connection, MAX_EPHEMERAL_BYTES, Out};
 use super::fair::{Approval, FairCache};
-use super::hub::Hub;
+use super::shard::Shard;
 use super::wire::Body;
-use crate::types::{ConnId, DocKey, Namespace};
+use crate::types::{ConnectionId, DocKey, Namespace};
 
-/// Bytes of the counts remembered in one hub, to drop messages that come a second time by another way.
+/// Bytes of the counts remembered in one shard, to drop messages that come a second time by another way.
 const SEEN_BUDGET_BYTES: usize = 512 << 10;
-/// Bytes of the ephemeral messages that wait in one hub, over all connections.
+/// Bytes of the ephemeral messages that wait in one shard, over all connections.
 pub const WAITING_BUDGET_BYTES: usize = 4 << 20;
 
 /// Number of a waiting message.
@@ -104,40 +104,40 @@ impl Presence {
     }
 
     /// A connection has left.
-    pub(super) fn leave(&mut self, conn: &mut Conn) {
+    pub(super) fn leave(&mut self, conn: &mut Connection) {
         while let Some(message) = conn.pop_ephemeral() {
             self.release(message);
         }
     }
 }
 
-impl Hub {
+impl Shard {
     pub(super) fn relay_ephemeral(
         &mut self,
-        from: ConnId,
+        from: ConnectionId,
         key: &DocKey,
         sender: String,
         session: String,
         count: u64,
         data: Bytes,
     ) {
-        let Some(conn) = self.conns.get(&from) else { return };
+        let Some(conn) = self.connections.get(&from) else { return };
         let Some(doc) = self.docs.get(key).filter(|doc| doc.broken.is_none()) else { return };
         if data.len() > MAX_EPHEMERAL_BYTES {
             let most = MAX_EPHEMERAL_BYTES;
             return self.error(from, format!("an ephemeral message may have {most} bytes at most"));
         }
-        if !self.roster.may_speak_as(from, &conn.joining, &sender) {
-            tracing::debug!(conn = from.0, "dropping presence in the name of another session's peer");
+        if !self.roster.may_speak_as(from, &conn.info, &sender) {
+            tracing::debug!(connection = from.0, "dropping presence in the name of another session's peer");
             return;
         }
-        let approval = Approval::of(&conn.joining);
+        let approval = Approval::of(&conn.info);
         if !self.presence.is_new(&approval, &sender, &session, count) {
             return;
         }
-        let others = doc.peers.iter().filter(|peer| peer.subscribed && peer.conn != from);
-        let others: Vec<ConnId> =
-            others.map(|peer| peer.conn).filter(|id| self.conns.contains_key(id)).collect();
+        let others = doc.peers.iter().filter(|peer| peer.subscribed && peer.connection != from);
+        let others: Vec<ConnectionId> =
+            others.map(|peer| peer.connection).filter(|id| self.connections.contains_key(id)).collect();
         if others.is_empty() {
             return;
         }
@@ -148,7 +148,7 @@ impl Hub {
         let body = Body::Ephemeral { document: key.document, session, count, data };
         let message = self.presence.hold(&approval, sender, body, held, others.len());
         for to in others {
-            let Some(conn) = self.conns.get_mut(&to) else { continue };
+            let Some(conn) = self.connections.get_mut(&to) else { continue };
             for dropped in conn.push_ephemeral(message, bytes) {
                 self.presence.release(dropped);
             }

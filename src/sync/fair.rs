@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
 use std::sync::Arc;
 
-use super::conn::Joining;
+use super::connection::ConnectionInfo;
 use crate::types::Namespace;
 
 /// Bytes that an entry is charged besides its content: map nodes, keys and allocator overhead.
@@ -25,8 +25,8 @@ pub struct Approval {
 
 impl Approval {
     /// The approval that a connection joined under.
-    pub fn of(joining: &Joining) -> Self {
-        Self { namespace: joining.namespace.clone(), client: joining.client.clone() }
+    pub fn of(info: &ConnectionInfo) -> Self {
+        Self { namespace: info.namespace.clone(), client: info.client.clone() }
     }
 }
 

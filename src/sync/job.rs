@@ -4,11 +4,11 @@ use bytes::Bytes;
 
 use super::chunk::Change;
 use super::commit::Snapshotting;
-use super::hub::Hub;
 use super::peer::Base;
+use super::shard::Shard;
 use super::storage::Storage;
 use crate::store::SnapshotInfo;
-use crate::types::{ChangeHash, ConnId, DocKey, Millis};
+use crate::types::{ChangeHash, ConnectionId, DocKey, Millis};
 
 /// Bytes of changes that one [`Job::Extract`] takes out at a time, about.
 pub const EXTRACT_BYTES: usize = 4 << 20;
@@ -21,7 +21,7 @@ pub enum Job {
         /// The document.
         key: DocKey,
         /// Who sent them.
-        conn: ConnId,
+        connection: ConnectionId,
         /// The chunks.
         chunks: Vec<Bytes>,
         /// Operations (and other column values) that the chunks claim to hold.
@@ -35,7 +35,7 @@ pub enum Job {
         /// The document.
         key: DocKey,
         /// For whom.
-        conn: ConnId,
+        connection: ConnectionId,
         /// Heads of the snapshot that is meant.
         snapshot: Vec<ChangeHash>,
         /// What the peer has.
@@ -109,7 +109,7 @@ pub enum Done {
         /// The document.
         key: DocKey,
         /// Who sent it.
-        conn: ConnId,
+        connection: ConnectionId,
         /// The chunks, for another try.
         chunks: Vec<Bytes>,
         /// As in the job.
@@ -122,7 +122,7 @@ pub enum Done {
         /// The document.
         key: DocKey,
         /// For whom.
-        conn: ConnId,
+        connection: ConnectionId,
         /// `None` when the snapshot is not the one that was meant.
         result: Result<Option<(Vec<Bytes>, bool)>, String>,
     },
@@ -149,30 +149,42 @@ impl Done {
     }
 }
 
-impl Hub {
+impl Shard {
     /// Jobs for the opener.
     pub fn take_jobs(&mut self) -> Vec<Job> {
         std::mem::take(&mut self.jobs)
     }
 
-    pub(super) fn intake(&mut self, conn: ConnId, key: &DocKey, chunks: Vec<Bytes>, operations: u64) {
+    pub(super) fn intake(
+        &mut self,
+        connection: ConnectionId,
+        key: &DocKey,
+        chunks: Vec<Bytes>,
+        operations: u64,
+    ) {
         let Some(doc) = self.docs.get_mut(key) else { return };
-        if !self.budget.begin_upload(conn, chunks_bytes(&chunks)) {
-            return self.close(conn, 1013, "busy taking in another large document, try again");
+        if !self.budget.begin_upload(connection, chunks_bytes(&chunks)) {
+            return self.close(connection, 1013, "busy taking in another large document, try again");
         }
         doc.intakes += 1;
         doc.at_opener += 1;
         let existing = doc.head.is_some() || doc.graph.is_some();
-        self.jobs.push(Job::Intake { key: key.clone(), conn, chunks, operations, existing });
+        self.jobs.push(Job::Intake { key: key.clone(), connection, chunks, operations, existing });
     }
 
-    pub(super) fn extract(&mut self, conn: ConnId, key: &DocKey, have: Vec<ChangeHash>, skip: u64) {
+    pub(super) fn extract(
+        &mut self,
+        connection: ConnectionId,
+        key: &DocKey,
+        have: Vec<ChangeHash>,
+        skip: u64,
+    ) {
         let Some(head) = self.docs.get(key).and_then(|doc| doc.head.as_ref()) else { return };
         let snapshot = head.snapshot.as_ref().map_or_else(Vec::new, |info| info.heads.clone());
-        if let Some(state) = self.conns.get_mut(&conn) {
+        if let Some(state) = self.connections.get_mut(&connection) {
             state.extracting = Some(key.clone());
         }
-        self.jobs.push(Job::Extract { key: key.clone(), conn, snapshot, have, skip });
+        self.jobs.push(Job::Extract { key: key.clone(), connection, snapshot, have, skip });
     }
 
     /// Start a compaction if the tail has outgrown the snapshot and devices away for a while had their time.
@@ -203,16 +215,16 @@ impl Hub {
 
     pub(super) fn take_done(&mut self, done: Done, storage: &dyn Storage, now: Millis) {
         match done {
-            Done::Intake { key, conn, chunks, operations, result } => {
+            Done::Intake { key, connection, chunks, operations, result } => {
                 let again = Upload { chunks, operations };
-                self.intake_done(&key, conn, again, result, storage, now)
+                self.intake_done(&key, connection, again, result, storage, now)
             }
             Done::Refused(job) => self.refused(job, storage, now),
-            Done::Extract { key, conn, result } => self.extract_done(&key, conn, result),
+            Done::Extract { key, connection, result } => self.extract_done(&key, connection, result),
             Done::Compact { key, below, result } => match result {
                 Ok(Some(snapshot)) => {
                     if self.docs.get(&key).is_some_and(|doc| doc.compacting) {
-                        self.snapshots.push(Snapshotting { key, below, snapshot, conn: None });
+                        self.snapshots.push(Snapshotting { key, below, snapshot, connection: None });
                     }
                 }
                 Ok(None) => {
@@ -228,13 +240,13 @@ impl Hub {
     fn intake_done(
         &mut self,
         key: &DocKey,
-        conn: ConnId,
+        connection: ConnectionId,
         upload: Upload,
         result: Result<Intake, String>,
         storage: &dyn Storage,
         now: Millis,
     ) {
-        let client = self.conns.get(&conn).map(|conn| conn.joining.client.clone());
+        let client = self.connections.get(&connection).map(|connection| connection.info.client.clone());
         let Some(doc) = self.docs.get_mut(key) else { return };
         if doc.stale_intakes > 0 {
             doc.stale_intakes -= 1;
@@ -246,30 +258,43 @@ impl Hub {
         match result {
             Ok(Intake::Snapshot(snapshot)) if doc.head.is_none() && doc.graph.is_none() => {
                 // Still counts as an intake until it is durable.
-                self.snapshots.push(Snapshotting { key: key.clone(), below: 1, snapshot, conn: Some(conn) });
+                self.snapshots.push(Snapshotting {
+                    key: key.clone(),
+                    below: 1,
+                    snapshot,
+                    connection: Some(connection),
+                });
                 return;
             }
             Ok(Intake::Snapshot(_)) => {
                 doc.at_opener += 1;
                 let Upload { chunks, operations } = upload;
                 // Ended a moment ago, so it fits again.
-                self.budget.begin_upload(conn, chunks_bytes(&chunks));
-                self.jobs.push(Job::Intake { key: key.clone(), conn, chunks, operations, existing: true });
+                self.budget.begin_upload(connection, chunks_bytes(&chunks));
+                self.jobs.push(Job::Intake {
+                    key: key.clone(),
+                    connection,
+                    chunks,
+                    operations,
+                    existing: true,
+                });
                 return;
             }
-            Ok(Intake::Changes(changes)) => match doc.take_changes(conn, changes, storage) {
+            Ok(Intake::Changes(changes)) => match doc.take_changes(connection, changes, storage) {
                 Ok(received) => {
                     if received.appended > 0 {
                         doc.writer = client.or(doc.writer.take());
                         self.dirty.mark(doc);
                     }
                     if let Some(misfit) = received.misfit {
-                        self.misfit(conn, key, misfit);
+                        self.misfit(connection, key, misfit);
                     }
                 }
-                Err(fault) => self.faulty(key, Some(conn), &fault),
+                Err(fault) => self.faulty(key, Some(connection), &fault),
             },
-            Err(reason) => self.error(conn, format!("document {}: {reason}; it was not taken", key.document)),
+            Err(reason) => {
+                self.error(connection, format!("document {}: {reason}; it was not taken", key.document))
+            }
         }
         self.intake_over(key, storage, now);
     }
@@ -300,15 +325,18 @@ impl Hub {
         match job {
             Job::Compact { .. } => doc.compacting = false,
             Job::Intake { .. } if doc.stale_intakes > 0 => doc.stale_intakes -= 1,
-            Job::Intake { conn, .. } => {
-                self.error(conn, format!("document {}: {STAYS_CLOSED}; it was not taken", key.document));
+            Job::Intake { connection, .. } => {
+                self.error(
+                    connection,
+                    format!("document {}: {STAYS_CLOSED}; it was not taken", key.document),
+                );
                 return self.intake_over(&key, storage, now);
             }
-            Job::Extract { conn, .. } => {
-                if let Some(peer) = doc.peer(conn) {
+            Job::Extract { connection, .. } => {
+                if let Some(peer) = doc.peer(connection) {
                     peer.send_whole();
                 }
-                self.extract_over(conn);
+                self.extract_over(connection);
             }
         }
         self.queue(&key);
@@ -318,13 +346,13 @@ impl Hub {
     fn extract_done(
         &mut self,
         key: &DocKey,
-        conn: ConnId,
+        connection: ConnectionId,
         result: Result<Option<(Vec<Bytes>, bool)>, String>,
     ) {
         if let Err(reason) = &result {
             self.quarantine(key, reason.clone());
         }
-        if let Some(peer) = self.docs.get_mut(key).and_then(|doc| doc.peer(conn))
+        if let Some(peer) = self.docs.get_mut(key).and_then(|doc| doc.peer(connection))
             && let Base::Part(extract) = &mut peer.base
             && extract.running
         {
@@ -340,12 +368,12 @@ impl Hub {
             }
         }
         self.queue(key);
-        self.extract_over(conn);
+        self.extract_over(connection);
     }
 
     /// The opener is free for the connection's other documents.
-    fn extract_over(&mut self, conn: ConnId) {
-        let waiting = self.conns.get_mut(&conn).map_or_else(Vec::new, |state| {
+    fn extract_over(&mut self, connection: ConnectionId) {
+        let waiting = self.connections.get_mut(&connection).map_or_else(Vec::new, |state| {
             state.extracting = None;
             std::mem::take(&mut state.waiting)
         });

@@ -2,7 +2,7 @@
 //!
 //! [`wire`] and [`message`] read and write what clients send; [`price`] says what decoding may cost and [`pricing`] counts it, [`chunk`],
 //! [`columns`] and [`bloom`] check it. [`graph`] is one
-//! document's change graph, [`doc`] a document in use with its [`peer`]s, [`hub`] all documents and connections. [`parcel`] reads
+//! document's change graph, [`doc`] a document in use with its [`peer`]s, [`shard`] all documents and connections. [`parcel`] reads
 //! what came by file instead.
 
 pub mod absent;
@@ -11,7 +11,7 @@ pub mod budget;
 pub mod chunk;
 pub mod columns;
 pub mod commit;
-pub mod conn;
+pub mod connection;
 pub mod departure;
 pub mod dirty;
 pub mod dispose;
@@ -19,7 +19,6 @@ pub mod doc;
 pub mod ephemeral;
 pub mod fair;
 pub mod graph;
-pub mod hub;
 pub mod job;
 pub mod leb;
 pub mod message;
@@ -34,6 +33,7 @@ pub mod remote;
 pub mod reply;
 pub mod requests;
 pub mod roster;
+pub mod shard;
 pub mod snapshot;
 pub mod source;
 pub mod storage;

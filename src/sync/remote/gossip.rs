@@ -9,7 +9,7 @@ use crate::sync::fair::{Approval, FairCache};
 use crate::sync::wire::MAX_HEADS;
 use crate::types::{ChangeHash, DocKey, Millis, StorageId};
 
-/// Bytes of gossip remembered in one hub.
+/// Bytes of gossip remembered in one shard.
 const BUDGET_BYTES: usize = 1 << 20;
 /// How far a timestamp in gossip may lie ahead of our clock, in milliseconds. Clients take heads only if their timestamp is
 /// newer than the last one, so an entry from the far future would pin its heads for ever.

@@ -13,14 +13,14 @@ pub use subscriptions::{MAX_SUBSCRIPTIONS, Scope, Step, SubscribeError, Subscrip
 
 use std::collections::BTreeMap;
 
-use super::conn::{Joining, Out};
+use super::connection::{ConnectionInfo, Out};
 use super::doc::Doc;
 use super::fair::Approval;
-use super::hub::Hub;
 use super::peer::Peer;
 use super::roster::Roster;
+use super::shard::Shard;
 use super::wire::{Body, MAX_HEADS, RemoteHeads};
-use crate::types::{ConnId, DocKey, Millis, StorageId};
+use crate::types::{ConnectionId, DocKey, Millis, StorageId};
 
 /// Most connections whose heads are told one by one when a commit makes them durable. For more, every subscriber looks
 /// through the document once, so that the work grows with the connections and not with their square.
@@ -34,7 +34,7 @@ pub struct RemoteBook {
 }
 
 impl RemoteBook {
-    pub(super) fn leave(&mut self, id: ConnId) {
+    pub(super) fn leave(&mut self, id: ConnectionId) {
         self.subscriptions.leave(id);
     }
 
@@ -44,15 +44,22 @@ impl RemoteBook {
 
     /// Take in what a connection's own share in a document says of its storage, if somebody in the namespace subscribes to
     /// it and all its heads are durable here. True if it is news.
-    fn learn_of(&mut self, roster: &Roster, joining: &Joining, doc: &Doc, peer: &Peer, at: Millis) -> bool {
-        let Some(storage) = &joining.storage else { return false };
-        if self.subscriptions.subscribers(&joining.namespace, storage).is_none()
+    fn learn_of(
+        &mut self,
+        roster: &Roster,
+        info: &ConnectionInfo,
+        doc: &Doc,
+        peer: &Peer,
+        at: Millis,
+    ) -> bool {
+        let Some(storage) = &info.storage else { return false };
+        if self.subscriptions.subscribers(&info.namespace, storage).is_none()
             || !has_durable_heads(doc, peer)
-            || !roster.speaks_for_its_storage(joining)
+            || !roster.speaks_for_its_storage(info)
         {
             return false;
         }
-        let approval = Approval::of(joining);
+        let approval = Approval::of(info);
         self.gossip.learn(&approval, &doc.key, storage, &peer.their_heads, at, Source::Itself)
     }
 }
@@ -63,10 +70,10 @@ fn has_durable_heads(doc: &Doc, peer: &Peer) -> bool {
     doc.broken.is_none() && peer.heard && heads.len() <= MAX_HEADS && peer.their_heads == heads
 }
 
-impl Hub {
-    pub(super) fn subscribe_remote(&mut self, id: ConnId, add: Vec<StorageId>, remove: &[StorageId]) {
-        let Some(conn) = self.conns.get(&id) else { return };
-        let approval = Approval::of(&conn.joining);
+impl Shard {
+    pub(super) fn subscribe_remote(&mut self, id: ConnectionId, add: Vec<StorageId>, remove: &[StorageId]) {
+        let Some(conn) = self.connections.get(&id) else { return };
+        let approval = Approval::of(&conn.info);
         for storage in remove {
             self.remote.subscriptions.unsubscribe(id, storage);
         }
@@ -80,17 +87,18 @@ impl Hub {
     }
 
     /// Tell all subscribers with a share in the document, except `but`.
-    fn tell_subscribers(&mut self, key: &DocKey, storage: &StorageId, but: Option<ConnId>) {
+    fn tell_subscribers(&mut self, key: &DocKey, storage: &StorageId, but: Option<ConnectionId>) {
         let Some(subscribers) = self.remote.subscriptions.subscribers(&key.namespace, storage) else {
             return;
         };
         let Some(doc) = self.docs.get(key) else { return };
         // Whichever are fewer: subscribers may have other documents open, and peers other subscriptions.
-        let to: Vec<ConnId> = if subscribers.len() < doc.peers.len() {
-            let has_share = |id: &&ConnId| self.conns.get(id).is_some_and(|conn| conn.docs.contains(key));
+        let to: Vec<ConnectionId> = if subscribers.len() < doc.peers.len() {
+            let has_share =
+                |id: &&ConnectionId| self.connections.get(id).is_some_and(|conn| conn.docs.contains(key));
             subscribers.iter().filter(has_share).copied().collect()
         } else {
-            doc.peers.iter().map(|peer| peer.conn).filter(|id| subscribers.contains(id)).collect()
+            doc.peers.iter().map(|peer| peer.connection).filter(|id| subscribers.contains(id)).collect()
         };
         for id in to {
             if Some(id) != but {
@@ -101,7 +109,7 @@ impl Hub {
     }
 
     /// A peer has said what heads it has. Others hear of it once all of them are durable here.
-    pub(super) fn heads_seen(&mut self, id: ConnId, key: &DocKey, now: Millis) {
+    pub(super) fn heads_seen(&mut self, id: ConnectionId, key: &DocKey, now: Millis) {
         let newly_open = self
             .docs
             .get_mut(key)
@@ -114,24 +122,24 @@ impl Hub {
             self.make_ready(id);
         }
         if self.learn_of_peer(id, key, now)
-            && let Some(storage) = self.conns.get(&id).and_then(|conn| conn.joining.storage.clone())
+            && let Some(storage) = self.connections.get(&id).and_then(|conn| conn.info.storage.clone())
         {
             self.tell_subscribers(key, &storage, Some(id));
         }
     }
 
     /// Remember the heads of a connection's storage, if they are durable here and somebody wants to know. True if it is news.
-    fn learn_of_peer(&mut self, id: ConnId, key: &DocKey, now: Millis) -> bool {
-        let Some(joining) = self.conns.get(&id).map(|conn| &conn.joining) else { return false };
+    fn learn_of_peer(&mut self, id: ConnectionId, key: &DocKey, now: Millis) -> bool {
+        let Some(info) = self.connections.get(&id).map(|conn| &conn.info) else { return false };
         let Some(doc) = self.docs.get(key) else { return false };
-        let Some(peer) = doc.peers.iter().find(|peer| peer.conn == id) else { return false };
-        self.remote.learn_of(&self.roster, joining, doc, peer, now)
+        let Some(peer) = doc.peers.iter().find(|peer| peer.connection == id) else { return false };
+        self.remote.learn_of(&self.roster, info, doc, peer, now)
     }
 
     /// A connection with a storage has left: its heads stay known while the document is in use.
-    pub(super) fn departs(&mut self, joining: &Joining, key: &DocKey, peer: &Peer, now: Millis) {
+    pub(super) fn departs(&mut self, info: &ConnectionInfo, key: &DocKey, peer: &Peer, now: Millis) {
         if let Some(doc) = self.docs.get(key) {
-            self.remote.learn_of(&self.roster, joining, doc, peer, now);
+            self.remote.learn_of(&self.roster, info, doc, peer, now);
         }
     }
 
@@ -144,11 +152,11 @@ impl Hub {
         self.tell_subscribers(key, &ours, None);
         let Some(doc) = self.docs.get(key) else { return };
         let same = doc.peers.iter().filter(|peer| has_durable_heads(doc, peer));
-        let same: Vec<ConnId> = same.map(|peer| peer.conn).collect();
+        let same: Vec<ConnectionId> = same.map(|peer| peer.connection).collect();
         if same.len() <= MAX_AT_ONCE {
             return same.into_iter().for_each(|id| self.heads_seen(id, key, now));
         }
-        for id in doc.peers.iter().map(|peer| peer.conn).collect::<Vec<_>>() {
+        for id in doc.peers.iter().map(|peer| peer.connection).collect::<Vec<_>>() {
             if self.remote.subscriptions.opened(id, key.document) {
                 self.make_ready(id);
             }
@@ -156,12 +164,12 @@ impl Hub {
     }
 
     /// A peer passes on what it heard of other storages.
-    pub(super) fn gossip(&mut self, id: ConnId, key: &DocKey, heads: Vec<RemoteHeads>, now: Millis) {
-        let Some(joining) = self.conns.get(&id).map(|conn| &conn.joining) else { return };
+    pub(super) fn gossip(&mut self, id: ConnectionId, key: &DocKey, heads: Vec<RemoteHeads>, now: Millis) {
+        let Some(info) = self.connections.get(&id).map(|conn| &conn.info) else { return };
         if self.docs.get(key).is_none_or(|doc| doc.broken.is_some() || doc.head.is_none()) {
             return;
         }
-        let (approval, writer) = (Approval::of(joining), !joining.read_only);
+        let (approval, writer) = (Approval::of(info), !info.read_only);
         let source = if writer { Source::Writer } else { Source::Reader };
         for of in heads {
             let Some(timestamp) = gossip::timestamp(of.timestamp, now) else { continue };
@@ -176,9 +184,10 @@ impl Hub {
     /// Whether a connection's gossip about a storage counts. Others must have asked for it. Our own heads we know best, and
     /// a device that has the document open here speaks for itself; but a reader's claim to a storage id does not silence
     /// a writer.
-    fn may_gossip(&self, id: ConnId, writer: bool, key: &DocKey, storage: &StorageId) -> bool {
+    fn may_gossip(&self, id: ConnectionId, writer: bool, key: &DocKey, storage: &StorageId) -> bool {
         let subscribers = self.remote.subscriptions.subscribers(&key.namespace, storage);
-        let has_open = |id: &ConnId| self.conns.get(id).is_some_and(|conn| conn.docs.contains(key));
+        let has_open =
+            |id: &ConnectionId| self.connections.get(id).is_some_and(|conn| conn.docs.contains(key));
         *storage != self.options.storage
             && subscribers.is_some_and(|ids| ids.len() > usize::from(ids.contains(&id)))
             && !self
@@ -189,24 +198,24 @@ impl Hub {
 
     /// What a connection can be told of a document: the storages that it subscribes to and whose heads are known, and how
     /// many were looked at.
-    fn look(&mut self, id: ConnId, key: &DocKey, scope: Scope) -> (Vec<StorageId>, usize) {
+    fn look(&mut self, id: ConnectionId, key: &DocKey, scope: Scope) -> (Vec<StorageId>, usize) {
         let Some(doc) = self.docs.get(key).filter(|doc| doc.broken.is_none()) else { return (vec![], 1) };
         let Some(head) = &doc.head else { return (vec![], 1) };
         let (modified, mut steps) = (head.modified, 1 + doc.peers.len());
         // Devices that are here now may have said what they have before anybody asked. One for each storage, a writer if
         // there is one: many connections may have joined with the same.
-        let mut here: BTreeMap<&StorageId, (&Joining, &Peer)> = BTreeMap::new();
-        for peer in doc.peers.iter().filter(|peer| peer.conn != id && has_durable_heads(doc, peer)) {
-            let Some(conn) = self.conns.get(&peer.conn) else { continue };
-            if let Some(storage) = &conn.joining.storage
+        let mut here: BTreeMap<&StorageId, (&ConnectionInfo, &Peer)> = BTreeMap::new();
+        for peer in doc.peers.iter().filter(|peer| peer.connection != id && has_durable_heads(doc, peer)) {
+            let Some(conn) = self.connections.get(&peer.connection) else { continue };
+            if let Some(storage) = &conn.info.storage
                 && self.remote.subscriptions.wants(id, scope, storage)
                 && (peer.writer || !here.contains_key(storage))
             {
-                here.insert(storage, (&conn.joining, peer));
+                here.insert(storage, (&conn.info, peer));
             }
         }
-        for (joining, peer) in here.into_values() {
-            self.remote.learn_of(&self.roster, joining, doc, peer, modified);
+        for (info, peer) in here.into_values() {
+            self.remote.learn_of(&self.roster, info, doc, peer, modified);
         }
         let wanted = |storage: &&StorageId| self.remote.subscriptions.wants(id, scope, storage);
         let known = self.remote.gossip.storages(key).inspect(|_| steps += 1);
@@ -229,10 +238,10 @@ impl Hub {
     }
 
     /// The next remote heads message for a connection: the latest heads, however often they changed since the last.
-    pub(super) fn next_remote(&mut self, id: ConnId) -> Option<Out> {
+    pub(super) fn next_remote(&mut self, id: ConnectionId) -> Option<Out> {
         loop {
-            let conn = self.conns.get(&id)?;
-            let key = |document| DocKey { namespace: conn.joining.namespace.clone(), document };
+            let conn = self.connections.get(&id)?;
+            let key = |document| DocKey { namespace: conn.info.namespace.clone(), document };
             match self.remote.subscriptions.next(id, &conn.docs)? {
                 Step::Tell(document, storage) => {
                     if let Some(heads) = self.known_heads(&key(document), &storage) {
@@ -249,7 +258,7 @@ impl Hub {
     }
 
     /// True while connections have used up their turn of telling remote heads and have more to do: call
-    /// [`Hub::give_turns`] after other inputs were looked at.
+    /// [`Shard::give_turns`] after other inputs were looked at.
     pub fn has_turns(&self) -> bool {
         self.remote.subscriptions.has_turns()
     }

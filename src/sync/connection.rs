@@ -52,9 +52,9 @@ impl Counts {
     }
 }
 
-/// What a connection proved about itself before joining.
+/// What a connection proved about itself before info.
 #[derive(Debug, Clone)]
-pub struct Joining {
+pub struct ConnectionInfo {
     /// The session's namespace.
     pub namespace: Namespace,
     /// The session may only read.
@@ -88,7 +88,7 @@ impl Device {
     }
 }
 
-impl Joining {
+impl ConnectionInfo {
     /// The device whose share of the server the connection uses. A guest of the server itself has no session; it is one device.
     pub fn party(&self) -> Party {
         let approval = Approval { namespace: self.namespace.clone(), client_id: self.client.clone() };
@@ -119,15 +119,15 @@ pub enum Out {
     NoRoom,
 }
 
-/// A connection in the hub.
+/// A connection in the shard.
 #[derive(Debug)]
-pub struct Conn {
-    pub(super) joining: Joining,
+pub struct Connection {
+    pub(super) info: ConnectionInfo,
     /// Documents it has a share in.
     pub(super) docs: BTreeSet<DocKey>,
     /// Documents it is owed a message about.
     pub(super) queue: VecDeque<DocKey>,
-    /// It is in the hub's list of those with something to send.
+    /// It is in the shard's list of those with something to send.
     pub(super) ready: bool,
     pub(super) close: Option<(u16, &'static str)>,
     close_sent: bool,
@@ -145,10 +145,10 @@ pub struct Conn {
     pub(super) announce: Option<Option<DocumentId>>,
 }
 
-impl Conn {
-    pub(super) fn new(joining: Joining, announce: bool) -> Self {
+impl Connection {
+    pub(super) fn new(info: ConnectionInfo, announce: bool) -> Self {
         Self {
-            joining,
+            info,
             docs: BTreeSet::new(),
             queue: VecDeque::new(),
             ready: false,
