@@ -30,7 +30,7 @@ use groundmist_sync::sync::connection::{ConnectionInfo, MAX_EPHEMERAL, Out};
 use groundmist_sync::sync::message::{Draft, SyncMessage, flags};
 use groundmist_sync::sync::opener::Opener;
 use groundmist_sync::sync::price::Limits;
-use groundmist_sync::sync::requests::ASK_AFTER_MS;
+use groundmist_sync::sync::shard::ASK_AFTER_MS;
 use groundmist_sync::sync::shard::{Incoming, Shard, ShardOptions};
 use groundmist_sync::sync::storage::Storage;
 use groundmist_sync::sync::wire::{Body, RemoteHeads};

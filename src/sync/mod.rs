@@ -5,16 +5,10 @@
 //! document's change graph, [`doc`] a document in use with its [`peer`]s, [`shard`] all documents and connections. [`parcel`] reads
 //! what came by file instead.
 
-pub mod absent;
 pub mod bloom;
-pub mod budget;
 pub mod chunk;
 pub mod columns;
-pub mod commit;
 pub mod connection;
-pub mod departure;
-pub mod dirty;
-pub mod dispose;
 pub mod doc;
 pub mod ephemeral;
 pub mod fair;
@@ -31,11 +25,9 @@ pub mod price;
 pub mod pricing;
 pub mod remote;
 pub mod reply;
-pub mod requests;
 pub mod roster;
 pub mod shard;
 pub mod snapshot;
 pub mod source;
 pub mod storage;
-pub mod trouble;
 pub mod wire;

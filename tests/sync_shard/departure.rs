@@ -1,7 +1,7 @@
 //! What is written for a connection that leaves.
 
 use groundmist_sync::store::Op;
-use groundmist_sync::sync::departure::{MAX_SHARED_HEADS, MAX_STATES};
+use groundmist_sync::sync::shard::{MAX_SHARED_HEADS, MAX_STATES};
 
 use super::*;
 

@@ -3,7 +3,7 @@
 use groundmist_sync::sync::connection::Out;
 use groundmist_sync::sync::doc::UPLOAD_GRACE_MS;
 use groundmist_sync::sync::message::Draft;
-use groundmist_sync::sync::requests::ASK_AFTER_MS;
+use groundmist_sync::sync::shard::ASK_AFTER_MS;
 use groundmist_sync::sync::shard::{Shard, ShardOptions};
 use groundmist_sync::sync::storage::Storage;
 use groundmist_sync::sync::wire::Body;

@@ -5,9 +5,9 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use crate::sync::fair::{Approval, FairCache};
+use crate::sync::fair::FairCache;
 use crate::sync::wire::MAX_HEADS;
-use crate::types::{ChangeHash, DocKey, Millis, StorageId};
+use crate::types::{Approval, ChangeHash, DocKey, Millis, StorageId};
 
 /// Bytes of gossip remembered in one shard.
 const BUDGET_BYTES: usize = 1 << 20;
@@ -129,7 +129,7 @@ mod tests {
     }
 
     fn approval(client: &str) -> Approval {
-        Approval { namespace: "xyz.one".parse().unwrap(), client: client.into() }
+        Approval { namespace: "xyz.one".parse().unwrap(), client_id: client.into() }
     }
 
     fn heads(n: u8) -> Vec<ChangeHash> {

@@ -8,8 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::ops::Bound;
 
-use crate::sync::fair::Approval;
-use crate::types::{ConnectionId, DocKey, DocumentId, Namespace, StorageId};
+use crate::types::{Approval, ConnectionId, DocKey, DocumentId, Namespace, StorageId};
 
 /// Most storages one connection may subscribe to.
 pub const MAX_SUBSCRIPTIONS: usize = 256;
@@ -288,7 +287,7 @@ mod tests {
     use super::*;
 
     fn approval(namespace: &str, client: &str) -> Approval {
-        Approval { namespace: namespace.parse().unwrap(), client: client.into() }
+        Approval { namespace: namespace.parse().unwrap(), client_id: client.into() }
     }
 
     fn storage(n: usize) -> StorageId {

@@ -3,14 +3,26 @@
 //! Inputs: joins, messages, commit results, opener results, time. Outputs: messages when a connection has room for
 //! one ([`Shard::next`]), steps for the journal ([`Shard::take_ops`]), jobs for the opener ([`Shard::take_jobs`]).
 
+mod absent;
+mod asking;
+mod budget;
+mod commit;
+mod connection;
+mod departure;
+mod dirty;
+mod dispose;
+mod guard;
+mod opening;
+mod relay;
+mod remote_heads;
+
+pub use asking::ASK_AFTER_MS;
+pub use departure::{MAX_SHARED_HEADS, MAX_STATES};
+
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use crate::store::{Disposal, Op, StoreError};
-use crate::sync::absent::Absent;
-use crate::sync::budget::Budget;
-use crate::sync::commit::{InFlight, Snapshotting};
-use crate::sync::connection::{Connection, ConnectionInfo, Out};
-use crate::sync::dirty::Dirty;
+use crate::sync::connection::{ConnectionInfo, Out};
 use crate::sync::doc::{Doc, Fault};
 use crate::sync::ephemeral::Presence;
 use crate::sync::job::Job;
@@ -22,6 +34,11 @@ use crate::sync::roster::Roster;
 use crate::sync::storage::Storage;
 use crate::sync::wire::Body;
 use crate::types::{ConnectionId, DocKey, DocumentId, Millis, StorageId};
+use absent::Absent;
+use budget::Budget;
+use commit::{InFlight, Snapshotting};
+use connection::Connection;
+use dirty::Dirty;
 
 /// What an open document costs for each connection that has it open, in bytes, about, besides the lists of hashes: the
 /// document, its place in the map, the peer, the allocator's overhead.
@@ -32,7 +49,7 @@ const MAX_CLAIMED_HEADS: usize = 4 * crate::sync::graph::MAX_HEADS;
 /// Absent documents that one tick looks at; each may have dozens of devices asked.
 const LOOKS: usize = 64;
 /// How long after a look an absent document that is on its way is looked at again, in milliseconds.
-pub(in crate::sync) const LOOK_AGAIN_MS: Millis = 100;
+pub(super) const LOOK_AGAIN_MS: Millis = 100;
 /// Room that there must be before a message about what another storage has is made, in bytes. Such a message names 64 heads at
 /// most (`wire::MAX_HEADS`) and needs less; an outbox has a little more than this for itself.
 const REMOTE_ROOM: usize = 15 * 1024;
@@ -101,33 +118,33 @@ pub struct Counters {
 
 /// The state machine. Deterministic: what is gone through in order is kept in order.
 pub struct Shard {
-    pub(in crate::sync) options: ShardOptions,
-    pub(in crate::sync) docs: HashMap<DocKey, Box<Doc>>,
-    pub(in crate::sync) connections: BTreeMap<ConnectionId, Connection>,
+    options: ShardOptions,
+    docs: HashMap<DocKey, Box<Doc>>,
+    connections: BTreeMap<ConnectionId, Connection>,
     /// Connections with something to send.
     ready: VecDeque<ConnectionId>,
-    pub(in crate::sync) dirty: Dirty,
-    pub(in crate::sync) ops: Vec<Op>,
-    pub(in crate::sync) snapshots: Vec<Snapshotting>,
+    dirty: Dirty,
+    ops: Vec<Op>,
+    snapshots: Vec<Snapshotting>,
     /// What is to become of whole documents; last in the next commit.
-    pub(in crate::sync) disposals: Vec<(DocKey, Disposal)>,
-    pub(in crate::sync) in_flight: Vec<InFlight>,
-    pub(in crate::sync) jobs: Vec<Job>,
-    pub(in crate::sync) absent: Absent,
-    pub(in crate::sync) presence: Presence,
-    pub(in crate::sync) roster: Roster,
-    pub(in crate::sync) remote: RemoteBook,
-    pub(in crate::sync) counters: Counters,
-    pub(in crate::sync) budget: Budget,
+    disposals: Vec<(DocKey, Disposal)>,
+    in_flight: Vec<InFlight>,
+    jobs: Vec<Job>,
+    absent: Absent,
+    presence: Presence,
+    roster: Roster,
+    remote: RemoteBook,
+    counters: Counters,
+    budget: Budget,
     /// Bytes of graphs at which the next eviction may find something: the last one found nothing to let go of.
     evict_at: usize,
     ticks: u64,
     /// When the first document was opened: about the start of the process.
     started: Option<Millis>,
     /// Bytes of graphs in memory, as last counted.
-    pub(in crate::sync) memory: usize,
+    memory: usize,
     /// Graphs in memory, as last counted.
-    pub(in crate::sync) loaded: usize,
+    loaded: usize,
 }
 
 impl Shard {
@@ -178,7 +195,9 @@ impl Shard {
         let Some(mut conn) = self.connections.remove(&id) else { return };
         conn.info.counts.close(conn.docs.len());
         self.remote.leave(id);
-        self.presence.leave(&mut conn);
+        while let Some(message) = conn.pop_ephemeral() {
+            self.presence.release(message);
+        }
         let mut states = 0;
         for key in std::mem::take(&mut conn.docs) {
             let Some(peer) = self.detach(id, &key) else { continue };
@@ -201,12 +220,12 @@ impl Shard {
     }
 
     /// Gives a connection a share in a document in use, at its own cost.
-    pub(in crate::sync) fn attach(&mut self, id: ConnectionId, key: &DocKey, peer: Peer) {
+    pub(super) fn attach(&mut self, id: ConnectionId, key: &DocKey, peer: Peer) {
         self.attach_for(id, key, Peer { payer: id, counted: OPEN_BYTES, ..peer });
     }
 
     /// Gives a connection a share in a document in use, at the cost of the peer's payer.
-    pub(in crate::sync) fn attach_for(&mut self, id: ConnectionId, key: &DocKey, peer: Peer) {
+    pub(super) fn attach_for(&mut self, id: ConnectionId, key: &DocKey, peer: Peer) {
         let Some(doc) = self.docs.get_mut(key) else { return };
         if let Some(conn) = self.connections.get_mut(&id) {
             conn.docs.insert(key.clone());
@@ -228,7 +247,7 @@ impl Shard {
     }
 
     /// While connections hold more than they may: takes everything from the one that must give way, and closes it.
-    pub(in crate::sync) fn enforce_budget(&mut self, now: Millis) {
+    pub(super) fn enforce_budget(&mut self, now: Millis) {
         while let Some(id) = self.budget.excess() {
             self.give_way(id, now);
         }
@@ -272,14 +291,14 @@ impl Shard {
         }
     }
 
-    pub(in crate::sync) fn error(&mut self, id: ConnectionId, message: String) {
+    pub(super) fn error(&mut self, id: ConnectionId, message: String) {
         if let Some(conn) = self.connections.get_mut(&id) {
             conn.push_error(message);
             self.make_ready(id);
         }
     }
 
-    pub(in crate::sync) fn take_in(
+    pub(super) fn take_in(
         &mut self,
         id: ConnectionId,
         incoming: Incoming,
@@ -369,12 +388,7 @@ impl Shard {
         }
     }
 
-    pub(in crate::sync) fn misfit(
-        &mut self,
-        id: ConnectionId,
-        key: &DocKey,
-        misfit: crate::sync::graph::Misfit,
-    ) {
+    pub(super) fn misfit(&mut self, id: ConnectionId, key: &DocKey, misfit: crate::sync::graph::Misfit) {
         self.error(id, format!("document {}: {misfit}; the change was not taken", key.document));
         if misfit == crate::sync::graph::Misfit::Parked {
             self.close(id, 1008, "too many changes without their dependencies");
@@ -389,7 +403,7 @@ impl Shard {
     }
 
     /// The opener is done with a new document: go on with the messages that waited for it.
-    pub(in crate::sync) fn release_held(&mut self, key: &DocKey, storage: &dyn Storage, now: Millis) {
+    pub(super) fn release_held(&mut self, key: &DocKey, storage: &dyn Storage, now: Millis) {
         let Some(doc) = self.docs.get_mut(key).filter(|doc| doc.intakes == 0) else { return };
         for (id, message) in std::mem::take(&mut doc.held) {
             self.budget.change(id, message.bytes(), 0);
@@ -400,7 +414,7 @@ impl Shard {
     }
 
     /// Have the document in use.
-    pub(in crate::sync) fn open(
+    pub(super) fn open(
         &mut self,
         key: &DocKey,
         storage: &dyn Storage,
@@ -433,7 +447,7 @@ impl Shard {
     }
 
     /// Give the connection a share in an open document. False (and an error to the peer) over its limit.
-    pub(in crate::sync) fn share(&mut self, id: ConnectionId, key: &DocKey) -> bool {
+    pub(super) fn share(&mut self, id: ConnectionId, key: &DocKey) -> bool {
         let Some(conn) = self.connections.get_mut(&id) else { return false };
         if conn.docs.contains(key) {
             return true;
@@ -451,7 +465,7 @@ impl Shard {
         true
     }
 
-    pub(in crate::sync) fn forget_if_idle(&mut self, key: &DocKey) {
+    pub(super) fn forget_if_idle(&mut self, key: &DocKey) {
         if self.docs.get(key).is_some_and(|doc| doc.is_idle())
             && let Some(doc) = self.docs.remove(key)
         {
@@ -463,7 +477,7 @@ impl Shard {
     }
 
     /// Put the document into the queue of every connection that is owed a message about it.
-    pub(in crate::sync) fn queue(&mut self, key: &DocKey) {
+    pub(super) fn queue(&mut self, key: &DocKey) {
         let Some(doc) = self.docs.get_mut(key) else { return };
         for at in 0..doc.peers.len() {
             doc.peers[at].advance();
@@ -481,7 +495,7 @@ impl Shard {
         }
     }
 
-    pub(in crate::sync) fn make_ready(&mut self, id: ConnectionId) {
+    pub(super) fn make_ready(&mut self, id: ConnectionId) {
         if let Some(conn) = self.connections.get_mut(&id)
             && !std::mem::replace(&mut conn.ready, true)
         {
@@ -507,7 +521,7 @@ impl Shard {
     }
 
     /// `at` becomes the document that the message is about.
-    pub(in crate::sync) fn make_next(
+    pub(super) fn make_next(
         &mut self,
         id: ConnectionId,
         at: &mut Option<DocKey>,
@@ -598,7 +612,7 @@ impl Shard {
     }
 
     /// Count the document's graph anew, and let go of graphs least recently used while over the budget.
-    pub(in crate::sync) fn recount(&mut self, key: &DocKey) {
+    pub(super) fn recount(&mut self, key: &DocKey) {
         if let Some(doc) = self.docs.get_mut(key) {
             let bytes = doc.graph.as_ref().map_or(0, |graph| graph.memory());
             let before = std::mem::replace(&mut doc.counted, bytes);

@@ -6,9 +6,9 @@ use std::collections::HashSet;
 
 use super::absent::Asking;
 use super::connection::Connection;
-use super::peer::{Ask, Peer};
-use super::shard::{LOOK_AGAIN_MS, Shard};
-use super::storage::Storage;
+use super::{LOOK_AGAIN_MS, Shard};
+use crate::sync::peer::{Ask, Peer};
+use crate::sync::storage::Storage;
 use crate::types::{ConnectionId, DocKey, Millis};
 
 /// How long an absent document has to turn up by itself before others are asked for it, in milliseconds. An
@@ -256,9 +256,7 @@ impl Shard {
             conn.announce = page.last().map(|(last, _)| Some(*last));
         }
         let (shard, shards) = (self.options.shard, self.options.shards);
-        for (document, _) in
-            page.iter().filter(|(document, _)| super::shard::shard_of(document, shards) == shard)
-        {
+        for (document, _) in page.iter().filter(|(document, _)| super::shard_of(document, shards) == shard) {
             let key = DocKey { namespace: namespace.clone(), document: *document };
             if self.open(&key, storage, now).is_ok() {
                 self.offer(id, &key);

@@ -3,13 +3,13 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use super::connection::Out;
-use super::doc::{Doc, Fault};
-use super::job::{Done, Job, chunks_bytes};
-use super::peer::Peer;
-use super::shard::{Incoming, Shard};
-use super::storage::Storage;
+use super::{Incoming, Shard};
 use crate::store::{Op, StoreError};
+use crate::sync::connection::Out;
+use crate::sync::doc::{Doc, Fault};
+use crate::sync::job::{Done, Job, chunks_bytes};
+use crate::sync::peer::Peer;
+use crate::sync::storage::Storage;
 use crate::types::{ConnectionId, DocKey, Millis};
 
 impl Shard {

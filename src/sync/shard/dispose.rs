@@ -3,10 +3,10 @@
 //! Nothing is done in memory before it is durable, so a failed commit leaves nothing to undo. From then on the document is
 //! one that is not synced (`Doc::broken`): whoever brings or asks for it is told that it is unavailable.
 
-use super::doc::DELETED;
-use super::shard::Shard;
-use super::storage::Storage;
+use super::Shard;
 use crate::store::{Disposal, StoreError};
+use crate::sync::doc::DELETED;
+use crate::sync::storage::Storage;
 use crate::types::{ConnectionId, DocKey, Millis};
 
 impl Shard {

@@ -1,10 +1,10 @@
 //! What goes to the journal, and what follows when it is durable or failed.
 
-use super::job::Snapshot;
-use super::peer::Peer;
-use super::shard::Shard;
-use super::storage::Storage;
+use super::Shard;
 use crate::store::{CommitError, Disposal, Op, SnapshotInfo};
+use crate::sync::job::Snapshot;
+use crate::sync::peer::Peer;
+use crate::sync::storage::Storage;
 use crate::types::{ChangeHash, ConnectionId, DocKey, Millis};
 
 /// Most documents, changes and bytes of new changes that a shard puts into one commit, because every acknowledgement waits for the

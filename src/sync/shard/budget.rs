@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::connection::ConnectionInfo;
+use crate::sync::connection::ConnectionInfo;
 use crate::types::{Approval, ConnectionId};
 
 #[derive(Debug)]

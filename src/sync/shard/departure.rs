@@ -5,10 +5,10 @@
 //! a size for each row, a number for each departure, and in the store a number for each document
 //! ([`crate::store::MAX_SYNC_STATES`]).
 
-use super::connection::ConnectionInfo;
-use super::peer::Peer;
-use super::shard::Shard;
+use super::Shard;
 use crate::store::Op;
+use crate::sync::connection::ConnectionInfo;
+use crate::sync::peer::Peer;
 use crate::types::{DocKey, Millis};
 
 /// Most heads in one sync state. A peer with more is placed by its heads and Bloom filters again.
