@@ -27,11 +27,12 @@ use automerge::{AutoCommit, ChangeHash, ROOT, transaction::Transactable};
 use bytes::Bytes;
 use groundmist_sync::store::{CommitError, Head, Row, StoreError, Whole};
 use groundmist_sync::sync::connection::{ConnectionInfo, MAX_EPHEMERAL, Out};
+use groundmist_sync::sync::event::Event;
 use groundmist_sync::sync::message::{Draft, SyncMessage, flags};
 use groundmist_sync::sync::opener::Opener;
 use groundmist_sync::sync::price::Limits;
 use groundmist_sync::sync::shard::ASK_AFTER_MS;
-use groundmist_sync::sync::shard::{Incoming, Shard, ShardOptions};
+use groundmist_sync::sync::shard::{Shard, ShardOptions};
 use groundmist_sync::sync::storage::Storage;
 use groundmist_sync::sync::wire::{Body, RemoteHeads};
 use groundmist_sync::types::{ConnectionId, DocKey, DocumentId, Namespace, StorageId};
@@ -105,14 +106,19 @@ fn info(id: u64, namespace: &str, read_only: bool, storage: Option<&str>) -> Con
 }
 
 /// A message for the shard.
-fn incoming(id: ConnectionId, body: Body) -> Incoming {
-    let sync = match &body {
-        Body::Sync { data, .. } | Body::Request { data, .. } => {
-            Some(SyncMessage::decode(data, &Limits::default()).unwrap())
+fn event(id: ConnectionId, body: Body) -> Event {
+    match body {
+        Body::Sync { document, data } | Body::Request { document, data } => {
+            Event::Sync { document, message: SyncMessage::decode(&data, &Limits::default()).unwrap() }
         }
-        _ => None,
-    };
-    Incoming { sender: format!("peer-{}", id.0), body, sync }
+        Body::Unavailable { document } => Event::Unavailable { document },
+        Body::Ephemeral { document, session, count, data } => {
+            Event::Presence { document, sender: format!("peer-{}", id.0), session, count, data }
+        }
+        Body::RemoteSubscription { add, remove } => Event::Subscriptions { add, remove },
+        Body::RemoteHeads { document, heads } => Event::RemoteHeads { document, heads },
+        Body::Leave | Body::Unknown(_) => panic!("not for a shard"),
+    }
 }
 
 impl Server {
@@ -126,7 +132,7 @@ impl Server {
     }
 
     fn receive(&mut self, id: ConnectionId, body: Body) {
-        self.shard.receive(id, incoming(id, body), &self.storage, self.now);
+        self.shard.receive(id, event(id, body), &self.storage, self.now);
     }
 
     fn request(&mut self, id: ConnectionId, n: u8) {
@@ -255,7 +261,7 @@ fn a_fault_at_one_document_ends_the_work_on_that_document_only() {
         let data = Bytes::from(Draft { heads: &heads, have: Some(&[]), ..Draft::default() }.encode());
         for id in [one, two] {
             let request = Body::Request { document: document(1), data: data.clone() };
-            server.shard.receive(id, incoming(id, request), &fatal, server.now);
+            server.shard.receive(id, event(id, request), &fatal, server.now);
         }
         let mut out = Vec::new();
         while let Some(id) = server.shard.next_ready() {
@@ -288,7 +294,7 @@ fn who_asks_for_a_document_with_a_damaged_head_is_answered() {
     let fatal = Fatal(&server.storage, key("xyz.one", 1), Damage::Head);
     for id in [one, two] {
         let request = Body::Request { document: document(1), data: data.clone() };
-        server.shard.receive(id, incoming(id, request), &fatal, server.now);
+        server.shard.receive(id, event(id, request), &fatal, server.now);
         let answer = server.shard.next(id, &fatal, server.now, usize::MAX);
         assert_eq!(answer, Some(Out::Message { sender: None, body: unavailable(1).remove(0) }));
     }

@@ -10,9 +10,10 @@ use super::decode::{Access, DecodeError};
 use super::fair::Lane;
 use super::outbox::{Outbox, Outgoing};
 use super::shard::Input;
+use crate::sync::event::Event;
 use crate::sync::message::SyncMessage;
-use crate::sync::shard::{Incoming, shard_of};
-use crate::sync::wire::{self, Body};
+use crate::sync::shard::shard_of;
+use crate::sync::wire::{self, Body, Envelope};
 use crate::types::{ConnectionId, DocumentId, Namespace, PeerId};
 
 /// The client broke the protocol: send `message` in an `error` message.
@@ -86,70 +87,57 @@ impl ReceiveHalf {
         if envelope.target.as_deref() != Some(core.peer.as_str()) {
             return Err(rejected(true, "\"targetId\" is not this server's peer id"));
         }
-        match &envelope.body {
+        let copies = match envelope.body {
             Body::Leave => {
                 core.send_all(|| Input::Leave(self.connection.id));
                 return Ok(());
             }
+            // A message about no document goes to every shard, and its copies wait there: all of them take room.
+            Body::RemoteSubscription { .. } => core.shards.len(),
+            _ => 1,
+        };
+        let permit = match &envelope.body {
             Body::Unknown(kind) => {
                 tracing::debug!(kind, "ignoring a message of unknown type");
                 return Ok(());
             }
-            _ => {}
-        }
-        let document = envelope.body.document();
-        // A message about no document goes to every shard, and its copies wait there: all of them take room.
-        let copies = if document.is_some() { 1 } else { core.shards.len() };
-        let mut permit = self.room(frame.len().saturating_mul(copies)).await?;
-        let sync = match &envelope.body {
-            Body::Request { data, .. } | Body::Sync { data, .. } => {
-                Some(self.decode(&envelope.body, data).await?)
-            }
-            _ => None,
+            _ => self.room(frame.len().saturating_mul(copies)).await?,
         };
-        let incoming = Incoming { sender: envelope.sender, body: envelope.body, sync };
-        match document {
-            Some(document) => self.to_shard(&document, incoming, permit),
-            None => {
-                // A subscription concerns documents of all shards.
-                let Body::RemoteSubscription { add, remove } = &incoming.body else { return Ok(()) };
-                let mut left = copies;
-                for shard in core.shards.iter().skip(1) {
-                    let body = Body::RemoteSubscription { add: add.clone(), remove: remove.clone() };
-                    let copy = Incoming { sender: incoming.sender.clone(), body, sync: None };
-                    let Some(part) = permit.part(left) else { continue };
-                    left -= 1;
-                    let _ = shard.send(Input::Message(self.connection.id, Box::new(copy), part));
-                }
-                let _ = core.shards[0].send(Input::Message(self.connection.id, Box::new(incoming), permit));
-            }
+        if let Some(event) = self.event(envelope).await? {
+            self.to_shards(event, permit);
         }
         Ok(())
     }
 
     /// Hands in a message that was checked elsewhere and takes so many bytes. Waits while the inbox is full.
-    pub(super) async fn hand_in(
-        &self,
-        body: Body,
-        sync: Option<SyncMessage>,
-        bytes: usize,
-    ) -> Result<(), Rejected> {
-        let Some(document) = body.document() else { return Ok(()) };
+    pub(super) async fn hand_in(&self, event: Event, bytes: usize) -> Result<(), Rejected> {
         let permit = self.room(bytes).await?;
-        let sender = self.connection.name.1.to_string();
-        self.to_shard(&document, Incoming { sender, body, sync }, permit);
+        self.to_shards(event, permit);
         Ok(())
     }
 
-    async fn decode(&self, body: &Body, payload: &Bytes) -> Result<SyncMessage, Rejected> {
+    /// What a message says to a shard; `None` if nothing.
+    async fn event(&self, Envelope { sender, body, .. }: Envelope) -> Result<Option<Event>, Rejected> {
+        Ok(Some(match body {
+            Body::Request { document, data } | Body::Sync { document, data } => {
+                Event::Sync { document, message: self.decode(&document, &data).await? }
+            }
+            Body::Unavailable { document } => Event::Unavailable { document },
+            Body::Ephemeral { document, session, count, data } => {
+                Event::Presence { document, sender, session, count, data }
+            }
+            Body::RemoteSubscription { add, remove } => Event::Subscriptions { add, remove },
+            Body::RemoteHeads { document, heads } => Event::RemoteHeads { document, heads },
+            Body::Leave | Body::Unknown(_) => return Ok(None),
+        }))
+    }
+
+    async fn decode(&self, document: &DocumentId, payload: &Bytes) -> Result<SyncMessage, Rejected> {
         let JoinedConnection { core, lane, access, app, .. } = &*self.connection;
         let decoded = core.decoding.decode(lane, payload, *access, &app.at_once).await;
-        decoded.map_err(|error| match (error, body.document()) {
-            (DecodeError::Stopped, _) => rejected(true, error),
-            (_, None) => rejected(false, error),
-            (_, Some(document)) => {
-                rejected(false, format!("document {document}: the sync message was refused: {error}"))
-            }
+        decoded.map_err(|error| match error {
+            DecodeError::Stopped => rejected(true, error),
+            _ => rejected(false, format!("document {document}: the sync message was refused: {error}")),
         })
     }
 
@@ -159,11 +147,21 @@ impl ReceiveHalf {
         taken.ok_or_else(|| rejected(true, "the server is stopping"))
     }
 
-    fn to_shard(&self, document: &DocumentId, incoming: Incoming, permit: InboxPermit) {
-        let shards = &self.connection.core.shards;
-        let shard = &shards[shard_of(document, shards.len())];
+    /// Hands a message to the document's shard, or to all shards if it is about no document.
+    fn to_shards(&self, event: Event, mut permit: InboxPermit) {
+        let (id, shards) = (self.connection.id, &self.connection.core.shards);
+        let first = match event.document() {
+            Some(document) => shard_of(&document, shards.len()),
+            None => {
+                for (left, shard) in (2..=shards.len()).rev().zip(&shards[1..]) {
+                    let Some(part) = permit.part(left) else { continue };
+                    let _ = shard.send(Input::Message(id, Box::new(event.clone()), part));
+                }
+                0
+            }
+        };
         // A shard that has stopped takes nothing more; the socket is about to be closed.
-        let _ = shard.send(Input::Message(self.connection.id, Box::new(incoming), permit));
+        let _ = shards[first].send(Input::Message(id, Box::new(event), permit));
     }
 }
 

@@ -18,8 +18,9 @@ use super::outbox::Outbox;
 use super::vital::Vital;
 use crate::store::{CommitError, Disposal, Store};
 use crate::sync::connection::{ConnectionInfo, Out};
+use crate::sync::event::Event;
 use crate::sync::job::{Done, Job};
-use crate::sync::shard::{Incoming, Shard, ShardOptions};
+use crate::sync::shard::{Shard, ShardOptions};
 use crate::sync::wire;
 use crate::telemetry::histogram::Histogram;
 use crate::types::{ConnectionId, DocKey, PeerId};
@@ -42,7 +43,7 @@ pub enum Input {
     /// A connection is gone.
     Leave(ConnectionId),
     /// A message came, with its room in the app's inbox.
-    Message(ConnectionId, Box<Incoming>, InboxPermit),
+    Message(ConnectionId, Box<Event>, InboxPermit),
     /// A connection has room again.
     Room(ConnectionId),
     /// The steps handed to the journal are durable, or why not.
@@ -99,7 +100,7 @@ pub struct ShardHandle {
 /// What a connection sent and the shard has not worked at. Its end waits behind its messages: what a client sent
 /// before it hung up counts.
 enum Queued {
-    Message(Box<Incoming>, InboxPermit),
+    Message(Box<Event>, InboxPermit),
     Leave,
 }
 
@@ -237,7 +238,7 @@ impl ShardThread {
                 self.shard.join(id, *info, now());
             }
             Input::Leave(id) => self.enqueue(id, Queued::Leave),
-            Input::Message(id, incoming, permit) => self.enqueue(id, Queued::Message(incoming, permit)),
+            Input::Message(id, event, permit) => self.enqueue(id, Queued::Message(event, permit)),
             Input::Room(id) => self.shard.has_room(id),
             Input::Committed(result) => {
                 self.committing = false;
@@ -296,7 +297,7 @@ impl ShardThread {
         let mut before = began;
         while let Some((lane, (id, queued))) = self.queue.pop(|_| true) {
             match queued {
-                Queued::Message(incoming, _permit) => self.shard.receive(id, *incoming, &*self.store, now()),
+                Queued::Message(event, _permit) => self.shard.receive(id, *event, &*self.store, now()),
                 Queued::Leave => {
                     self.connections.remove(&id);
                     self.shard.leave(id, now());

@@ -11,6 +11,7 @@ pub mod columns;
 pub mod connection;
 pub mod doc;
 pub mod ephemeral;
+pub mod event;
 pub mod fair;
 pub mod graph;
 pub mod job;

@@ -9,11 +9,12 @@ use automerge::{ActorId, AutoCommit, ROOT, transaction::Transactable};
 use bytes::Bytes;
 use groundmist_sync::store::{CommitError, Disposal, Head, Op};
 use groundmist_sync::sync::connection::{ConnectionInfo, Out};
+use groundmist_sync::sync::event::Event;
 use groundmist_sync::sync::job::Job;
 use groundmist_sync::sync::message::SyncMessage;
 use groundmist_sync::sync::opener::Opener;
 use groundmist_sync::sync::price::Limits;
-use groundmist_sync::sync::shard::{Incoming, Shard, ShardOptions};
+use groundmist_sync::sync::shard::{Shard, ShardOptions};
 use groundmist_sync::sync::storage::Storage;
 use groundmist_sync::sync::wire::Body;
 use groundmist_sync::types::{ConnectionId, DocKey, DocumentId};
@@ -221,12 +222,9 @@ impl World {
         let peer = &mut self.peers[who];
         let (Some(id), Some((which, data))) = (peer.connection, peer.to_server.pop_front()) else { return };
         let document = self.documents[which];
-        let sync = Some(
-            SyncMessage::decode(&data, &Limits::default()).expect("automerge's messages are well-formed"),
-        );
-        let body = Body::Sync { document, data };
-        let incoming = Incoming { sender: String::new(), body, sync };
-        self.shard.receive(id, incoming, &self.storage, self.now);
+        let message =
+            SyncMessage::decode(&data, &Limits::default()).expect("automerge's messages are well-formed");
+        self.shard.receive(id, Event::Sync { document, message }, &self.storage, self.now);
         self.messages += 1;
     }
 

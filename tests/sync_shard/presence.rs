@@ -26,9 +26,11 @@ impl Server {
     }
 
     fn send_presence(&mut self, from: ConnectionId, sender: &str, count: u64) {
-        let sender = sender.into();
-        let message = Incoming { sender, body: presence(count, b"cursor"), sync: None };
-        self.shard.receive(from, message, &self.storage, self.now);
+        let mut event = event(from, presence(count, b"cursor"));
+        if let Event::Presence { sender: author, .. } = &mut event {
+            *author = sender.into();
+        }
+        self.shard.receive(from, event, &self.storage, self.now);
     }
 
     /// The authors of the presence that waits for a connection.

@@ -3,10 +3,11 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use super::{Incoming, Shard};
+use super::Shard;
 use crate::store::{Op, StoreError};
 use crate::sync::connection::Out;
 use crate::sync::doc::{Doc, Fault};
+use crate::sync::event::Event;
 use crate::sync::job::{Done, Job, chunks_bytes};
 use crate::sync::peer::Peer;
 use crate::sync::storage::Storage;
@@ -14,9 +15,9 @@ use crate::types::{ConnectionId, DocKey, Millis};
 
 impl Shard {
     /// A message has come.
-    pub fn receive(&mut self, id: ConnectionId, incoming: Incoming, storage: &dyn Storage, now: Millis) {
-        let document = incoming.body.document();
-        let work = AssertUnwindSafe(|| self.take_in(id, incoming, storage, now));
+    pub fn receive(&mut self, id: ConnectionId, event: Event, storage: &dyn Storage, now: Millis) {
+        let document = event.document();
+        let work = AssertUnwindSafe(|| self.take_in(id, event, storage, now));
         if catch_unwind(work).is_err() {
             let namespace = self.connections.get(&id).map(|conn| conn.info.namespace.clone());
             let key = namespace.zip(document).map(|(namespace, document)| DocKey { namespace, document });
@@ -180,7 +181,6 @@ mod tests {
     use crate::sync::opener::Opener;
     use crate::sync::price::Limits;
     use crate::sync::shard::ShardOptions;
-    use crate::sync::wire::Body;
     use crate::types::DocumentId;
 
     fn options() -> ShardOptions {
@@ -227,9 +227,8 @@ mod tests {
             let whole =
                 Draft { heads: &heads, chunks: &[saved], have: Some(&heads), v2: true, ..Draft::default() };
             let data: bytes::Bytes = whole.encode().into();
-            let sync = Some(SyncMessage::decode(&data, &Limits::default()).unwrap());
-            let body = Body::Sync { document: key.document, data };
-            shard.receive(one, Incoming { sender: "one".into(), body, sync }, &store, 0);
+            let message = SyncMessage::decode(&data, &Limits::default()).unwrap();
+            shard.receive(one, Event::Sync { document: key.document, message }, &store, 0);
             for job in shard.take_jobs() {
                 let done = Opener::new(|| [0; 16]).run(job, &store);
                 assert!(matches!(&done, Done::Intake { result: Ok(Intake::Snapshot(_)), .. }), "{done:?}");

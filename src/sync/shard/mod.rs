@@ -25,6 +25,7 @@ use crate::store::{Disposal, Op, StoreError};
 use crate::sync::connection::{ConnectionInfo, Out};
 use crate::sync::doc::{Doc, Fault};
 use crate::sync::ephemeral::Presence;
+use crate::sync::event::Event;
 use crate::sync::job::Job;
 use crate::sync::message::SyncMessage;
 use crate::sync::peer::{Base, Peer};
@@ -32,7 +33,6 @@ use crate::sync::remote::RemoteBook;
 use crate::sync::reply::Reply;
 use crate::sync::roster::Roster;
 use crate::sync::storage::Storage;
-use crate::sync::wire::Body;
 use crate::types::{ConnectionId, DocKey, DocumentId, Millis, StorageId};
 use absent::Absent;
 use budget::Budget;
@@ -88,17 +88,6 @@ pub struct ShardOptions {
 /// Which shard a document belongs to.
 pub fn shard_of(document: &DocumentId, shards: usize) -> usize {
     usize::from(u16::from_le_bytes([document.0[0], document.0[15]])) % shards.max(1)
-}
-
-/// A decoded message for the shard.
-#[derive(Debug)]
-pub struct Incoming {
-    /// Who wrote it: the peer itself, or for ephemeral messages whoever it relays.
-    pub sender: String,
-    /// The message; of a sync or request message `sync` holds the payload.
-    pub body: Body,
-    /// The decoded payload of `Body::Sync` and `Body::Request`.
-    pub sync: Option<SyncMessage>,
 }
 
 /// Counters since start.
@@ -298,19 +287,12 @@ impl Shard {
         }
     }
 
-    pub(super) fn take_in(
-        &mut self,
-        id: ConnectionId,
-        incoming: Incoming,
-        storage: &dyn Storage,
-        now: Millis,
-    ) {
+    pub(super) fn take_in(&mut self, id: ConnectionId, event: Event, storage: &dyn Storage, now: Millis) {
         let Some(conn) = self.connections.get(&id).filter(|conn| conn.close.is_none()) else { return };
         let namespace = conn.info.namespace.clone();
         let key = |document| DocKey { namespace: namespace.clone(), document };
-        match incoming.body {
-            Body::Sync { document, .. } | Body::Request { document, .. } => {
-                let Some(message) = incoming.sync else { return };
+        match event {
+            Event::Sync { document, message } => {
                 let key = key(document);
                 if message.heads.len() > MAX_CLAIMED_HEADS {
                     let heads = message.heads.len();
@@ -323,13 +305,12 @@ impl Shard {
                 self.recount_peer(id, &key);
                 self.enforce_budget(now);
             }
-            Body::Unavailable { document } => self.said_no(id, &key(document), now),
-            Body::Ephemeral { document, session, count, data } => {
-                self.relay_ephemeral(id, &key(document), incoming.sender, session, count, data);
+            Event::Unavailable { document } => self.said_no(id, &key(document), now),
+            Event::Presence { document, sender, session, count, data } => {
+                self.relay_ephemeral(id, &key(document), sender, session, count, data);
             }
-            Body::RemoteSubscription { add, remove } => self.subscribe_remote(id, add, &remove),
-            Body::RemoteHeads { document, heads } => self.gossip(id, &key(document), heads, now),
-            Body::Leave | Body::Unknown(_) => {}
+            Event::Subscriptions { add, remove } => self.subscribe_remote(id, add, &remove),
+            Event::RemoteHeads { document, heads } => self.gossip(id, &key(document), heads, now),
         }
     }
 
