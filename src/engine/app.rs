@@ -19,7 +19,7 @@ const BURST_NS: i64 = 20_000_000;
 const PAUSE: Duration = Duration::from_millis(2);
 
 /// What all connections of one approval share.
-pub struct App {
+pub struct AppShare {
     /// Room for what came and was not worked at, in bytes.
     pub inbox: Arc<Semaphore>,
     /// Time for receiving on the threads that serve connections.
@@ -30,20 +30,20 @@ pub struct App {
 
 /// Room that a message has in its app's inbox. While it is there, the app is the same one, also if all of its connections
 /// leave and others come.
-pub struct Taken {
+pub struct InboxPermit {
     permit: OwnedSemaphorePermit,
-    app: Arc<App>,
+    app: Arc<AppShare>,
 }
 
-impl App {
+impl AppShare {
     /// Waits for room of so many bytes in the inbox; `None` if the server is stopping.
-    pub async fn room(self: &Arc<Self>, bytes: u32) -> Option<Taken> {
+    pub async fn room(self: &Arc<Self>, bytes: u32) -> Option<InboxPermit> {
         let permit = self.inbox.clone().acquire_many_owned(bytes).await.ok()?;
-        Some(Taken { permit, app: self.clone() })
+        Some(InboxPermit { permit, app: self.clone() })
     }
 }
 
-impl Taken {
+impl InboxPermit {
     /// Cuts one of `of` equal parts off; `None` if there is too little to cut.
     pub fn part(&mut self, of: usize) -> Option<Self> {
         let permit = self.permit.split(self.permit.num_permits() / of)?;
@@ -53,19 +53,19 @@ impl Taken {
 
 /// The approved apps that have a connection, or a message that waits.
 #[derive(Default)]
-pub struct Apps {
-    apps: Mutex<HashMap<Approval, Weak<App>>>,
+pub struct AppShares {
+    apps: Mutex<HashMap<Approval, Weak<AppShare>>>,
 }
 
-impl Apps {
+impl AppShares {
     /// What the connections of an approval share.
-    pub fn of(&self, approval: &Approval, inbox_bytes: usize) -> Arc<App> {
+    pub fn of(&self, approval: &Approval, inbox_bytes: usize) -> Arc<AppShare> {
         let mut apps = lock(&self.apps);
         if let Some(app) = apps.get(approval).and_then(Weak::upgrade) {
             return app;
         }
         apps.retain(|_, app| app.strong_count() > 0);
-        let app = Arc::new(App {
+        let app = Arc::new(AppShare {
             inbox: Arc::new(Semaphore::new(inbox_bytes)),
             receiving: Allowance::new(RECEIVING_PERCENT, Instant::now()),
             at_once: Allowance::new(AT_ONCE_PERCENT, Instant::now()),
@@ -77,7 +77,7 @@ impl Apps {
     /// Bytes that came from all of them and were not worked at; each has room for `inbox_bytes`.
     pub fn incoming(&self, inbox_bytes: usize) -> usize {
         let apps = lock(&self.apps);
-        let waiting = |app: Arc<App>| inbox_bytes.saturating_sub(app.inbox.available_permits());
+        let waiting = |app: Arc<AppShare>| inbox_bytes.saturating_sub(app.inbox.available_permits());
         apps.values().filter_map(Weak::upgrade).map(waiting).sum()
     }
 }
@@ -158,14 +158,17 @@ mod tests {
 
     #[test]
     fn an_app_is_one_while_it_has_a_connection() {
-        let apps = Apps::default();
+        let apps = AppShares::default();
         let approval = |app: &str| Approval { namespace: "xyz.one".parse().unwrap(), client_id: app.into() };
         let one = apps.of(&approval("one"), 10);
         assert!(Arc::ptr_eq(&one, &apps.of(&approval("one"), 10)));
         assert!(!Arc::ptr_eq(&one, &apps.of(&approval("two"), 10)));
         // What still waits in a shard counts for those who come after.
-        let waits =
-            one.inbox.clone().try_acquire_many_owned(7).map(|permit| Taken { permit, app: one.clone() });
+        let waits = one
+            .inbox
+            .clone()
+            .try_acquire_many_owned(7)
+            .map(|permit| InboxPermit { permit, app: one.clone() });
         drop(one);
         assert_eq!(apps.of(&approval("one"), 10).inbox.available_permits(), 3);
         drop(waits);

@@ -1,7 +1,7 @@
 //! Runs the sync core on threads: connections, decoders, shards, journal, the document opener.
 //!
 //! ```text
-//! Inbound -> (decoder) -> shard (Hub) -> journal -> fsync -> shard -> Outbox -> Outbound
+//! ReceiveHalf -> (decoder) -> shard -> journal -> fsync -> shard -> outbox -> SendHalf
 //!                              \-> opener -/
 //! ```
 
@@ -32,21 +32,21 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-pub use crate::sync::conn::Joining;
-pub use app::App;
+pub use crate::sync::connection::ConnectionInfo;
+pub use app::AppShare;
 pub use bring::{BringError, Brought, IMPORT_CLIENT};
-pub use connection::{Inbound, Outbound, Rejected};
+pub use connection::{ReceiveHalf, Rejected, SendHalf};
 pub use dispose::PURGE_PAGE;
 pub use openings::BadEnd;
 pub use outbox::Outgoing;
 
 use crate::store::{CommitError, Op, Store};
-use crate::sync::hub::{HubOptions, hub_of};
 use crate::sync::job::Job;
 use crate::sync::price::Limits;
+use crate::sync::shard::{ShardOptions, shard_of};
 use crate::telemetry::histogram::Buckets;
-use crate::types::{ConnId, DocKey, Millis, Namespace, PeerId, StorageId, now};
-use app::Apps;
+use crate::types::{ConnectionId, DocKey, Millis, Namespace, PeerId, StorageId, now};
+use app::AppShares;
 use decode::{Access, DecodePool};
 use fair::Lane;
 use heart::Heart;
@@ -56,7 +56,7 @@ use openings::Openings;
 use outbox::Outbox;
 use outboxes::Outboxes;
 use registry::{Member, Registry};
-use shard::{Input, Shard, ShardStats};
+use shard::{Input, ShardHandle, ShardStats};
 use vital::Vital;
 
 /// Between a stop's last message and the close: automerge-repo 2.5.6 answers a message while it applies it, and if the
@@ -189,9 +189,9 @@ struct Core {
     decoding: DecodePool,
     vital: Vital,
     registry: Mutex<Registry>,
-    apps: Apps,
+    apps: AppShares,
     outboxes: Arc<Outboxes>,
-    next_conn: AtomicU64,
+    next_connection: AtomicU64,
 }
 
 /// A poisoned lock guards data that every holder leaves whole: go on with it.
@@ -218,15 +218,15 @@ impl Engine {
         let openings = Openings::load(&store, journal.clone());
         let opener = worker::start(store.clone(), openings.clone(), &vital)?;
         let decoding = DecodePool::start(options.price, &vital)?;
-        let hubs = options.shards.max(1);
+        let count = options.shards.max(1);
         let (mut shards, mut stats, mut hearts) = (Vec::new(), Vec::new(), vec![journal.heart()]);
-        for hub in 0..hubs {
-            let hub_options = HubOptions {
+        for shard in 0..count {
+            let shard_options = ShardOptions {
                 storage: storage.clone(),
-                hub,
-                hubs,
-                memory_budget: options.memory_budget / hubs,
-                held_budget: options.memory_budget / hubs / 8 * HELD_EIGHTHS,
+                shard,
+                shards: count,
+                memory_budget: options.memory_budget / count,
+                held_budget: options.memory_budget / count / 8 * HELD_EIGHTHS,
                 max_documents: options.max_documents,
                 max_requests: options.max_requests,
                 request_timeout_ms: options.request_timeout_ms,
@@ -234,8 +234,8 @@ impl Engine {
                 compact_grace_ms: options.compact_grace_ms,
                 compact_floor: options.compact_floor,
             };
-            let shard = Shard::start(
-                hub_options,
+            let shard = ShardHandle::start(
+                shard_options,
                 peer.clone(),
                 store.clone(),
                 journal.clone(),
@@ -260,9 +260,9 @@ impl Engine {
             decoding,
             vital,
             registry: Mutex::default(),
-            apps: Apps::default(),
+            apps: AppShares::default(),
             outboxes,
-            next_conn: AtomicU64::new(1),
+            next_connection: AtomicU64::new(1),
         };
         Ok(Self { core: Arc::new(core) })
     }
@@ -279,24 +279,27 @@ impl Engine {
 
     /// Join. An older connection of the same device with the same peer id is closed. The client has had no answer yet: the
     /// caller sends the `peer` message first.
-    pub fn join(&self, joining: Joining) -> (Inbound, Outbound) {
+    pub fn join(&self, info: ConnectionInfo) -> (ReceiveHalf, SendHalf) {
         let core = &self.core;
-        let id = ConnId(core.next_conn.fetch_add(1, Ordering::Relaxed));
-        let lane = Lane { party: joining.party(), connection: id };
+        let id = ConnectionId(core.next_connection.fetch_add(1, Ordering::Relaxed));
+        let lane = Lane { party: info.party(), connection: id };
         let outbox =
             Outbox::new(lane.clone(), core.options.outbox_bytes, core.outboxes.clone(), core.shards.clone());
         let outbox = Arc::new(outbox);
-        let name = (joining.namespace.clone(), joining.peer.clone());
-        let member = Member { id, device: joining.device(), outbox: outbox.clone() };
+        let name = (info.namespace.clone(), info.peer.clone());
+        let member = Member { id, device: info.device(), outbox: outbox.clone() };
         let replaced = lock(&core.registry).join(name.clone(), member);
         for old in replaced {
             core.send_all(|| Input::Leave(old.id));
             old.outbox.close(1000, "replaced by a newer connection with this peer id");
         }
-        core.send_all(|| Input::Join(id, Box::new(joining.clone()), outbox.clone()));
+        core.send_all(|| Input::Join(id, Box::new(info.clone()), outbox.clone()));
         let app = core.apps.of(&lane.party.approval, core.options.inbox_bytes);
-        let access = if joining.read_only { Access::ReadOnly } else { Access::ReadWrite };
-        connection::pair(connection::Membership { core: core.clone(), id, name, lane, access, app }, outbox)
+        let access = if info.read_only { Access::ReadOnly } else { Access::ReadWrite };
+        connection::pair(
+            connection::JoinedConnection { core: core.clone(), id, name, lane, access, app },
+            outbox,
+        )
     }
 
     /// Write to the store through the journal: handed over when this is called, in the order of calls; durable when
@@ -331,7 +334,7 @@ impl Engine {
         let retried = self.core.openings.retry(key).await?;
         let shards = &self.core.shards;
         // A shard that has stopped has no document open.
-        let _ = shards[hub_of(&key.document, shards.len())].send(Input::Retry(key.clone()));
+        let _ = shards[shard_of(&key.document, shards.len())].send(Input::Retry(key.clone()));
         Ok(retried)
     }
 
@@ -425,7 +428,7 @@ impl Core {
         self.stats.iter().map(|stats| of(stats).load(Ordering::Relaxed)).sum()
     }
 
-    fn leave(&self, id: ConnId, name: &(Namespace, PeerId)) {
+    fn leave(&self, id: ConnectionId, name: &(Namespace, PeerId)) {
         lock(&self.registry).leave(id, name);
         self.send_all(|| Input::Leave(id));
     }

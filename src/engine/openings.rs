@@ -196,7 +196,7 @@ mod tests {
     use super::*;
     use crate::engine::vital::Vital;
     use crate::store::StoreOptions;
-    use crate::types::{ConnId, DocumentId};
+    use crate::types::{ConnectionId, DocumentId};
 
     fn compact(n: u8) -> Job {
         let key = DocKey { namespace: "xyz.example".parse().unwrap(), document: DocumentId([n; 16]) };
@@ -264,7 +264,7 @@ mod tests {
         let intake = |bytes, operations| {
             let chunks = vec![Bytes::from(vec![0; bytes])];
             let key = compact(3).key().clone();
-            Job::Intake { key, conn: ConnId(1), chunks, operations, existing: false }
+            Job::Intake { key, connection: ConnectionId(1), chunks, operations, existing: false }
         };
         for (job, counts) in
             [(intake(100, 100), false), (intake(100, 4_000_000), true), (intake(1 << 20, 1), true)]

@@ -12,7 +12,7 @@ use super::peer::{Base, Peer};
 use super::snapshot::Index;
 use super::storage::Storage;
 use crate::store::{Head, Op, SnapshotInfo, StoreError};
-use crate::types::{ChangeHash, ConnId, DocKey, DocumentId, Millis, StorageId};
+use crate::types::{ChangeHash, ConnectionId, DocKey, DocumentId, Millis, StorageId};
 
 /// How long a peer with changes that we lack counts as uploading after each of its messages, in milliseconds.
 pub const UPLOAD_GRACE_MS: Millis = 10_000;
@@ -65,7 +65,7 @@ pub struct Doc {
     pub parked: Option<Box<Parking>>,
     /// Connections with a share in it.
     pub peers: Vec<Peer>,
-    /// When it was last used, in the hub's ticks.
+    /// When it was last used, in the shard's ticks.
     pub used: u64,
     /// Rows below this are durable or in the commit under way.
     pub taken: u64,
@@ -77,19 +77,19 @@ pub struct Doc {
     pub stale_intakes: u32,
     /// Who wrote the last change that is not durable yet.
     pub writer: Option<Arc<str>>,
-    /// The document stands in the hub's `dirty`.
+    /// The document stands in the shard's `dirty`.
     pub in_dirty: bool,
     /// The opener compacts it, or its new snapshot is in the commit under way.
     pub compacting: bool,
     /// Messages that wait until the opener has taken in a new document.
-    pub held: Vec<(ConnId, SyncMessage)>,
+    pub held: Vec<(ConnectionId, SyncMessage)>,
     /// Opening the document has ended the process before: it is not compacted, and its snapshot is only sent whole.
     pub stays_closed: bool,
     /// No compaction before this time, unless the tail is very long.
     pub compact_after: Millis,
     /// Why it is not synced, in words.
     pub broken: Option<String>,
-    /// Bytes that the graph was last counted with in the hub's budget.
+    /// Bytes that the graph was last counted with in the shard's budget.
     pub counted: usize,
 }
 
@@ -180,8 +180,8 @@ impl Doc {
     }
 
     /// The connection's share.
-    pub fn peer(&mut self, conn: ConnId) -> Option<&mut Peer> {
-        self.peers.iter_mut().find(|peer| peer.conn == conn)
+    pub fn peer(&mut self, connection: ConnectionId) -> Option<&mut Peer> {
+        self.peers.iter_mut().find(|peer| peer.connection == connection)
     }
 
     /// Load the graph, and with `index` the snapshot's index.
@@ -241,14 +241,14 @@ impl Doc {
     /// When the store cannot give what is needed to judge it; the message is lost then.
     pub fn receive(
         &mut self,
-        conn: ConnId,
+        connection: ConnectionId,
         remote: Option<&StorageId>,
         mut message: SyncMessage,
         storage: &dyn Storage,
         now: Millis,
     ) -> Result<Received, Fault> {
         let mut received = Received::default();
-        let writer = self.peer(conn).is_some_and(|peer| peer.writer);
+        let writer = self.peer(connection).is_some_and(|peer| peer.writer);
         if writer && !message.changes.is_empty() {
             let graph = self.load(storage, true)?;
             let (before, parked) = (graph.end(), graph.parked_bytes());
@@ -265,16 +265,16 @@ impl Doc {
             if still == 0 {
                 self.peers.iter_mut().for_each(|peer| peer.parked = 0);
             }
-            if let Some(peer) = self.peer(conn) {
+            if let Some(peer) = self.peer(connection) {
                 peer.parked += parked;
                 theirs.into_iter().for_each(|row| peer.has_row(row));
             }
         }
-        self.hear(conn, remote, &message, storage, now)?;
+        self.hear(connection, remote, &message, storage, now)?;
         if writer && !message.documents.is_empty() {
             received.operations = message.operations;
             received.documents = message.documents;
-            if let Some(peer) = self.peer(conn) {
+            if let Some(peer) = self.peer(connection) {
                 // Nothing to ask or answer before the opener has looked.
                 peer.need = Vec::new();
                 peer.answer_due = false;
@@ -286,13 +286,15 @@ impl Doc {
     /// What the message says of the peer.
     fn hear(
         &mut self,
-        conn: ConnId,
+        connection: ConnectionId,
         remote: Option<&StorageId>,
         message: &SyncMessage,
         storage: &dyn Storage,
         now: Millis,
     ) -> Result<(), Fault> {
-        let Some(at) = self.peers.iter().position(|peer| peer.conn == conn) else { return Ok(()) };
+        let Some(at) = self.peers.iter().position(|peer| peer.connection == connection) else {
+            return Ok(());
+        };
         // Out of the list while the graph is borrowed; put back at the same place.
         let mut peer = std::mem::take(&mut self.peers[at]);
         let result = self.hear_peer(&mut peer, remote, message, storage);
@@ -358,7 +360,7 @@ impl Doc {
     /// As there.
     pub fn take_changes(
         &mut self,
-        conn: ConnId,
+        connection: ConnectionId,
         changes: Vec<Change>,
         storage: &dyn Storage,
     ) -> Result<Received, Fault> {
@@ -374,16 +376,16 @@ impl Doc {
             }
         }
         received.appended = graph.end() - before;
-        self.recheck(conn);
-        if let Some(peer) = self.peer(conn) {
+        self.recheck(connection);
+        if let Some(peer) = self.peer(connection) {
             theirs.into_iter().for_each(|row| peer.has_row(row));
         }
         Ok(received)
     }
 
     /// After the opener's work: what is still missing of what this peer has.
-    pub fn recheck(&mut self, conn: ConnId) {
-        let Some(at) = self.peers.iter().position(|peer| peer.conn == conn) else { return };
+    pub fn recheck(&mut self, connection: ConnectionId) {
+        let Some(at) = self.peers.iter().position(|peer| peer.connection == connection) else { return };
         let mut peer = std::mem::take(&mut self.peers[at]);
         if let Some(graph) = &self.graph {
             peer.need = if peer.writer { graph.missing(&peer.their_heads) } else { Vec::new() };
@@ -443,8 +445,8 @@ impl Doc {
     /// Place again a peer that a compaction has overtaken.
     /// # Errors
     /// When the store cannot give the graph.
-    pub fn replace_stale(&mut self, conn: ConnId, storage: &dyn Storage) -> Result<(), Fault> {
-        let Some(at) = self.peers.iter().position(|peer| peer.conn == conn && peer.stale) else {
+    pub fn replace_stale(&mut self, connection: ConnectionId, storage: &dyn Storage) -> Result<(), Fault> {
+        let Some(at) = self.peers.iter().position(|peer| peer.connection == connection && peer.stale) else {
             return Ok(());
         };
         let snapshot_bytes = self.snapshot_bytes();

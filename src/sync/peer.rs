@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::graph::Graph;
 use super::message::{Have, SyncMessage, flags};
 use crate::store::Head;
-use crate::types::{ChangeHash, ConnId, Millis};
+use crate::types::{ChangeHash, ConnectionId, Millis};
 
 /// A snapshot of at most this many bytes is sent whole even to a peer that has a part of it.
 const WHOLE_SNAPSHOT_BYTES: u64 = 1 << 20;
@@ -63,7 +63,7 @@ pub enum Ask {
 #[derive(Debug, Default)]
 pub struct Peer {
     /// The connection.
-    pub conn: ConnId,
+    pub connection: ConnectionId,
     /// It may write.
     pub writer: bool,
     /// Room that its next message needs, in bytes, if there was too little the last time.
@@ -113,7 +113,7 @@ pub struct Peer {
     /// It waits in its connection's queue.
     pub queued: bool,
     /// The connection whose budget pays for this peer: its own, or the one that had it asked for the document.
-    pub payer: ConnId,
+    pub payer: ConnectionId,
     /// Bytes that it was last counted with in the payer's budget.
     pub counted: usize,
     /// Bytes of changes that it sent and that wait for their dependencies, as long as any of the document do.

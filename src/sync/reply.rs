@@ -9,7 +9,7 @@ use super::message::{Draft, flags};
 use super::peer::{Ask, Base, Peer};
 use super::storage::Storage;
 use super::wire::Body;
-use crate::types::{ChangeHash, ConnId};
+use crate::types::{ChangeHash, ConnectionId};
 
 /// Bytes of changes in one message, about; a single larger change goes alone.
 pub const MESSAGE_BYTES: usize = 256 * 1024;
@@ -75,7 +75,7 @@ impl Doc {
     /// When the store cannot give what is to be sent; nothing is counted as sent then.
     pub fn reply(
         &mut self,
-        conn: ConnId,
+        connection: ConnectionId,
         storage: &dyn Storage,
         may_extract: bool,
         room: usize,
@@ -83,8 +83,8 @@ impl Doc {
         if room < FIXED_BYTES {
             return Ok(Reply::NoRoom);
         }
-        self.replace_stale(conn, storage)?;
-        let Some(at) = self.peers.iter().position(|peer| peer.conn == conn) else {
+        self.replace_stale(connection, storage)?;
+        let Some(at) = self.peers.iter().position(|peer| peer.connection == connection) else {
             return Ok(Reply::Nothing);
         };
         let document = self.key.document;

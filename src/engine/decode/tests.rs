@@ -7,7 +7,7 @@ use automerge::{AutoCommit, ROOT};
 
 use super::*;
 use crate::sync::message::Draft;
-use crate::types::{ConnId, Party};
+use crate::types::{ConnectionId, Party};
 
 /// An allowance of which nothing has been used.
 fn unused() -> Allowance {
@@ -15,7 +15,10 @@ fn unused() -> Allowance {
 }
 
 fn lane(approval: &str, device: &str, connection: u64) -> Lane {
-    Lane { party: Party::new("xyz.app".parse().unwrap(), approval, device), connection: ConnId(connection) }
+    Lane {
+        party: Party::new("xyz.app".parse().unwrap(), approval, device),
+        connection: ConnectionId(connection),
+    }
 }
 
 /// A change that claims so many operations in some 70 bytes: all set key "k" to null.

@@ -5,11 +5,11 @@
 use std::collections::HashSet;
 
 use super::absent::Asking;
-use super::conn::Conn;
-use super::hub::{Hub, LOOK_AGAIN_MS};
-use super::peer::{Ask, Peer};
-use super::storage::Storage;
-use crate::types::{ConnId, DocKey, Millis};
+use super::connection::Connection;
+use super::{LOOK_AGAIN_MS, Shard};
+use crate::sync::peer::{Ask, Peer};
+use crate::sync::storage::Storage;
+use crate::types::{ConnectionId, DocKey, Millis};
 
 /// How long an absent document has to turn up by itself before others are asked for it, in milliseconds. An
 /// automerge-repo client that is asked for what it lacks takes it for unavailable until it comes, for its own app too:
@@ -25,22 +25,22 @@ const ASKED_BYTES: usize = 1000;
 const ANNOUNCE_PAGE: usize = 64;
 
 /// Whether it may have the document and was not asked yet.
-fn may_be_asked(conn: &Conn, key: &DocKey) -> bool {
-    !conn.joining.read_only && conn.joining.namespace == key.namespace && !conn.docs.contains(key)
+fn may_be_asked(conn: &Connection, key: &DocKey) -> bool {
+    !conn.info.read_only && conn.info.namespace == key.namespace && !conn.docs.contains(key)
 }
 
-impl Hub {
+impl Shard {
     /// A connection asks for a document that is not here.
-    pub(super) fn want(&mut self, id: ConnId, key: &DocKey, now: Millis) {
+    pub(super) fn want(&mut self, id: ConnectionId, key: &DocKey, now: Millis) {
         let max_requests = self.options.max_requests;
-        let alone = !self.conns.values().any(|conn| may_be_asked(conn, key));
-        let Some(conn) = self.conns.get_mut(&id) else { return };
+        let alone = !self.connections.values().any(|conn| may_be_asked(conn, key));
+        let Some(conn) = self.connections.get_mut(&id) else { return };
         let Some(doc) = self.docs.get_mut(key) else { return };
         let Some(peer) = doc.peer(id) else { return };
         if peer.wants {
             return;
         }
-        if !conn.joining.counts.request(max_requests) {
+        if !conn.info.counts.request(max_requests) {
             peer.tell_unavailable = true;
             return self.error(
                 id,
@@ -59,12 +59,12 @@ impl Hub {
     }
 
     /// Asks a connection for a document at the cost of one that waits for it: who is asked has not chosen to be.
-    fn ask(&mut self, id: ConnId, key: &DocKey, now: Millis) {
+    fn ask(&mut self, id: ConnectionId, key: &DocKey, now: Millis) {
         let until = now + self.options.request_timeout_ms;
         let wants = |peer: &&Peer| peer.wants || peer.subscribed;
         let waiting = self.docs.get(key).and_then(|doc| doc.peers.iter().find(wants));
-        let payer = waiting.map_or(id, |peer| peer.conn);
-        let counts = self.conns.get(&id).map(|conn| conn.joining.counts.clone());
+        let payer = waiting.map_or(id, |peer| peer.connection);
+        let counts = self.connections.get(&id).map(|conn| conn.info.counts.clone());
         if counts.is_some_and(|counts| counts.open(self.options.max_documents)) {
             let ask = Ask::Due(until);
             self.attach_for(
@@ -83,25 +83,25 @@ impl Hub {
         }
         for peer in std::mem::take(&mut doc.peers) {
             self.budget.change(peer.payer, peer.counted, 0);
-            if let Some(conn) = self.conns.get_mut(&peer.conn)
+            if let Some(conn) = self.connections.get_mut(&peer.connection)
                 && conn.docs.remove(key)
             {
-                conn.joining.counts.close(1);
+                conn.info.counts.close(1);
             }
         }
     }
 
     /// A connection has joined: perhaps it has what nobody had so far. What others are yet to be asked for, it is asked for
     /// with them.
-    pub(super) fn ask_newcomer(&mut self, id: ConnId, now: Millis) {
-        let Some(conn) = self.conns.get(&id) else { return };
+    pub(super) fn ask_newcomer(&mut self, id: ConnectionId, now: Millis) {
+        let Some(conn) = self.connections.get(&id) else { return };
         let missing = |key: &&DocKey| {
             may_be_asked(conn, key)
                 && !matches!(self.absent.asking(key), Some(Asking::At(_)))
                 && self.any_peer(key, |peer| peer.subscribed)
         };
         let most = MAX_ASKED.min(self.room_for_questions());
-        let of_namespace = self.absent.wanted_in(&conn.joining.namespace);
+        let of_namespace = self.absent.wanted_in(&conn.info.namespace);
         for key in of_namespace.filter(missing).take(most).cloned().collect::<Vec<_>>() {
             if !self.is_coming(&key, now) {
                 self.ask(id, &key, now);
@@ -114,7 +114,7 @@ impl Hub {
     }
 
     /// A peer says that it does not have the document.
-    pub(super) fn said_no(&mut self, id: ConnId, key: &DocKey, now: Millis) {
+    pub(super) fn said_no(&mut self, id: ConnectionId, key: &DocKey, now: Millis) {
         if let Some(peer) = self.docs.get_mut(key).and_then(|doc| doc.peer(id)) {
             peer.ask = Ask::No;
             peer.uploading_until = 0;
@@ -153,16 +153,16 @@ impl Hub {
     }
 
     /// The newest connection of each device that may have the document, at most [`MAX_ASKED_DEVICES`].
-    fn devices_to_ask(&self, key: &DocKey, room: usize) -> Vec<ConnId> {
+    fn devices_to_ask(&self, key: &DocKey, room: usize) -> Vec<ConnectionId> {
         let mut devices = HashSet::new();
         let others = self
-            .conns
+            .connections
             .iter()
             .rev()
-            .filter(|(_, conn)| may_be_asked(conn, key) && conn.joining.counts.documents() < room);
+            .filter(|(_, conn)| may_be_asked(conn, key) && conn.info.counts.documents() < room);
         // A connection without a session is a device of its own.
         let others = others.filter(|(id, conn)| {
-            let device = conn.joining.session.as_deref();
+            let device = conn.info.session.as_deref();
             devices.insert((device, device.is_none().then_some(**id)))
         });
         others.map(|(id, _)| *id).take(MAX_ASKED_DEVICES).collect()
@@ -184,9 +184,9 @@ impl Hub {
         for peer in doc.peers.iter_mut().filter(|peer| peer.wants) {
             peer.wants = false;
             peer.tell_unavailable |= unavailable;
-            if let Some(conn) = self.conns.get_mut(&peer.conn) {
+            if let Some(conn) = self.connections.get_mut(&peer.connection) {
                 conn.requests = conn.requests.saturating_sub(1);
-                conn.joining.counts.answer(1);
+                conn.info.counts.answer(1);
             }
         }
     }
@@ -208,9 +208,9 @@ impl Hub {
         let Some(doc) = self.docs.get_mut(key) else { return };
         for peer in &mut doc.peers {
             peer.offer_due |= !peer.subscribed && matches!(peer.ask, Ask::Until(_) | Ask::No);
-            if let (Ask::Due(_), Some(conn)) = (peer.ask, self.conns.get_mut(&peer.conn)) {
+            if let (Ask::Due(_), Some(conn)) = (peer.ask, self.connections.get_mut(&peer.connection)) {
                 conn.docs.remove(key);
-                conn.joining.counts.close(1);
+                conn.info.counts.close(1);
             }
         }
         // Too late to ask.
@@ -223,15 +223,15 @@ impl Hub {
             stays
         });
         if self.options.announce {
-            let there = self.conns.iter().filter(|(_, conn)| conn.joining.namespace == key.namespace);
+            let there = self.connections.iter().filter(|(_, conn)| conn.info.namespace == key.namespace);
             for id in there.map(|(id, _)| *id).collect::<Vec<_>>() {
                 self.offer(id, key);
             }
         }
     }
 
-    fn offer(&mut self, id: ConnId, key: &DocKey) {
-        if self.conns.get(&id).is_none_or(|conn| conn.docs.contains(key)) || !self.share(id, key) {
+    fn offer(&mut self, id: ConnectionId, key: &DocKey) {
+        if self.connections.get(&id).is_none_or(|conn| conn.docs.contains(key)) || !self.share(id, key) {
             return;
         }
         if let Some(peer) = self.docs.get_mut(key).and_then(|doc| doc.peer(id)) {
@@ -241,10 +241,10 @@ impl Hub {
     }
 
     /// Offer the next page of the namespace's documents. False when there is nothing to offer.
-    pub(super) fn announce_page(&mut self, id: ConnId, storage: &dyn Storage, now: Millis) -> bool {
-        let Some(conn) = self.conns.get(&id) else { return false };
+    pub(super) fn announce_page(&mut self, id: ConnectionId, storage: &dyn Storage, now: Millis) -> bool {
+        let Some(conn) = self.connections.get(&id) else { return false };
         let Some(after) = conn.announce else { return false };
-        let namespace = conn.joining.namespace.clone();
+        let namespace = conn.info.namespace.clone();
         let page = match storage.documents(&namespace, after, ANNOUNCE_PAGE) {
             Ok(page) => page,
             Err(error) => {
@@ -252,11 +252,11 @@ impl Hub {
                 Vec::new()
             }
         };
-        if let Some(conn) = self.conns.get_mut(&id) {
+        if let Some(conn) = self.connections.get_mut(&id) {
             conn.announce = page.last().map(|(last, _)| Some(*last));
         }
-        let (hub, hubs) = (self.options.hub, self.options.hubs);
-        for (document, _) in page.iter().filter(|(document, _)| super::hub::hub_of(document, hubs) == hub) {
+        let (shard, shards) = (self.options.shard, self.options.shards);
+        for (document, _) in page.iter().filter(|(document, _)| super::shard_of(document, shards) == shard) {
             let key = DocKey { namespace: namespace.clone(), document: *document };
             if self.open(&key, storage, now).is_ok() {
                 self.offer(id, &key);

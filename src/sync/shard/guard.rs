@@ -3,29 +3,30 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use super::conn::Out;
-use super::doc::{Doc, Fault};
-use super::hub::{Hub, Incoming};
-use super::job::{Done, Job, chunks_bytes};
-use super::peer::Peer;
-use super::storage::Storage;
+use super::Shard;
 use crate::store::{Op, StoreError};
-use crate::types::{ConnId, DocKey, Millis};
+use crate::sync::connection::Out;
+use crate::sync::doc::{Doc, Fault};
+use crate::sync::event::Event;
+use crate::sync::job::{Done, Job, chunks_bytes};
+use crate::sync::peer::Peer;
+use crate::sync::storage::Storage;
+use crate::types::{ConnectionId, DocKey, Millis};
 
-impl Hub {
+impl Shard {
     /// A message has come.
-    pub fn receive(&mut self, id: ConnId, incoming: Incoming, storage: &dyn Storage, now: Millis) {
-        let document = incoming.body.document();
-        let work = AssertUnwindSafe(|| self.take_in(id, incoming, storage, now));
+    pub fn receive(&mut self, id: ConnectionId, event: Event, storage: &dyn Storage, now: Millis) {
+        let document = event.document();
+        let work = AssertUnwindSafe(|| self.take_in(id, event, storage, now));
         if catch_unwind(work).is_err() {
-            let namespace = self.conns.get(&id).map(|conn| conn.joining.namespace.clone());
+            let namespace = self.connections.get(&id).map(|conn| conn.info.namespace.clone());
             let key = namespace.zip(document).map(|(namespace, document)| DocKey { namespace, document });
             self.failed_at(id, key.as_ref());
         }
     }
 
     /// Make the next message for a connection, of `room` bytes at most unless it is about no document.
-    pub fn next(&mut self, id: ConnId, storage: &dyn Storage, now: Millis, room: usize) -> Option<Out> {
+    pub fn next(&mut self, id: ConnectionId, storage: &dyn Storage, now: Millis, room: usize) -> Option<Out> {
         let mut at = None;
         let work = AssertUnwindSafe(|| self.make_next(id, &mut at, storage, (now, room)));
         catch_unwind(work).unwrap_or_else(|_| {
@@ -38,8 +39,10 @@ impl Hub {
     /// The opener has finished a job.
     pub fn job_done(&mut self, done: Done, storage: &dyn Storage, now: Millis) {
         let key = done.key().clone();
-        if let Done::Intake { conn, chunks, .. } | Done::Refused(Job::Intake { conn, chunks, .. }) = &done {
-            self.budget.end_upload(*conn, chunks_bytes(chunks));
+        if let Done::Intake { connection, chunks, .. }
+        | Done::Refused(Job::Intake { connection, chunks, .. }) = &done
+        {
+            self.budget.end_upload(*connection, chunks_bytes(chunks));
         }
         if let (Done::Intake { .. }, Some(doc)) = (&done, self.docs.get_mut(&key)) {
             doc.at_opener = doc.at_opener.saturating_sub(1);
@@ -52,7 +55,7 @@ impl Hub {
     }
 
     /// The program failed while it worked for a connection, on a document if it was that far.
-    fn failed_at(&mut self, id: ConnId, key: Option<&DocKey>) {
+    fn failed_at(&mut self, id: ConnectionId, key: Option<&DocKey>) {
         match key.filter(|key| self.docs.contains_key(key)) {
             Some(key) => self.start_over(key),
             None => self.close(id, 1011, "a fault in the server; its owner finds the reason in its log"),
@@ -105,22 +108,22 @@ impl Hub {
     }
 
     /// The connections with a share in the document, also when it has lost its peers.
-    fn shares(&self, key: &DocKey) -> Vec<ConnId> {
-        self.conns.iter().filter(|(_, conn)| conn.docs.contains(key)).map(|(id, _)| *id).collect()
+    fn shares(&self, key: &DocKey) -> Vec<ConnectionId> {
+        self.connections.iter().filter(|(_, conn)| conn.docs.contains(key)).map(|(id, _)| *id).collect()
     }
 
     /// A connection's share in a document that starts over. Its queue may have lost its place, so it is looked at.
-    fn share_anew(&mut self, id: ConnId, key: &DocKey) {
-        let Some(conn) = self.conns.get(&id) else { return };
-        let writer = !conn.joining.read_only;
+    fn share_anew(&mut self, id: ConnectionId, key: &DocKey) {
+        let Some(conn) = self.connections.get(&id) else { return };
+        let writer = !conn.info.read_only;
         self.attach(id, key, Peer { writer, tell_unavailable: true, ..Peer::default() });
-        let Some(conn) = self.conns.get_mut(&id) else { return };
+        let Some(conn) = self.connections.get_mut(&id) else { return };
         let waits = |key| {
             let peers = self.docs.get(key).map_or(&[][..], |doc| &doc.peers);
-            peers.iter().any(|peer| peer.conn == id && peer.wants)
+            peers.iter().any(|peer| peer.connection == id && peer.wants)
         };
         let requests = conn.docs.iter().filter(|key| waits(key)).count();
-        conn.joining.counts.answer(conn.requests - requests);
+        conn.info.counts.answer(conn.requests - requests);
         conn.requests = requests;
         if conn.extracting.as_ref() == Some(key) {
             conn.extracting = None;
@@ -132,7 +135,7 @@ impl Hub {
     }
 
     /// Something about the document cannot be read: the one who asked starts over, or all are told it is unavailable.
-    pub(super) fn faulty(&mut self, key: &DocKey, id: Option<ConnId>, fault: &Fault) {
+    pub(super) fn faulty(&mut self, key: &DocKey, id: Option<ConnectionId>, fault: &Fault) {
         match fault {
             Fault::Moving(_) => {}
             Fault::Damaged { .. } | Fault::Store(StoreError::Corrupt { .. }) => {
@@ -172,20 +175,19 @@ mod tests {
 
     use super::*;
     use crate::store::{Store, StoreOptions};
-    use crate::sync::conn::Joining;
-    use crate::sync::hub::HubOptions;
+    use crate::sync::connection::ConnectionInfo;
     use crate::sync::job::Intake;
     use crate::sync::message::{Draft, SyncMessage};
     use crate::sync::opener::Opener;
     use crate::sync::price::Limits;
-    use crate::sync::wire::Body;
+    use crate::sync::shard::ShardOptions;
     use crate::types::DocumentId;
 
-    fn options() -> HubOptions {
-        HubOptions {
+    fn options() -> ShardOptions {
+        ShardOptions {
             storage: "server".parse().unwrap(),
-            hub: 0,
-            hubs: 1,
+            shard: 0,
+            shards: 1,
             memory_budget: 1 << 20,
             held_budget: 1 << 20,
             max_documents: 10,
@@ -204,9 +206,9 @@ mod tests {
             let dir = tempfile::tempdir().unwrap();
             let store =
                 Store::open(&dir.path().join("store"), &StoreOptions { cache_bytes: 1 << 20 }).unwrap();
-            let (mut hub, one) = (Hub::new(options()), ConnId(1));
+            let (mut shard, one) = (Shard::new(options()), ConnectionId(1));
             let key = DocKey { namespace: "xyz.one".parse().unwrap(), document: DocumentId([1; 16]) };
-            let joining = Joining {
+            let info = ConnectionInfo {
                 namespace: key.namespace.clone(),
                 client: "https://app.example/".into(),
                 peer: "one".parse().unwrap(),
@@ -215,7 +217,7 @@ mod tests {
                 storage: None,
                 counts: Default::default(),
             };
-            hub.join(one, joining, 0);
+            shard.join(one, info, 0);
             let mut doc = AutoCommit::new();
             for n in 0..400 {
                 doc.put(ROOT, "n", n).unwrap();
@@ -225,21 +227,20 @@ mod tests {
             let whole =
                 Draft { heads: &heads, chunks: &[saved], have: Some(&heads), v2: true, ..Draft::default() };
             let data: bytes::Bytes = whole.encode().into();
-            let sync = Some(SyncMessage::decode(&data, &Limits::default()).unwrap());
-            let body = Body::Sync { document: key.document, data };
-            hub.receive(one, Incoming { sender: "one".into(), body, sync }, &store, 0);
-            for job in hub.take_jobs() {
+            let message = SyncMessage::decode(&data, &Limits::default()).unwrap();
+            shard.receive(one, Event::Sync { document: key.document, message }, &store, 0);
+            for job in shard.take_jobs() {
                 let done = Opener::new(|| [0; 16]).run(job, &store);
                 assert!(matches!(&done, Done::Intake { result: Ok(Intake::Snapshot(_)), .. }), "{done:?}");
-                hub.job_done(done, &store, 0);
+                shard.job_done(done, &store, 0);
             }
             if in_commit {
-                store.commit(&hub.take_ops(0)).unwrap();
+                store.commit(&shard.take_ops(0)).unwrap();
             }
-            hub.start_over(&key);
-            hub.committed(&store, 0);
-            hub.leave(one, 0);
-            assert!(!hub.docs.contains_key(&key), "in a commit: {in_commit}");
+            shard.start_over(&key);
+            shard.committed(&store, 0);
+            shard.leave(one, 0);
+            assert!(!shard.docs.contains_key(&key), "in a commit: {in_commit}");
             assert_eq!(store.head(&key).unwrap().is_some(), in_commit);
         }
     }

@@ -3,13 +3,13 @@
 //! Nothing is done in memory before it is durable, so a failed commit leaves nothing to undo. From then on the document is
 //! one that is not synced (`Doc::broken`): whoever brings or asks for it is told that it is unavailable.
 
-use super::doc::DELETED;
-use super::hub::Hub;
-use super::storage::Storage;
+use super::Shard;
 use crate::store::{Disposal, StoreError};
-use crate::types::{ConnId, DocKey, Millis};
+use crate::sync::doc::DELETED;
+use crate::sync::storage::Storage;
+use crate::types::{ConnectionId, DocKey, Millis};
 
-impl Hub {
+impl Shard {
     /// Have a document deleted, restored or purged by the next commit. A document that the store does not have, or that
     /// is not in the state for it, stays as it is.
     /// # Errors
@@ -55,7 +55,7 @@ impl Hub {
         self.forget_if_idle(key);
     }
 
-    pub(super) fn client(&self, conn: ConnId) -> Option<std::sync::Arc<str>> {
-        Some(self.conns.get(&conn)?.joining.client.clone())
+    pub(super) fn client(&self, connection: ConnectionId) -> Option<std::sync::Arc<str>> {
+        Some(self.connections.get(&connection)?.info.client.clone())
     }
 }

@@ -1,34 +1,51 @@
 //! The documents in use, the connections that use them, and what goes from one to the other.
 //!
 //! Inputs: joins, messages, commit results, opener results, time. Outputs: messages when a connection has room for
-//! one ([`Hub::next`]), steps for the journal ([`Hub::take_ops`]), jobs for the opener ([`Hub::take_jobs`]).
+//! one ([`Shard::next`]), steps for the journal ([`Shard::take_ops`]), jobs for the opener ([`Shard::take_jobs`]).
+
+mod absent;
+mod asking;
+mod budget;
+mod commit;
+mod connection;
+mod departure;
+mod dirty;
+mod dispose;
+mod guard;
+mod opening;
+mod relay;
+mod remote_heads;
+
+pub use asking::ASK_AFTER_MS;
+pub use departure::{MAX_SHARED_HEADS, MAX_STATES};
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
-use super::absent::Absent;
-use super::budget::Budget;
-use super::commit::{InFlight, Snapshotting};
-use super::conn::{Conn, Joining, Out};
-use super::dirty::Dirty;
-use super::doc::{Doc, Fault};
-use super::ephemeral::Presence;
-use super::job::Job;
-use super::message::SyncMessage;
-use super::peer::{Base, Peer};
-use super::remote::RemoteBook;
-use super::reply::Reply;
-use super::roster::Roster;
-use super::storage::Storage;
-use super::wire::Body;
 use crate::store::{Disposal, Op, StoreError};
-use crate::types::{ConnId, DocKey, DocumentId, Millis, StorageId};
+use crate::sync::connection::{ConnectionInfo, Out};
+use crate::sync::doc::{Doc, Fault};
+use crate::sync::ephemeral::Presence;
+use crate::sync::event::Event;
+use crate::sync::job::Job;
+use crate::sync::message::SyncMessage;
+use crate::sync::peer::{Base, Peer};
+use crate::sync::remote::RemoteBook;
+use crate::sync::reply::Reply;
+use crate::sync::roster::Roster;
+use crate::sync::storage::Storage;
+use crate::types::{ConnectionId, DocKey, DocumentId, Millis, StorageId};
+use absent::Absent;
+use budget::Budget;
+use commit::{InFlight, Snapshotting};
+use connection::Connection;
+use dirty::Dirty;
 
 /// What an open document costs for each connection that has it open, in bytes, about, besides the lists of hashes: the
 /// document, its place in the map, the peer, the allocator's overhead.
 const OPEN_BYTES: usize = 1000;
-/// Most heads that a peer may claim for one document. More than [`super::graph::MAX_HEADS`], so that a device can bring the
+/// Most heads that a peer may claim for one document. More than [`crate::sync::graph::MAX_HEADS`], so that a device can bring the
 /// change that merges too many of them.
-const MAX_CLAIMED_HEADS: usize = 4 * super::graph::MAX_HEADS;
+const MAX_CLAIMED_HEADS: usize = 4 * crate::sync::graph::MAX_HEADS;
 /// Absent documents that one tick looks at; each may have dozens of devices asked.
 const LOOKS: usize = 64;
 /// How long after a look an absent document that is on its way is looked at again, in milliseconds.
@@ -41,15 +58,15 @@ const MAX_REFUSED: usize = 4;
 /// Told to a connection that holds more than its share.
 const OVER_BUDGET: &str = "memory.budget: this connection holds more than its share of the server's memory; connect again with fewer documents open";
 
-/// How a hub behaves. Units as in the configuration.
+/// How a shard behaves. Units as in the configuration.
 #[derive(Debug, Clone)]
-pub struct HubOptions {
+pub struct ShardOptions {
     /// Our storage id.
     pub storage: StorageId,
-    /// This hub's number among `hubs`; documents are spread over them by id.
-    pub hub: usize,
-    /// Number of hubs.
-    pub hubs: usize,
+    /// This shard's number among `shards`; documents are spread over them by id.
+    pub shard: usize,
+    /// Number of shards.
+    pub shards: usize,
     /// Bytes that graphs and connections may use together: graphs get what connections leave, but an eighth at least.
     pub memory_budget: usize,
     /// Bytes of the memory budget that connections may hold.
@@ -60,7 +77,7 @@ pub struct HubOptions {
     pub max_requests: usize,
     /// Milliseconds an asked peer has to answer.
     pub request_timeout_ms: Millis,
-    /// Offer all documents of its namespace to a joining peer.
+    /// Offer all documents of its namespace to a info peer.
     pub announce: bool,
     /// Milliseconds after creation or compaction before the tail may be compacted.
     pub compact_grace_ms: Millis,
@@ -68,20 +85,9 @@ pub struct HubOptions {
     pub compact_floor: u64,
 }
 
-/// Which hub a document belongs to.
-pub fn hub_of(document: &DocumentId, hubs: usize) -> usize {
-    usize::from(u16::from_le_bytes([document.0[0], document.0[15]])) % hubs.max(1)
-}
-
-/// A decoded message for the hub.
-#[derive(Debug)]
-pub struct Incoming {
-    /// Who wrote it: the peer itself, or for ephemeral messages whoever it relays.
-    pub sender: String,
-    /// The message; of a sync or request message `sync` holds the payload.
-    pub body: Body,
-    /// The decoded payload of `Body::Sync` and `Body::Request`.
-    pub sync: Option<SyncMessage>,
+/// Which shard a document belongs to.
+pub fn shard_of(document: &DocumentId, shards: usize) -> usize {
+    usize::from(u16::from_le_bytes([document.0[0], document.0[15]])) % shards.max(1)
 }
 
 /// Counters since start.
@@ -100,46 +106,46 @@ pub struct Counters {
 }
 
 /// The state machine. Deterministic: what is gone through in order is kept in order.
-pub struct Hub {
-    pub(super) options: HubOptions,
-    pub(super) docs: HashMap<DocKey, Box<Doc>>,
-    pub(super) conns: BTreeMap<ConnId, Conn>,
+pub struct Shard {
+    options: ShardOptions,
+    docs: HashMap<DocKey, Box<Doc>>,
+    connections: BTreeMap<ConnectionId, Connection>,
     /// Connections with something to send.
-    ready: VecDeque<ConnId>,
-    pub(super) dirty: Dirty,
-    pub(super) ops: Vec<Op>,
-    pub(super) snapshots: Vec<Snapshotting>,
+    ready: VecDeque<ConnectionId>,
+    dirty: Dirty,
+    ops: Vec<Op>,
+    snapshots: Vec<Snapshotting>,
     /// What is to become of whole documents; last in the next commit.
-    pub(super) disposals: Vec<(DocKey, Disposal)>,
-    pub(super) in_flight: Vec<InFlight>,
-    pub(super) jobs: Vec<Job>,
-    pub(super) absent: Absent,
-    pub(super) presence: Presence,
-    pub(super) roster: Roster,
-    pub(super) remote: RemoteBook,
-    pub(super) counters: Counters,
-    pub(super) budget: Budget,
+    disposals: Vec<(DocKey, Disposal)>,
+    in_flight: Vec<InFlight>,
+    jobs: Vec<Job>,
+    absent: Absent,
+    presence: Presence,
+    roster: Roster,
+    remote: RemoteBook,
+    counters: Counters,
+    budget: Budget,
     /// Bytes of graphs at which the next eviction may find something: the last one found nothing to let go of.
     evict_at: usize,
     ticks: u64,
     /// When the first document was opened: about the start of the process.
     started: Option<Millis>,
     /// Bytes of graphs in memory, as last counted.
-    pub(super) memory: usize,
+    memory: usize,
     /// Graphs in memory, as last counted.
-    pub(super) loaded: usize,
+    loaded: usize,
 }
 
-impl Hub {
-    /// An empty hub.
-    pub fn new(options: HubOptions) -> Self {
+impl Shard {
+    /// An empty shard.
+    pub fn new(options: ShardOptions) -> Self {
         let budget = Budget::new(options.held_budget);
         Self {
             budget,
             evict_at: 0,
             options,
             docs: HashMap::new(),
-            conns: BTreeMap::new(),
+            connections: BTreeMap::new(),
             ready: VecDeque::new(),
             dirty: Dirty::default(),
             ops: Vec::new(),
@@ -160,12 +166,12 @@ impl Hub {
     }
 
     /// A connection has joined.
-    pub fn join(&mut self, id: ConnId, joining: Joining, now: Millis) {
-        self.roster.join(id, &joining);
-        let conn = Conn::new(joining, self.options.announce);
+    pub fn join(&mut self, id: ConnectionId, info: ConnectionInfo, now: Millis) {
+        self.roster.join(id, &info);
+        let conn = Connection::new(info, self.options.announce);
         let announce = conn.announce.is_some();
-        self.budget.join(id, &conn.joining);
-        self.conns.insert(id, conn);
+        self.budget.join(id, &conn.info);
+        self.connections.insert(id, conn);
         if announce {
             self.make_ready(id);
         }
@@ -174,49 +180,51 @@ impl Hub {
     }
 
     /// A connection is gone.
-    pub fn leave(&mut self, id: ConnId, now: Millis) {
-        let Some(mut conn) = self.conns.remove(&id) else { return };
-        conn.joining.counts.close(conn.docs.len());
+    pub fn leave(&mut self, id: ConnectionId, now: Millis) {
+        let Some(mut conn) = self.connections.remove(&id) else { return };
+        conn.info.counts.close(conn.docs.len());
         self.remote.leave(id);
-        self.presence.leave(&mut conn);
+        while let Some(message) = conn.pop_ephemeral() {
+            self.presence.release(message);
+        }
         let mut states = 0;
         for key in std::mem::take(&mut conn.docs) {
             let Some(peer) = self.detach(id, &key) else { continue };
-            self.remember_departed(&conn.joining, &key, peer, &mut states, now);
+            self.remember_departed(&conn.info, &key, peer, &mut states, now);
             self.end_asking(&key);
             self.ask_or_tell(&key, now);
             self.forget_if_idle(&key);
         }
-        self.roster.leave(id, &conn.joining);
+        self.roster.leave(id, &conn.info);
         self.budget.leave(id);
     }
 
     /// Ends a connection's share in a document.
-    fn detach(&mut self, id: ConnId, key: &DocKey) -> Option<Peer> {
+    fn detach(&mut self, id: ConnectionId, key: &DocKey) -> Option<Peer> {
         let doc = self.docs.get_mut(key)?;
-        let at = doc.peers.iter().position(|peer| peer.conn == id)?;
+        let at = doc.peers.iter().position(|peer| peer.connection == id)?;
         let peer = doc.peers.swap_remove(at);
         self.budget.change(peer.payer, peer.counted, 0);
         Some(peer)
     }
 
     /// Gives a connection a share in a document in use, at its own cost.
-    pub(super) fn attach(&mut self, id: ConnId, key: &DocKey, peer: Peer) {
+    pub(super) fn attach(&mut self, id: ConnectionId, key: &DocKey, peer: Peer) {
         self.attach_for(id, key, Peer { payer: id, counted: OPEN_BYTES, ..peer });
     }
 
     /// Gives a connection a share in a document in use, at the cost of the peer's payer.
-    pub(super) fn attach_for(&mut self, id: ConnId, key: &DocKey, peer: Peer) {
+    pub(super) fn attach_for(&mut self, id: ConnectionId, key: &DocKey, peer: Peer) {
         let Some(doc) = self.docs.get_mut(key) else { return };
-        if let Some(conn) = self.conns.get_mut(&id) {
+        if let Some(conn) = self.connections.get_mut(&id) {
             conn.docs.insert(key.clone());
         }
         self.budget.change(peer.payer, 0, peer.counted);
-        doc.attach(Peer { conn: id, ..peer });
+        doc.attach(Peer { connection: id, ..peer });
     }
 
     /// Counts anew what a connection makes the server hold of a document.
-    fn recount_peer(&mut self, id: ConnId, key: &DocKey) {
+    fn recount_peer(&mut self, id: ConnectionId, key: &DocKey) {
         let Some(peer) = self.docs.get_mut(key).and_then(|doc| doc.peer(id)) else { return };
         let bytes = OPEN_BYTES + peer.lists_bytes() + peer.parked;
         let before = std::mem::replace(&mut peer.counted, bytes);
@@ -234,13 +242,13 @@ impl Hub {
         }
     }
 
-    fn give_way(&mut self, id: ConnId, now: Millis) {
+    fn give_way(&mut self, id: ConnectionId, now: Millis) {
         self.counters.gave_way += 1;
-        let keys = self.conns.get_mut(&id).map_or_else(BTreeSet::new, |conn| {
-            tracing::info!(client = %conn.joining.client, namespace = %conn.joining.namespace, documents = conn.docs.len(), "a connection holds more than its share of the memory budget and is closed");
+        let keys = self.connections.get_mut(&id).map_or_else(BTreeSet::new, |conn| {
+            tracing::info!(client = %conn.info.client, namespace = %conn.info.namespace, documents = conn.docs.len(), "a connection holds more than its share of the memory budget and is closed");
             conn.queue.clear();
             conn.waiting.clear();
-            conn.joining.counts.close(conn.docs.len());
+            conn.info.counts.close(conn.docs.len());
             std::mem::take(&mut conn.docs)
         });
         for key in keys {
@@ -265,27 +273,26 @@ impl Hub {
     }
 
     /// Close a connection once what it is owed first is sent.
-    pub fn close(&mut self, id: ConnId, code: u16, reason: &'static str) {
-        if let Some(conn) = self.conns.get_mut(&id) {
+    pub fn close(&mut self, id: ConnectionId, code: u16, reason: &'static str) {
+        if let Some(conn) = self.connections.get_mut(&id) {
             conn.close.get_or_insert((code, reason));
             self.make_ready(id);
         }
     }
 
-    pub(super) fn error(&mut self, id: ConnId, message: String) {
-        if let Some(conn) = self.conns.get_mut(&id) {
+    pub(super) fn error(&mut self, id: ConnectionId, message: String) {
+        if let Some(conn) = self.connections.get_mut(&id) {
             conn.push_error(message);
             self.make_ready(id);
         }
     }
 
-    pub(super) fn take_in(&mut self, id: ConnId, incoming: Incoming, storage: &dyn Storage, now: Millis) {
-        let Some(conn) = self.conns.get(&id).filter(|conn| conn.close.is_none()) else { return };
-        let namespace = conn.joining.namespace.clone();
+    pub(super) fn take_in(&mut self, id: ConnectionId, event: Event, storage: &dyn Storage, now: Millis) {
+        let Some(conn) = self.connections.get(&id).filter(|conn| conn.close.is_none()) else { return };
+        let namespace = conn.info.namespace.clone();
         let key = |document| DocKey { namespace: namespace.clone(), document };
-        match incoming.body {
-            Body::Sync { document, .. } | Body::Request { document, .. } => {
-                let Some(message) = incoming.sync else { return };
+        match event {
+            Event::Sync { document, message } => {
                 let key = key(document);
                 if message.heads.len() > MAX_CLAIMED_HEADS {
                     let heads = message.heads.len();
@@ -298,19 +305,18 @@ impl Hub {
                 self.recount_peer(id, &key);
                 self.enforce_budget(now);
             }
-            Body::Unavailable { document } => self.said_no(id, &key(document), now),
-            Body::Ephemeral { document, session, count, data } => {
-                self.relay_ephemeral(id, &key(document), incoming.sender, session, count, data);
+            Event::Unavailable { document } => self.said_no(id, &key(document), now),
+            Event::Presence { document, sender, session, count, data } => {
+                self.relay_ephemeral(id, &key(document), sender, session, count, data);
             }
-            Body::RemoteSubscription { add, remove } => self.subscribe_remote(id, add, &remove),
-            Body::RemoteHeads { document, heads } => self.gossip(id, &key(document), heads, now),
-            Body::Leave | Body::Unknown(_) => {}
+            Event::Subscriptions { add, remove } => self.subscribe_remote(id, add, &remove),
+            Event::RemoteHeads { document, heads } => self.gossip(id, &key(document), heads, now),
         }
     }
 
     fn receive_sync(
         &mut self,
-        id: ConnId,
+        id: ConnectionId,
         key: DocKey,
         message: SyncMessage,
         storage: &dyn Storage,
@@ -334,9 +340,9 @@ impl Hub {
             return self.hold(id, &key, message);
         }
         let wants = doc.head.is_none() && message.heads.is_empty() && !doc.is_dirty();
-        let joining = self.conns.get(&id).map(|conn| &conn.joining);
-        let remote = joining.and_then(|joining| joining.storage.clone());
-        let client = joining.map(|joining| joining.client.clone());
+        let info = self.connections.get(&id).map(|conn| &conn.info);
+        let remote = info.and_then(|info| info.storage.clone());
+        let client = info.map(|info| info.client.clone());
         match doc.receive(id, remote.as_ref(), message, storage, now) {
             Ok(received) => {
                 if received.appended > 0 {
@@ -363,14 +369,14 @@ impl Hub {
         }
     }
 
-    pub(super) fn misfit(&mut self, id: ConnId, key: &DocKey, misfit: super::graph::Misfit) {
+    pub(super) fn misfit(&mut self, id: ConnectionId, key: &DocKey, misfit: crate::sync::graph::Misfit) {
         self.error(id, format!("document {}: {misfit}; the change was not taken", key.document));
-        if misfit == super::graph::Misfit::Parked {
+        if misfit == crate::sync::graph::Misfit::Parked {
             self.close(id, 1008, "too many changes without their dependencies");
         }
     }
 
-    fn hold(&mut self, id: ConnId, key: &DocKey, message: SyncMessage) {
+    fn hold(&mut self, id: ConnectionId, key: &DocKey, message: SyncMessage) {
         self.budget.change(id, 0, message.bytes());
         if let Some(doc) = self.docs.get_mut(key) {
             doc.held.push((id, message));
@@ -382,7 +388,7 @@ impl Hub {
         let Some(doc) = self.docs.get_mut(key).filter(|doc| doc.intakes == 0) else { return };
         for (id, message) in std::mem::take(&mut doc.held) {
             self.budget.change(id, message.bytes(), 0);
-            if self.conns.contains_key(&id) {
+            if self.connections.contains_key(&id) {
                 self.receive_sync(id, key.clone(), message, storage, now);
             }
         }
@@ -422,17 +428,17 @@ impl Hub {
     }
 
     /// Give the connection a share in an open document. False (and an error to the peer) over its limit.
-    pub(super) fn share(&mut self, id: ConnId, key: &DocKey) -> bool {
-        let Some(conn) = self.conns.get_mut(&id) else { return false };
+    pub(super) fn share(&mut self, id: ConnectionId, key: &DocKey) -> bool {
+        let Some(conn) = self.connections.get_mut(&id) else { return false };
         if conn.docs.contains(key) {
             return true;
         }
         let limit = self.options.max_documents;
-        if !conn.joining.counts.open(limit) {
+        if !conn.info.counts.open(limit) {
             self.error(id, format!("limits.documents: this connection has {limit} documents open already"));
             return false;
         }
-        let writer = !conn.joining.read_only;
+        let writer = !conn.info.read_only;
         if !self.docs.contains_key(key) {
             return false;
         }
@@ -459,8 +465,8 @@ impl Hub {
             if doc.peers[at].queued || !doc.has_news(&doc.peers[at]) {
                 continue;
             }
-            let id = doc.peers[at].conn;
-            if let Some(conn) = self.conns.get_mut(&id) {
+            let id = doc.peers[at].connection;
+            if let Some(conn) = self.connections.get_mut(&id) {
                 doc.peers[at].queued = true;
                 conn.queue.push_back(key.clone());
                 if !std::mem::replace(&mut conn.ready, true) {
@@ -470,19 +476,19 @@ impl Hub {
         }
     }
 
-    pub(super) fn make_ready(&mut self, id: ConnId) {
-        if let Some(conn) = self.conns.get_mut(&id)
+    pub(super) fn make_ready(&mut self, id: ConnectionId) {
+        if let Some(conn) = self.connections.get_mut(&id)
             && !std::mem::replace(&mut conn.ready, true)
         {
             self.ready.push_back(id);
         }
     }
 
-    /// The next connection with something to send. Call [`Hub::next`] until it has no room or gets `None`; a
-    /// connection without room is to be given to [`Hub::has_room`] when it has.
-    pub fn next_ready(&mut self) -> Option<ConnId> {
+    /// The next connection with something to send. Call [`Shard::next`] until it has no room or gets `None`; a
+    /// connection without room is to be given to [`Shard::has_room`] when it has.
+    pub fn next_ready(&mut self) -> Option<ConnectionId> {
         while let Some(id) = self.ready.pop_front() {
-            if let Some(conn) = self.conns.get_mut(&id) {
+            if let Some(conn) = self.connections.get_mut(&id) {
                 conn.ready = false;
                 return Some(id);
             }
@@ -491,19 +497,19 @@ impl Hub {
     }
 
     /// The connection has room again.
-    pub fn has_room(&mut self, id: ConnId) {
+    pub fn has_room(&mut self, id: ConnectionId) {
         self.make_ready(id);
     }
 
     /// `at` becomes the document that the message is about.
     pub(super) fn make_next(
         &mut self,
-        id: ConnId,
+        id: ConnectionId,
         at: &mut Option<DocKey>,
         storage: &dyn Storage,
         (now, room): (Millis, usize),
     ) -> Option<Out> {
-        let conn = self.conns.get_mut(&id)?;
+        let conn = self.connections.get_mut(&id)?;
         if let Some(out) = conn.next_control(&mut self.presence, room) {
             return Some(out);
         }
@@ -512,7 +518,7 @@ impl Hub {
         }
         let mut refused = 0;
         loop {
-            let conn = self.conns.get_mut(&id)?;
+            let conn = self.connections.get_mut(&id)?;
             // If the message about one document does not fit, a few others are tried; then the connection waits for room.
             if refused > 0 && refused >= conn.queue.len().min(MAX_REFUSED) {
                 return Some(Out::NoRoom);
@@ -536,7 +542,7 @@ impl Hub {
                     if let Some(peer) = doc.peer(id) {
                         peer.queued = true;
                     }
-                    self.conns.get_mut(&id)?.queue.push_back(key);
+                    self.connections.get_mut(&id)?.queue.push_back(key);
                     refused += 1;
                 }
                 Ok(Reply::Send(body, changes)) => {
@@ -553,7 +559,7 @@ impl Hub {
                         .is_some_and(|peer| matches!(&peer.base, Base::Part(part) if !part.running));
                     if waits
                         && !may_extract
-                        && let Some(conn) = self.conns.get_mut(&id)
+                        && let Some(conn) = self.connections.get_mut(&id)
                     {
                         conn.waiting.push(key);
                     }
@@ -574,7 +580,7 @@ impl Hub {
         self.absent.is_due(now)
     }
 
-    /// True while [`Hub::tick`] has something to look at.
+    /// True while [`Shard::tick`] has something to look at.
     pub fn needs_ticks(&self) -> bool {
         !self.absent.is_quiet()
     }

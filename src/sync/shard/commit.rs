@@ -1,11 +1,11 @@
 //! What goes to the journal, and what follows when it is durable or failed.
 
-use super::hub::Hub;
-use super::job::Snapshot;
-use super::peer::Peer;
-use super::storage::Storage;
+use super::Shard;
 use crate::store::{CommitError, Disposal, Op, SnapshotInfo};
-use crate::types::{ChangeHash, ConnId, DocKey, Millis};
+use crate::sync::job::Snapshot;
+use crate::sync::peer::Peer;
+use crate::sync::storage::Storage;
+use crate::types::{ChangeHash, ConnectionId, DocKey, Millis};
 
 /// Most documents, changes and bytes of new changes that a shard puts into one commit, because every acknowledgement waits for the
 /// commit that is under way. The last document is taken whole. Documents with a snapshot or a deletion come on top.
@@ -20,19 +20,19 @@ pub(super) struct Snapshotting {
     pub below: u64,
     pub snapshot: Snapshot,
     /// Whose new document it is; `None` for a compaction.
-    pub conn: Option<ConnId>,
+    pub connection: Option<ConnectionId>,
 }
 
 /// A step of the commit under way.
 #[derive(Debug)]
 pub(super) enum InFlight {
     Append { key: DocKey, changes: u64, end: u64, bytes: u64, heads: Vec<ChangeHash>, now: Millis },
-    Snapshot { key: DocKey, below: u64, info: SnapshotInfo, conn: Option<ConnId> },
+    Snapshot { key: DocKey, below: u64, info: SnapshotInfo, connection: Option<ConnectionId> },
     Dispose { key: DocKey, what: Disposal },
 }
 
-impl Hub {
-    /// Steps for the next commit; empty when there is nothing. The caller must answer with [`Hub::committed`] before
+impl Shard {
+    /// Steps for the next commit; empty when there is nothing. The caller must answer with [`Shard::committed`] before
     /// it calls this again.
     pub fn take_ops(&mut self, now: Millis) -> Vec<Op> {
         let mut ops = std::mem::take(&mut self.ops);
@@ -55,7 +55,7 @@ impl Hub {
             changes += appended.0;
             bytes += appended.1;
         }
-        for Snapshotting { key, below, snapshot, conn } in std::mem::take(&mut self.snapshots) {
+        for Snapshotting { key, below, snapshot, connection } in std::mem::take(&mut self.snapshots) {
             let Some(doc) = self.docs.get(&key) else { continue };
             // Of the whole document: what came after the snapshot counts too.
             let heads = match (&doc.graph, &doc.head) {
@@ -64,8 +64,14 @@ impl Hub {
                 (None, None) => snapshot.info.heads.clone(),
             };
             let Snapshot { info, document, index } = snapshot;
-            self.in_flight.push(InFlight::Snapshot { key: key.clone(), below, info: info.clone(), conn });
-            let (modified, by) = (conn.map(|_| now), conn.and_then(|conn| self.client(conn)));
+            self.in_flight.push(InFlight::Snapshot {
+                key: key.clone(),
+                below,
+                info: info.clone(),
+                connection,
+            });
+            let (modified, by) =
+                (connection.map(|_| now), connection.and_then(|connection| self.client(connection)));
             ops.push(Op::Snapshot { key, below_row: below, info, document, index, heads, by, modified });
         }
         // Last: what had come of the document is stored, and comes back if it is restored.
@@ -103,7 +109,7 @@ impl Hub {
                     self.now_durable(&key, new, now);
                     self.compact_if_due(&key, storage, now);
                 }
-                InFlight::Snapshot { key, below, info, conn } => {
+                InFlight::Snapshot { key, below, info, connection } => {
                     let head = match storage.head(&key) {
                         Ok(head) => head,
                         Err(error) => {
@@ -116,9 +122,9 @@ impl Hub {
                     };
                     let Some(doc) = self.docs.get_mut(&key) else { continue };
                     doc.snapshotted(below, &info, head);
-                    if let Some(conn) = conn {
+                    if let Some(connection) = connection {
                         self.counters.changes_in += info.changes;
-                        doc.recheck(conn);
+                        doc.recheck(connection);
                         doc.compact_after = now + self.options.compact_grace_ms;
                         self.now_durable(&key, true, now);
                         self.intake_over(&key, storage, now);
@@ -149,22 +155,22 @@ impl Hub {
         for step in std::mem::take(&mut self.in_flight) {
             let (key, sender) = match step {
                 InFlight::Append { key, .. } => (key, None),
-                InFlight::Snapshot { key, conn, .. } => (key, conn),
+                InFlight::Snapshot { key, connection, .. } => (key, connection),
                 // Nothing was done towards it.
                 InFlight::Dispose { .. } => continue,
             };
             let Some(doc) = self.docs.get_mut(&key) else { continue };
             // With the graph goes what a compaction relies on: its result is not taken.
             doc.compacting = false;
-            self.snapshots.retain(|waiting| waiting.key != key || waiting.conn.is_some());
+            self.snapshots.retain(|waiting| waiting.key != key || waiting.connection.is_some());
             doc.drop_parked();
             doc.graph = None;
             doc.taken = doc.durable_end();
-            let affected: Vec<ConnId> = doc
+            let affected: Vec<ConnectionId> = doc
                 .peers
                 .iter()
                 .filter(|peer| peer.writer && peer.subscribed)
-                .map(|peer| peer.conn)
+                .map(|peer| peer.connection)
                 .collect();
             // Readers that wait for a new one get it when it comes again.
             let new = doc.head.is_none();

@@ -9,8 +9,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::conn::Joining;
-use crate::types::{Approval, ConnId};
+use crate::sync::connection::ConnectionInfo;
+use crate::types::{Approval, ConnectionId};
 
 #[derive(Debug)]
 struct Holder {
@@ -28,7 +28,7 @@ pub struct Budget {
     used: usize,
     /// Uploads larger than [`Budget::large`] that the opener has not finished.
     large_uploads: usize,
-    holders: BTreeMap<ConnId, Holder>,
+    holders: BTreeMap<ConnectionId, Holder>,
 }
 
 impl Budget {
@@ -38,14 +38,14 @@ impl Budget {
     }
 
     /// A connection has joined.
-    pub fn join(&mut self, id: ConnId, joining: &Joining) {
-        let approval = Approval { namespace: joining.namespace.clone(), client_id: joining.client.clone() };
-        let device = joining.session.clone();
+    pub fn join(&mut self, id: ConnectionId, info: &ConnectionInfo) {
+        let approval = Approval { namespace: info.namespace.clone(), client_id: info.client.clone() };
+        let device = info.session.clone();
         self.holders.insert(id, Holder { approval, device, bytes: 0, present: true });
     }
 
     /// A connection has left. What it still holds, the opener has.
-    pub fn leave(&mut self, id: ConnId) {
+    pub fn leave(&mut self, id: ConnectionId) {
         if let Some(holder) = self.holders.get_mut(&id) {
             holder.present = false;
             if holder.bytes == 0 {
@@ -55,7 +55,7 @@ impl Budget {
     }
 
     /// The connection holds `after` bytes of something of which it held `before`.
-    pub fn change(&mut self, id: ConnId, before: usize, after: usize) {
+    pub fn change(&mut self, id: ConnectionId, before: usize, after: usize) {
         let Some(holder) = self.holders.get_mut(&id) else { return };
         let before = before.min(holder.bytes);
         holder.bytes = holder.bytes - before + after;
@@ -72,7 +72,7 @@ impl Budget {
     }
 
     /// An upload of so many bytes goes to the opener. False if it is large and another large one is there.
-    pub fn begin_upload(&mut self, id: ConnId, bytes: usize) -> bool {
+    pub fn begin_upload(&mut self, id: ConnectionId, bytes: usize) -> bool {
         let is_large = bytes > self.large();
         if is_large && self.large_uploads > 0 {
             return false;
@@ -83,7 +83,7 @@ impl Budget {
     }
 
     /// The opener has finished an upload.
-    pub fn end_upload(&mut self, id: ConnId, bytes: usize) {
+    pub fn end_upload(&mut self, id: ConnectionId, bytes: usize) {
         self.large_uploads -= usize::from(bytes > self.large());
         self.change(id, bytes.min(self.large()), 0);
     }
@@ -94,7 +94,7 @@ impl Budget {
     }
 
     /// The connection that must give way, if more is held than may be.
-    pub fn excess(&self) -> Option<ConnId> {
+    pub fn excess(&self) -> Option<ConnectionId> {
         if self.used <= self.limit {
             return None;
         }
@@ -127,8 +127,8 @@ impl Budget {
 mod tests {
     use super::*;
 
-    fn joining(app: &str, session: &str) -> Joining {
-        Joining {
+    fn info(app: &str, session: &str) -> ConnectionInfo {
+        ConnectionInfo {
             namespace: "xyz.one".parse().unwrap(),
             read_only: true,
             client: app.into(),
@@ -144,45 +144,45 @@ mod tests {
         let mut budget = Budget::new(1000);
         // One app with many small connections, another with two devices.
         for n in 0..20 {
-            budget.join(ConnId(n), &joining("many", &n.to_string()));
-            budget.change(ConnId(n), 0, 30);
+            budget.join(ConnectionId(n), &info("many", &n.to_string()));
+            budget.change(ConnectionId(n), 0, 30);
         }
-        budget.join(ConnId(100), &joining("few", "phone"));
-        budget.join(ConnId(101), &joining("few", "laptop"));
-        budget.join(ConnId(102), &joining("few", "laptop"));
-        budget.change(ConnId(100), 0, 200);
-        budget.change(ConnId(101), 0, 60);
-        budget.change(ConnId(102), 0, 140);
+        budget.join(ConnectionId(100), &info("few", "phone"));
+        budget.join(ConnectionId(101), &info("few", "laptop"));
+        budget.join(ConnectionId(102), &info("few", "laptop"));
+        budget.change(ConnectionId(100), 0, 200);
+        budget.change(ConnectionId(101), 0, 60);
+        budget.change(ConnectionId(102), 0, 140);
         assert_eq!((budget.used(), budget.excess()), (1000, None));
-        budget.change(ConnId(7), 30, 31);
-        assert_eq!(budget.excess(), Some(ConnId(7)), "the app of many holds 601, the other 400");
-        budget.change(ConnId(102), 140, 400);
-        assert_eq!(budget.excess(), Some(ConnId(102)), "660 to 601, and the laptop holds 460");
+        budget.change(ConnectionId(7), 30, 31);
+        assert_eq!(budget.excess(), Some(ConnectionId(7)), "the app of many holds 601, the other 400");
+        budget.change(ConnectionId(102), 140, 400);
+        assert_eq!(budget.excess(), Some(ConnectionId(102)), "660 to 601, and the laptop holds 460");
     }
 
     #[test]
     fn one_large_upload_at_a_time_is_let_in_whatever_its_size() {
         let mut budget = Budget::new(1000);
-        budget.join(ConnId(1), &joining("app", "phone"));
-        budget.join(ConnId(2), &joining("app", "laptop"));
-        assert!(budget.begin_upload(ConnId(1), 5000));
+        budget.join(ConnectionId(1), &info("app", "phone"));
+        budget.join(ConnectionId(2), &info("app", "laptop"));
+        assert!(budget.begin_upload(ConnectionId(1), 5000));
         assert_eq!(budget.excess(), None);
-        assert!(!budget.begin_upload(ConnId(2), 501), "one at a time");
-        assert!(budget.begin_upload(ConnId(2), 500));
-        budget.end_upload(ConnId(1), 5000);
+        assert!(!budget.begin_upload(ConnectionId(2), 501), "one at a time");
+        assert!(budget.begin_upload(ConnectionId(2), 500));
+        budget.end_upload(ConnectionId(1), 5000);
         assert_eq!(budget.used(), 500);
-        assert!(budget.begin_upload(ConnId(1), 501));
+        assert!(budget.begin_upload(ConnectionId(1), 501));
     }
 
     #[test]
     fn nothing_is_left_when_everybody_has_left() {
         let mut budget = Budget::new(10);
-        budget.join(ConnId(1), &joining("app", "phone"));
-        budget.change(ConnId(1), 0, 50);
-        budget.leave(ConnId(1));
+        budget.join(ConnectionId(1), &info("app", "phone"));
+        budget.change(ConnectionId(1), 0, 50);
+        budget.leave(ConnectionId(1));
         assert_eq!(budget.excess(), None, "who has left cannot be sent away");
         assert_eq!(budget.used(), 50, "the opener still has it");
-        budget.change(ConnId(1), 50, 0);
+        budget.change(ConnectionId(1), 50, 0);
         assert!(budget.holders.is_empty() && budget.used() == 0);
     }
 }

@@ -5,10 +5,10 @@
 //! a size for each row, a number for each departure, and in the store a number for each document
 //! ([`crate::store::MAX_SYNC_STATES`]).
 
-use super::conn::Joining;
-use super::hub::Hub;
-use super::peer::Peer;
+use super::Shard;
 use crate::store::Op;
+use crate::sync::connection::ConnectionInfo;
+use crate::sync::peer::Peer;
 use crate::types::{DocKey, Millis};
 
 /// Most heads in one sync state. A peer with more is placed by its heads and Bloom filters again.
@@ -16,22 +16,22 @@ pub const MAX_SHARED_HEADS: usize = 64;
 /// Most sync states written for one departing connection. Each is a row of up to 2 kB in the next commit.
 pub const MAX_STATES: usize = 256;
 
-impl Hub {
-    /// The connection that joined as `joining` had this share in the document. `states` counts the sync states written for
+impl Shard {
+    /// The connection that joined as `info` had this share in the document. `states` counts the sync states written for
     /// its departure so far.
     pub(super) fn remember_departed(
         &mut self,
-        joining: &Joining,
+        info: &ConnectionInfo,
         key: &DocKey,
         peer: Peer,
         states: &mut usize,
         now: Millis,
     ) {
-        let Some(storage) = &joining.storage else { return };
-        self.departs(joining, key, &peer, now);
+        let Some(storage) = &info.storage else { return };
+        self.departs(info, key, &peer, now);
         let stored = self.docs.get(key).is_some_and(|doc| doc.head.is_some());
         let heads = peer.their_heads.len();
-        if joining.read_only
+        if info.read_only
             || !stored
             || !peer.moved
             || !peer.need.is_empty()

@@ -5,7 +5,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use super::doc::Doc;
+use crate::sync::doc::Doc;
 use crate::types::{DocKey, DocumentId, Namespace};
 
 /// The documents, each namespace's in the order in which they got changes.
