@@ -1,6 +1,7 @@
 //! What all connections of one approved app share.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
@@ -13,8 +14,10 @@ use crate::types::Approval;
 const RECEIVING_PERCENT: i64 = 90;
 /// Part of such a thread's time which one app may use for decoding, in percent. What is over it goes to the decoding threads.
 const AT_ONCE_PERCENT: i64 = 40;
-/// Most time that an allowance saves up, in nanoseconds.
+/// Most time that an allowance saves up, and that is owed to it, in nanoseconds.
 const BURST_NS: i64 = 20_000_000;
+/// How long after another app's last message an app keeps to its allowances. Alone it may use all of the threads' time.
+const RIVALRY: Duration = Duration::from_millis(200);
 /// How long a connection waits that has used up its app's allowance, before it asks again.
 const PAUSE: Duration = Duration::from_millis(2);
 
@@ -23,9 +26,12 @@ pub struct AppShare {
     /// Room for what came and was not worked at, in bytes.
     pub inbox: Arc<Semaphore>,
     /// Time for receiving on the threads that serve connections.
-    pub receiving: Allowance,
+    receiving: Allowance,
     /// Time for decoding on them.
-    pub at_once: Allowance,
+    at_once: Allowance,
+    /// Tells this app from the others in `rivalry`.
+    number: u64,
+    rivalry: Arc<Rivalry>,
 }
 
 /// Room that a message has in its app's inbox. While it is there, the app is the same one, also if all of its connections
@@ -41,6 +47,42 @@ impl AppShare {
         let permit = self.inbox.clone().acquire_many_owned(bytes).await.ok()?;
         Some(InboxPermit { permit, app: self.clone() })
     }
+
+    /// Waits until the app may receive more on a thread that serves connections.
+    pub async fn may_receive(&self) {
+        while !self.is_left(&self.receiving, Instant::now()) {
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    /// Runs `work`, which receives, and charges the time of each of its steps, not the time in which it waits.
+    pub async fn receiving<T>(&self, work: impl Future<Output = T>) -> T {
+        let mut work = std::pin::pin!(work);
+        std::future::poll_fn(|context| {
+            let began = Instant::now();
+            let done = work.as_mut().poll(context);
+            self.receiving.use_up(began.elapsed());
+            done
+        })
+        .await
+    }
+
+    /// Runs `work`, which decodes, and charges its time; `None` if the app has used up its time for that.
+    pub fn at_once<T>(&self, work: impl FnOnce() -> T) -> Option<T> {
+        let began = Instant::now();
+        if !self.is_left(&self.at_once, began) {
+            return None;
+        }
+        let done = work();
+        self.at_once.use_up(began.elapsed());
+        Some(done)
+    }
+
+    fn is_left(&self, allowance: &Allowance, now: Instant) -> bool {
+        // Both are asked: the allowance must see the time pass, and the rivalry who was here.
+        let is_left = allowance.is_left(now);
+        !self.rivalry.has_another(self.number, now) || is_left
+    }
 }
 
 impl InboxPermit {
@@ -55,6 +97,8 @@ impl InboxPermit {
 #[derive(Default)]
 pub struct AppShares {
     apps: Mutex<HashMap<Approval, Weak<AppShare>>>,
+    next: AtomicU64,
+    rivalry: Arc<Rivalry>,
 }
 
 impl AppShares {
@@ -69,6 +113,8 @@ impl AppShares {
             inbox: Arc::new(Semaphore::new(inbox_bytes)),
             receiving: Allowance::new(RECEIVING_PERCENT, Instant::now()),
             at_once: Allowance::new(AT_ONCE_PERCENT, Instant::now()),
+            number: self.next.fetch_add(1, Ordering::Relaxed),
+            rivalry: self.rivalry.clone(),
         });
         apps.insert(approval.clone(), Arc::downgrade(&app));
         app
@@ -82,8 +128,34 @@ impl AppShares {
     }
 }
 
+/// Which app used the threads last, and when another one did before it.
+#[derive(Default)]
+struct Rivalry {
+    last: Mutex<Option<Use>>,
+}
+
+struct Use {
+    app: u64,
+    at: Instant,
+    /// When another app than this one was here last.
+    another: Option<Instant>,
+}
+
+impl Rivalry {
+    /// An app uses a thread at `now`: whether another one did so shortly before.
+    fn has_another(&self, app: u64, now: Instant) -> bool {
+        let mut last = lock(&self.last);
+        let another = match last.take() {
+            Some(before) if before.app == app => before.another,
+            before => before.map(|before| before.at),
+        };
+        *last = Some(Use { app, at: now, another });
+        another.is_some_and(|at| now.saturating_duration_since(at) < RIVALRY)
+    }
+}
+
 /// An allowance of time: a part of the time that passes, and some saved up.
-pub struct Allowance {
+struct Allowance {
     percent: i64,
     state: Mutex<Saved>,
 }
@@ -95,31 +167,12 @@ struct Saved {
 
 impl Allowance {
     /// An allowance that has all that it can save up.
-    pub fn new(percent: i64, now: Instant) -> Self {
+    fn new(percent: i64, now: Instant) -> Self {
         Self { percent, state: Mutex::new(Saved { nanos: BURST_NS, since: now }) }
     }
 
-    /// Waits until some of it is left.
-    pub async fn wait(&self) {
-        while !self.is_left(Instant::now()) {
-            tokio::time::sleep(PAUSE).await;
-        }
-    }
-
-    /// Runs `work`, and charges the time of each of its steps, not the time in which it waits.
-    pub async fn spend_on<T>(&self, work: impl Future<Output = T>) -> T {
-        let mut work = std::pin::pin!(work);
-        std::future::poll_fn(|context| {
-            let began = Instant::now();
-            let done = work.as_mut().poll(context);
-            self.use_up(began.elapsed());
-            done
-        })
-        .await
-    }
-
     /// Whether some of it is left at `now`.
-    pub fn is_left(&self, now: Instant) -> bool {
+    fn is_left(&self, now: Instant) -> bool {
         let mut saved = lock(&self.state);
         let passed = now.saturating_duration_since(saved.since);
         // Another thread may have looked at the clock later and come first.
@@ -129,10 +182,11 @@ impl Allowance {
         saved.nanos > 0
     }
 
-    /// Charges `time`, which may be more than is left.
-    pub fn use_up(&self, time: Duration) {
+    /// Charges `time`, which may be more than is left. What an app used while it was alone is not held against it for long.
+    fn use_up(&self, time: Duration) {
         let mut saved = lock(&self.state);
-        saved.nanos = saved.nanos.saturating_sub(i64::try_from(time.as_nanos()).unwrap_or(i64::MAX));
+        let nanos = i64::try_from(time.as_nanos()).unwrap_or(i64::MAX);
+        saved.nanos = saved.nanos.saturating_sub(nanos).max(-BURST_NS);
     }
 }
 
@@ -146,14 +200,38 @@ mod tests {
         let after = |ms| start + Duration::from_millis(ms);
         let allowance = Allowance::new(40, start);
         assert!(allowance.is_left(start));
-        allowance.use_up(Duration::from_millis(60));
-        assert!(!allowance.is_left(after(90)), "36 of 40 ms are back");
-        assert!(allowance.is_left(after(101)));
+        allowance.use_up(Duration::from_millis(40));
+        assert!(!allowance.is_left(after(49)), "19.6 of 20 ms are back");
+        assert!(allowance.is_left(after(51)));
         allowance.use_up(Duration::from_millis(1));
-        assert!(!allowance.is_left(after(101)));
+        assert!(!allowance.is_left(after(51)));
         assert!(allowance.is_left(after(10_000)));
         allowance.use_up(Duration::from_millis(21));
         assert!(!allowance.is_left(after(10_000)), "ten seconds of silence save up no more than a burst");
+        // Nor is more owed to it.
+        allowance.use_up(Duration::from_secs(3600));
+        assert!(allowance.is_left(after(10_051)));
+    }
+
+    #[test]
+    fn an_app_keeps_to_its_allowance_while_another_one_is_there() {
+        let apps = AppShares::default();
+        let [one, two] = ["one", "two"].map(|app| {
+            apps.of(&Approval { namespace: "xyz.one".parse().unwrap(), client_id: app.into() }, 10)
+        });
+        let start = Instant::now();
+        let after = |ms| start + Duration::from_millis(ms);
+        one.at_once.use_up(Duration::from_secs(1));
+        assert!(one.is_left(&one.at_once, start), "nobody else is there");
+        assert!(two.is_left(&two.at_once, after(1)));
+        assert!(!one.is_left(&one.at_once, after(2)));
+        one.at_once.use_up(Duration::from_secs(1));
+        assert!(!one.is_left(&one.at_once, after(3)), "two was there 2 ms before");
+        assert!(two.is_left(&two.at_once, after(4)));
+        one.at_once.use_up(Duration::from_secs(1));
+        assert!(!one.is_left(&one.at_once, after(5)));
+        one.at_once.use_up(Duration::from_secs(1));
+        assert!(one.is_left(&one.at_once, after(205)), "one is alone again");
     }
 
     #[test]

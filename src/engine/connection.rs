@@ -134,7 +134,7 @@ impl ReceiveHalf {
 
     async fn decode(&self, document: &DocumentId, payload: &Bytes) -> Result<SyncMessage, Rejected> {
         let JoinedConnection { core, lane, access, app, .. } = &*self.connection;
-        let decoded = core.decoding.decode(lane, payload, *access, &app.at_once).await;
+        let decoded = core.decoding.decode(lane, payload, *access, app).await;
         decoded.map_err(|error| match error {
             DecodeError::Stopped => rejected(true, error),
             _ => rejected(false, format!("document {document}: the sync message was refused: {error}")),

@@ -159,8 +159,7 @@ async fn talk<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
     }
     let control = Control::default();
     let app = inbound.app();
-    let reading =
-        app.receiving.spend_on(read(reader, &mut inbound, &app, liveness, (&control, shared, them)));
+    let reading = app.receiving(read(reader, &mut inbound, &app, liveness, (&control, shared, them)));
     let until_closed = async {
         let close = tokio::select! {
             close = reading => close,
@@ -200,7 +199,7 @@ async fn read<R: AsyncRead + Unpin>(
         }
         {
             let _not_reading = liveness.pause();
-            app.receiving.wait().await;
+            app.may_receive().await;
         }
         match reader.next().await {
             Ok(Incoming::Message(message)) => {
