@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)] // a test that cannot go on has failed
 
+#[path = "sync_shard/backlog.rs"]
+mod backlog;
 #[path = "sync_shard/closed.rs"]
 mod closed;
 #[path = "sync_shard/departure.rs"]
@@ -149,6 +151,13 @@ impl Server {
         self.shard.tick(self.now);
     }
 
+    /// Does all that is done in turns.
+    fn work_off(&mut self) {
+        while self.shard.has_backlog() {
+            self.shard.work_off(self.now);
+        }
+    }
+
     fn opener(&mut self) {
         for job in self.shard.take_jobs() {
             let done = Opener::new(|| [0; 16]).run(job, &self.storage);
@@ -163,7 +172,7 @@ impl Server {
     }
 
     fn out(&mut self, id: ConnectionId) -> Vec<Out> {
-        self.shard.give_turns();
+        self.shard.work_off(self.now);
         std::iter::from_fn(|| self.shard.next(id, &self.storage, self.now, usize::MAX)).collect()
     }
 
@@ -193,13 +202,14 @@ fn is_request(bodies: &[Body]) -> bool {
     matches!(bodies, [Body::Request { .. }])
 }
 
-/// Storage at which the program fails when it reads one document's rows, or whose head of it is damaged.
+/// Storage at which the program fails when it reads one document's rows or head, or whose head of it is damaged.
 struct Fatal<'a>(&'a MemoryStorage, DocKey, Damage);
 
 #[derive(PartialEq)]
 enum Damage {
     Rows,
     Head,
+    FatalHead,
 }
 
 impl Storage for Fatal<'_> {
@@ -207,6 +217,7 @@ impl Storage for Fatal<'_> {
         if *key == self.1 && self.2 == Damage::Head {
             return Err(StoreError::Corrupt { object: "table heads".into(), detail: "not a head".into() });
         }
+        assert!(*key != self.1 || self.2 != Damage::FatalHead, "a fault in the program");
         self.0.head(key)
     }
     fn tail(
@@ -284,6 +295,34 @@ fn a_fault_at_one_document_ends_the_work_on_that_document_only() {
         server.request(later, 1);
         assert_eq!(server.told(later), Some(doc.clone().get_heads()), "it is read anew");
     }
+}
+
+/// The program fails at one step of a commit that is durable or has failed: the other steps are followed all the same.
+#[test]
+fn a_fault_at_one_step_of_a_commit_ends_the_work_on_its_document_only() {
+    let mut server = server();
+    let author = server.join(1);
+    let mut doc = AutoCommit::new();
+    for n in 0..400 {
+        doc.put(ROOT, "n", n).unwrap();
+        doc.commit();
+    }
+    let (heads, data) = (doc.get_heads(), whole(&mut doc));
+    (1..=3).for_each(|n| server.sync(author, n, data.clone()));
+    server.opener();
+    let ops = server.shard.take_ops(server.now);
+    assert_eq!(ops.len(), 3);
+    server.storage.commit(&ops);
+    let fatal = Fatal(&server.storage, key("xyz.one", 2), Damage::FatalHead);
+    server.shard.committed(&fatal, server.now);
+    assert_eq!(server.shard.counters().quarantines, 1);
+    let mut told = server.bodies(author);
+    told.retain(|body| *body != unavailable(2)[0]);
+    assert_eq!(told.len(), 2, "the others are acknowledged");
+    server.shard.leave(author, server.now);
+    let later = server.join(2);
+    server.request(later, 2);
+    assert_eq!(server.told(later), Some(heads), "what is durable is there");
 }
 
 #[test]

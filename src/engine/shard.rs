@@ -196,7 +196,7 @@ impl ShardThread {
         let mut ticked = Instant::now();
         let mut due = false;
         loop {
-            let busy = due || self.shard.has_turns() || !self.queue.is_empty() || !self.sending.is_empty();
+            let busy = due || self.shard.has_backlog() || !self.queue.is_empty() || !self.sending.is_empty();
             let wait = match busy {
                 true => Some(Duration::ZERO),
                 false => self.shard.needs_ticks().then_some(TICK),
@@ -218,7 +218,7 @@ impl ShardThread {
             for job in self.shard.take_jobs() {
                 let _ = self.opener.send((job, self.input.clone()));
             }
-            self.shard.give_turns();
+            self.shard.work_off(now());
             self.fill_outboxes();
             self.measure_relay();
             self.publish();

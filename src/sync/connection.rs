@@ -26,6 +26,11 @@ impl Counts {
         self.documents.load(Ordering::Relaxed)
     }
 
+    /// Requests for absent documents that wait for an answer.
+    pub fn requests(&self) -> usize {
+        self.requests.load(Ordering::Relaxed)
+    }
+
     /// Counts one more open document, unless there are `most`.
     pub(super) fn open(&self, most: usize) -> bool {
         let one_more = |count: usize| (count < most).then_some(count + 1);

@@ -25,7 +25,6 @@ pub mod peer;
 pub mod price;
 pub mod pricing;
 pub mod remote;
-pub mod reply;
 pub mod roster;
 pub mod shard;
 pub mod snapshot;

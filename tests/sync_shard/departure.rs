@@ -9,6 +9,7 @@ impl Server {
     /// The connection leaves: how many sync states that writes.
     fn states_after(&mut self, id: ConnectionId) -> usize {
         self.shard.leave(id, self.now);
+        self.work_off();
         let ops = self.shard.take_ops(self.now);
         self.storage.commit(&ops);
         self.shard.committed(&self.storage, self.now);

@@ -135,7 +135,7 @@ fn a_subscription_is_told_in_turns_and_all_of_it() {
     let first = server.remote(two).len();
     assert!((1..usize::from(DOCUMENTS)).contains(&first), "{first} in the first turn");
     let mut told = first;
-    while server.shard.has_turns() {
+    while server.shard.has_backlog() {
         told += server.remote(two).len();
     }
     assert_eq!(told, usize::from(DOCUMENTS));
@@ -143,7 +143,7 @@ fn a_subscription_is_told_in_turns_and_all_of_it() {
     server.receive(two, Body::RemoteSubscription { add: vec![], remove: vec!["server".parse().unwrap()] });
     server.subscribe(two, &["phone"]);
     assert_eq!(server.remote(two), []);
-    while server.shard.has_turns() {
+    while server.shard.has_backlog() {
         assert_eq!(server.remote(two), []);
     }
     server.receive(one, gossip("phone", 1, 1.0));
@@ -179,7 +179,7 @@ fn many_devices_at_the_same_heads_are_told_to_all() {
     }
     server.commit();
     let mut told = server.remote(watcher);
-    while server.shard.has_turns() {
+    while server.shard.has_backlog() {
         told.extend(server.remote(watcher));
     }
     assert_eq!(told.len() as u64, DEVICES);

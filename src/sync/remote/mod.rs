@@ -54,12 +54,12 @@ impl RemoteBook {
             return false;
         }
         let approval = info.approval();
-        self.gossip.learn(&approval, &doc.key, storage, &peer.their_heads, at, Source::Itself)
+        self.gossip.learn(&approval, doc.key(), storage, &peer.their_heads, at, Source::Itself)
     }
 }
 
 /// The peer has said that its heads are those that are durable here, and they are few enough to be told.
 pub(super) fn has_durable_heads(doc: &Doc, peer: &Peer) -> bool {
     let heads = doc.heads();
-    doc.broken.is_none() && peer.heard && heads.len() <= MAX_HEADS && peer.their_heads == heads
+    doc.is_synced() && peer.heard && heads.len() <= MAX_HEADS && peer.their_heads == heads
 }

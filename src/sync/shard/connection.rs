@@ -3,66 +3,145 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use crate::sync::connection::{ConnectionInfo, MAX_EPHEMERAL, MAX_EPHEMERAL_BYTES, Out};
+use crate::sync::doc::FIXED_BYTES;
 use crate::sync::ephemeral::{MessageId, Presence};
-use crate::sync::reply::FIXED_BYTES;
 use crate::types::{DocKey, DocumentId};
 
 /// Most error messages that wait for one connection.
 const MAX_ERRORS: usize = 16;
 
-/// A connection in the shard.
+/// A joined connection in its shard.
+///
+/// Invariant: its share of what [`ConnectionInfo::counts`] says of open documents is the number of `documents`.
 #[derive(Debug)]
 pub struct Connection {
-    pub(super) info: ConnectionInfo,
-    /// Documents it has a share in.
-    pub(super) docs: BTreeSet<DocKey>,
-    /// Documents it is owed a message about.
-    pub(super) queue: VecDeque<DocKey>,
-    /// It is in the shard's list of those with something to send.
-    pub(super) ready: bool,
-    pub(super) close: Option<(u16, &'static str)>,
+    info: ConnectionInfo,
+    /// Documents that it has a share in.
+    documents: BTreeSet<DocKey>,
+    close: Option<(u16, &'static str)>,
     close_sent: bool,
     errors: VecDeque<String>,
     /// Ephemeral messages that wait, oldest first, with their payload's bytes. [`Presence`] holds the messages.
     ephemeral: VecDeque<(MessageId, usize)>,
     ephemeral_bytes: usize,
     /// The document whose snapshot the opener takes apart for it.
-    pub(super) extracting: Option<DocKey>,
-    /// Documents that wait for the opener.
-    pub(super) waiting: Vec<DocKey>,
-    /// Requests that wait for an answer.
-    pub(super) requests: usize,
+    extracting: Option<DocKey>,
+    /// Documents whose snapshots are to be taken apart for it next.
+    to_extract: Vec<DocKey>,
     /// While documents remain to be offered: the last one that was.
-    pub(super) announce: Option<Option<DocumentId>>,
+    announce: Option<Option<DocumentId>>,
 }
 
 impl Connection {
-    pub(super) fn new(info: ConnectionInfo, announce: bool) -> Self {
+    /// A connection that has nothing open. `announce`: all documents of its namespace are to be offered to it.
+    pub fn new(info: ConnectionInfo, announce: bool) -> Self {
         Self {
             info,
-            docs: BTreeSet::new(),
-            queue: VecDeque::new(),
-            ready: false,
+            documents: BTreeSet::new(),
             close: None,
             close_sent: false,
             errors: VecDeque::new(),
             ephemeral: VecDeque::new(),
             ephemeral_bytes: 0,
             extracting: None,
-            waiting: Vec::new(),
-            requests: 0,
+            to_extract: Vec::new(),
             announce: announce.then_some(None),
         }
     }
 
-    pub(super) fn push_error(&mut self, message: String) {
+    /// What it proved about itself.
+    pub fn info(&self) -> &ConnectionInfo {
+        &self.info
+    }
+
+    /// Documents that it has a share in.
+    pub fn documents(&self) -> &BTreeSet<DocKey> {
+        &self.documents
+    }
+
+    /// Whether it has a share in a document.
+    pub fn has_open(&self, key: &DocKey) -> bool {
+        self.documents.contains(key)
+    }
+
+    /// Gives it a share in a document. False if it has `most` documents open, over all shards.
+    #[must_use]
+    pub fn open(&mut self, key: &DocKey, most: usize) -> bool {
+        self.documents.contains(key) || (self.info.counts.open(most) && self.documents.insert(key.clone()))
+    }
+
+    /// Ends its share in a document.
+    pub fn close_document(&mut self, key: &DocKey) {
+        if self.documents.remove(key) {
+            self.info.counts.close(1);
+        }
+    }
+
+    /// Ends all of its shares. Returns the documents.
+    pub fn close_documents(&mut self) -> BTreeSet<DocKey> {
+        self.info.counts.close(self.documents.len());
+        std::mem::take(&mut self.documents)
+    }
+
+    /// Has it closed once what goes before is sent; the first reason counts.
+    pub fn end(&mut self, code: u16, reason: &'static str) {
+        self.close.get_or_insert((code, reason));
+    }
+
+    /// It is being closed: it takes part in nothing any more.
+    pub fn is_ending(&self) -> bool {
+        self.close.is_some()
+    }
+
+    /// The last document that was offered to it, while others remain.
+    pub fn announced(&self) -> Option<Option<DocumentId>> {
+        self.announce
+    }
+
+    /// Documents up to this one were offered; `None` ends it.
+    pub fn set_announced(&mut self, last: Option<DocumentId>) {
+        self.announce = last.map(Some);
+    }
+
+    /// The opener takes a document's snapshot apart for it.
+    pub fn begin_extraction(&mut self, key: DocKey) {
+        self.extracting = Some(key);
+    }
+
+    /// Whether the opener is at work for it.
+    pub fn extracts(&self) -> bool {
+        self.extracting.is_some()
+    }
+
+    /// A document waits until the opener is done with another one.
+    pub fn wait_for_extraction(&mut self, key: DocKey) {
+        self.to_extract.push(key);
+    }
+
+    /// The opener is done, or what it is at does not count: with this document, or whichever it is. Returns the documents
+    /// that waited for it.
+    pub fn end_extraction(&mut self, of: Option<&DocKey>) -> Vec<DocKey> {
+        if of.is_some() && self.extracting.as_ref() != of {
+            return Vec::new();
+        }
+        self.extracting = None;
+        std::mem::take(&mut self.to_extract)
+    }
+
+    /// Drops the documents that wait until the opener is done with another one.
+    pub fn drop_extractions(&mut self) {
+        self.to_extract.clear();
+    }
+
+    /// Queues an error message.
+    pub fn push_error(&mut self, message: String) {
         if self.errors.len() < MAX_ERRORS {
             self.errors.push_back(message);
         }
     }
 
-    /// Queue an ephemeral message. Returns the messages that are dropped for it.
-    pub(super) fn push_ephemeral(&mut self, message: MessageId, bytes: usize) -> Vec<MessageId> {
+    /// Queues an ephemeral message. Returns the messages that are dropped for it.
+    pub fn push_ephemeral(&mut self, message: MessageId, bytes: usize) -> Vec<MessageId> {
         self.ephemeral_bytes += bytes;
         self.ephemeral.push_back((message, bytes));
         let mut dropped = Vec::new();
@@ -72,15 +151,15 @@ impl Connection {
         dropped
     }
 
-    /// Take the oldest ephemeral message out of the queue.
-    pub(super) fn pop_ephemeral(&mut self) -> Option<MessageId> {
+    /// Takes the oldest ephemeral message out of the queue.
+    pub fn pop_ephemeral(&mut self) -> Option<MessageId> {
         let (message, bytes) = self.ephemeral.pop_front()?;
         self.ephemeral_bytes -= bytes;
         Some(message)
     }
 
     /// What goes before documents: errors, then the close they lead to, whatever the room, then ephemeral messages.
-    pub(super) fn next_control(&mut self, presence: &mut Presence, room: usize) -> Option<Out> {
+    pub fn next_control(&mut self, presence: &mut Presence, room: usize) -> Option<Out> {
         if let Some(message) = self.errors.pop_front() {
             return Some(Out::Error(message));
         }

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::Shard;
-use super::commit::Snapshotting;
+use super::next_commit::{Bringer, PendingSnapshot};
 use crate::sync::job::{Done, Intake, Job, chunks_bytes};
 use crate::sync::peer::Base;
 use crate::sync::storage::Storage;
@@ -16,11 +16,7 @@ struct Upload {
 }
 
 impl Shard {
-    /// Jobs for the opener.
-    pub fn take_jobs(&mut self) -> Vec<Job> {
-        std::mem::take(&mut self.jobs)
-    }
-
+    /// Has the opener take in document chunks that a connection sent.
     pub(super) fn intake(
         &mut self,
         connection: ConnectionId,
@@ -28,13 +24,12 @@ impl Shard {
         chunks: Vec<Bytes>,
         operations: u64,
     ) {
-        let Some(doc) = self.docs.get_mut(key) else { return };
+        let Some(doc) = self.documents.get_mut(key) else { return };
         if !self.budget.begin_upload(connection, chunks_bytes(&chunks)) {
             return self.close(connection, 1013, "busy taking in another large document, try again");
         }
-        doc.intakes += 1;
-        doc.at_opener += 1;
-        let existing = doc.head.is_some() || doc.graph.is_some();
+        doc.opener.begin_intake();
+        let existing = !doc.is_unknown();
         self.jobs.push(Job::Intake { key: key.clone(), connection, chunks, operations, existing });
     }
 
@@ -45,10 +40,10 @@ impl Shard {
         have: Vec<ChangeHash>,
         skip: u64,
     ) {
-        let Some(head) = self.docs.get(key).and_then(|doc| doc.head.as_ref()) else { return };
+        let Some(head) = self.documents.get(key).and_then(|doc| doc.head()) else { return };
         let snapshot = head.snapshot.as_ref().map_or_else(Vec::new, |info| info.heads.clone());
         if let Some(state) = self.connections.get_mut(&connection) {
-            state.extracting = Some(key.clone());
+            state.begin_extraction(key.clone());
         }
         self.jobs.push(Job::Extract { key: key.clone(), connection, snapshot, have, skip });
     }
@@ -56,16 +51,12 @@ impl Shard {
     /// Start a compaction if the tail has outgrown the snapshot and devices away for a while had their time.
     pub(super) fn compact_if_due(&mut self, key: &DocKey, storage: &dyn Storage, now: Millis) {
         let (floor, grace) = (self.options.compact_floor, self.options.compact_grace_ms);
-        let Some(doc) = self.docs.get_mut(key) else { return };
-        let Some(head) =
-            doc.head.as_ref().filter(|_| !doc.compacting && !doc.stays_closed && doc.broken.is_none())
-        else {
-            return;
-        };
+        let Some(doc) = self.documents.get_mut(key) else { return };
+        let Some(head) = doc.head().filter(|_| doc.is_synced()) else { return };
         let snapshot = head.snapshot.as_ref().map_or(0, |info| info.changes);
-        let due = head.tail_changes >= floor.max(snapshot) && now >= doc.compact_after;
-        let overdue = head.tail_changes >= LONG_TAIL.max(snapshot / 8);
-        if !due && !overdue {
+        let is_due = head.tail_changes >= floor.max(snapshot);
+        let is_overdue = head.tail_changes >= LONG_TAIL.max(snapshot / 8);
+        if !(is_due || is_overdue) || !doc.opener.may_compact(now, is_overdue) {
             return;
         }
         // The graph stays in memory until the snapshot is swapped in, so that nothing is read between two states.
@@ -73,8 +64,7 @@ impl Shard {
             return self.faulty(key, None, &fault);
         }
         let below = doc.durable_end();
-        doc.compacting = true;
-        doc.compact_after = now + grace;
+        doc.opener.begin_compaction(now + grace);
         self.jobs.push(Job::Compact { key: key.clone(), below });
         self.recount(key);
     }
@@ -89,13 +79,18 @@ impl Shard {
             Done::Extract { key, connection, result } => self.extract_done(&key, connection, result),
             Done::Compact { key, below, result } => match result {
                 Ok(Some(snapshot)) => {
-                    if self.docs.get(&key).is_some_and(|doc| doc.compacting) {
-                        self.snapshots.push(Snapshotting { key, below, snapshot, connection: None });
+                    if self.documents.get(&key).is_some_and(|doc| doc.opener.is_compacting()) {
+                        self.next_commit.write_snapshot(PendingSnapshot {
+                            key,
+                            below,
+                            snapshot,
+                            bringer: None,
+                        });
                     }
                 }
                 Ok(None) => {
-                    if let Some(doc) = self.docs.get_mut(&key) {
-                        doc.compacting = false;
+                    if let Some(doc) = self.documents.get_mut(&key) {
+                        doc.opener.end_compaction();
                     }
                 }
                 Err(reason) => self.quarantine(&key, reason),
@@ -112,31 +107,31 @@ impl Shard {
         storage: &dyn Storage,
         now: Millis,
     ) {
-        let client = self.connections.get(&connection).map(|connection| connection.info.client.clone());
-        let Some(doc) = self.docs.get_mut(key) else { return };
-        if doc.stale_intakes > 0 {
-            doc.stale_intakes -= 1;
+        let client = self.connections.get(&connection).map(|conn| conn.info().client.clone());
+        let Some(doc) = self.documents.get_mut(key) else { return };
+        if !doc.opener.intake_returned() {
             return self.forget_if_idle(key);
         }
-        if doc.broken.is_some() {
+        if !doc.is_synced() {
             return self.intake_over(key, storage, now);
         }
         match result {
-            Ok(Intake::Snapshot(snapshot)) if doc.head.is_none() && doc.graph.is_none() => {
+            Ok(Intake::Snapshot(snapshot)) if doc.is_unknown() => {
                 // Still counts as an intake until it is durable.
-                self.snapshots.push(Snapshotting {
+                let bringer = Some(Bringer { connection, client });
+                self.next_commit.write_snapshot(PendingSnapshot {
                     key: key.clone(),
                     below: 1,
                     snapshot,
-                    connection: Some(connection),
+                    bringer,
                 });
                 return;
             }
             Ok(Intake::Snapshot(_)) => {
-                doc.at_opener += 1;
+                doc.opener.repeat_intake();
                 let Upload { chunks, operations } = upload;
                 // Ended a moment ago, so it fits again.
-                self.budget.begin_upload(connection, chunks_bytes(&chunks));
+                let _ = self.budget.begin_upload(connection, chunks_bytes(&chunks));
                 self.jobs.push(Job::Intake {
                     key: key.clone(),
                     connection,
@@ -149,8 +144,8 @@ impl Shard {
             Ok(Intake::Changes(changes)) => match doc.take_changes(connection, changes, storage) {
                 Ok(received) => {
                     if received.appended > 0 {
-                        doc.writer = client.or(doc.writer.take());
-                        self.dirty.mark(doc);
+                        doc.written_by(client);
+                        self.next_commit.mark_dirty(key);
                     }
                     if let Some(misfit) = received.misfit {
                         self.misfit(connection, key, misfit);
@@ -166,8 +161,8 @@ impl Shard {
     }
 
     pub(super) fn intake_over(&mut self, key: &DocKey, storage: &dyn Storage, now: Millis) {
-        if let Some(doc) = self.docs.get_mut(key) {
-            doc.intakes = doc.intakes.saturating_sub(1);
+        if let Some(doc) = self.documents.get_mut(key) {
+            doc.opener.end_intake();
         }
         self.release_held(key, storage, now);
         self.recount(key);
@@ -176,21 +171,14 @@ impl Shard {
         self.forget_if_idle(key);
     }
 
-    /// The owner allows the document to be opened again.
-    pub fn retry(&mut self, key: &DocKey) {
-        if let Some(doc) = self.docs.get_mut(key) {
-            doc.stays_closed = false;
-        }
-    }
-
     /// The opener refuses the document. It stays as rows and snapshot, and goes on syncing as far as that takes no opening.
     fn refused(&mut self, job: Job, storage: &dyn Storage, now: Millis) {
         let key = job.key().clone();
-        let Some(doc) = self.docs.get_mut(&key) else { return };
-        doc.stays_closed = true;
+        let Some(doc) = self.documents.get_mut(&key) else { return };
+        doc.opener.close();
         match job {
-            Job::Compact { .. } => doc.compacting = false,
-            Job::Intake { .. } if doc.stale_intakes > 0 => doc.stale_intakes -= 1,
+            Job::Compact { .. } => doc.opener.end_compaction(),
+            Job::Intake { .. } if !doc.opener.intake_returned() => {}
             Job::Intake { connection, .. } => {
                 self.error(
                     connection,
@@ -218,7 +206,7 @@ impl Shard {
         if let Err(reason) = &result {
             self.quarantine(key, reason.clone());
         }
-        if let Some(peer) = self.docs.get_mut(key).and_then(|doc| doc.peer(connection))
+        if let Some(peer) = self.documents.get_mut(key).and_then(|doc| doc.peer(connection))
             && let Base::Part(extract) = &mut peer.base
             && extract.running
         {
@@ -239,10 +227,8 @@ impl Shard {
 
     /// The opener is free for the connection's other documents.
     fn extract_over(&mut self, connection: ConnectionId) {
-        let waiting = self.connections.get_mut(&connection).map_or_else(Vec::new, |state| {
-            state.extracting = None;
-            std::mem::take(&mut state.waiting)
-        });
+        let conn = self.connections.get_mut(&connection);
+        let waiting = conn.map_or_else(Vec::new, |conn| conn.end_extraction(None));
         for key in waiting {
             self.queue(&key);
         }

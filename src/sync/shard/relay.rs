@@ -18,20 +18,20 @@ impl Shard {
         data: Bytes,
     ) {
         let Some(conn) = self.connections.get(&from) else { return };
-        let Some(doc) = self.docs.get(key).filter(|doc| doc.broken.is_none()) else { return };
+        let Some(doc) = self.documents.get(key).filter(|doc| doc.is_synced()) else { return };
         if data.len() > MAX_EPHEMERAL_BYTES {
             let most = MAX_EPHEMERAL_BYTES;
             return self.error(from, format!("an ephemeral message may have {most} bytes at most"));
         }
-        if !self.roster.may_speak_as(from, &conn.info, &sender) {
+        if !self.roster.may_speak_as(from, conn.info(), &sender) {
             tracing::debug!(connection = from.0, "dropping presence in the name of another session's peer");
             return;
         }
-        let approval = conn.info.approval();
+        let approval = conn.info().approval();
         if !self.presence.is_new(&approval, &sender, &session, count) {
             return;
         }
-        let others = doc.peers.iter().filter(|peer| peer.subscribed && peer.connection != from);
+        let others = doc.peers().iter().filter(|peer| peer.subscribed && peer.connection != from);
         let others: Vec<ConnectionId> =
             others.map(|peer| peer.connection).filter(|id| self.connections.contains_key(id)).collect();
         if others.is_empty() {
@@ -48,7 +48,7 @@ impl Shard {
             for dropped in conn.push_ephemeral(message, bytes) {
                 self.presence.release(dropped);
             }
-            self.make_ready(to);
+            self.send_queue.make_ready(to);
         }
     }
 }

@@ -16,7 +16,7 @@ const MAX_AT_ONCE: usize = 16;
 impl Shard {
     pub(super) fn subscribe_remote(&mut self, id: ConnectionId, add: Vec<StorageId>, remove: &[StorageId]) {
         let Some(conn) = self.connections.get(&id) else { return };
-        let approval = conn.info.approval();
+        let approval = conn.info().approval();
         for storage in remove {
             self.remote.subscriptions.unsubscribe(id, storage);
         }
@@ -26,7 +26,7 @@ impl Shard {
                 break;
             }
         }
-        self.make_ready(id);
+        self.send_queue.make_ready(id);
     }
 
     /// Tell all subscribers with a share in the document, except `but`.
@@ -34,19 +34,19 @@ impl Shard {
         let Some(subscribers) = self.remote.subscriptions.subscribers(&key.namespace, storage) else {
             return;
         };
-        let Some(doc) = self.docs.get(key) else { return };
+        let Some(doc) = self.documents.get(key) else { return };
         // Whichever are fewer: subscribers may have other documents open, and peers other subscriptions.
-        let to: Vec<ConnectionId> = if subscribers.len() < doc.peers.len() {
+        let to: Vec<ConnectionId> = if subscribers.len() < doc.peers().len() {
             let has_share =
-                |id: &&ConnectionId| self.connections.get(id).is_some_and(|conn| conn.docs.contains(key));
+                |id: &&ConnectionId| self.connections.get(id).is_some_and(|conn| conn.has_open(key));
             subscribers.iter().filter(has_share).copied().collect()
         } else {
-            doc.peers.iter().map(|peer| peer.connection).filter(|id| subscribers.contains(id)).collect()
+            doc.peers().iter().map(|peer| peer.connection).filter(|id| subscribers.contains(id)).collect()
         };
         for id in to {
             if Some(id) != but {
                 self.remote.subscriptions.changed(id, key.document, storage);
-                self.make_ready(id);
+                self.send_queue.make_ready(id);
             }
         }
     }
@@ -54,7 +54,7 @@ impl Shard {
     /// A peer has said what heads it has. Others hear of it once all of them are durable here.
     pub(super) fn heads_seen(&mut self, id: ConnectionId, key: &DocKey, now: Millis) {
         let newly_open = self
-            .docs
+            .documents
             .get_mut(key)
             .and_then(|doc| doc.peer(id))
             .is_some_and(|peer| peer.heard && !std::mem::replace(&mut peer.told_remote, true));
@@ -62,10 +62,10 @@ impl Shard {
             return;
         }
         if newly_open && self.remote.subscriptions.opened(id, key.document) {
-            self.make_ready(id);
+            self.send_queue.make_ready(id);
         }
         if self.learn_of_peer(id, key, now)
-            && let Some(storage) = self.connections.get(&id).and_then(|conn| conn.info.storage.clone())
+            && let Some(storage) = self.connections.get(&id).and_then(|conn| conn.info().storage.clone())
         {
             self.tell_subscribers(key, &storage, Some(id));
         }
@@ -73,15 +73,15 @@ impl Shard {
 
     /// Remember the heads of a connection's storage, if they are durable here and somebody wants to know. True if it is news.
     fn learn_of_peer(&mut self, id: ConnectionId, key: &DocKey, now: Millis) -> bool {
-        let Some(info) = self.connections.get(&id).map(|conn| &conn.info) else { return false };
-        let Some(doc) = self.docs.get(key) else { return false };
-        let Some(peer) = doc.peers.iter().find(|peer| peer.connection == id) else { return false };
+        let Some(info) = self.connections.get(&id).map(|conn| conn.info()) else { return false };
+        let Some(doc) = self.documents.get(key) else { return false };
+        let Some(peer) = doc.peers().iter().find(|peer| peer.connection == id) else { return false };
         self.remote.learn_of(&self.roster, info, doc, peer, now)
     }
 
     /// A connection with a storage has left: its heads stay known while the document is in use.
     pub(super) fn departs(&mut self, info: &ConnectionInfo, key: &DocKey, peer: &Peer, now: Millis) {
-        if let Some(doc) = self.docs.get(key) {
+        if let Some(doc) = self.documents.get(key) {
             self.remote.learn_of(&self.roster, info, doc, peer, now);
         }
     }
@@ -93,23 +93,23 @@ impl Shard {
         }
         let ours = self.options.storage.clone();
         self.tell_subscribers(key, &ours, None);
-        let Some(doc) = self.docs.get(key) else { return };
-        let same = doc.peers.iter().filter(|peer| has_durable_heads(doc, peer));
+        let Some(doc) = self.documents.get(key) else { return };
+        let same = doc.peers().iter().filter(|peer| has_durable_heads(doc, peer));
         let same: Vec<ConnectionId> = same.map(|peer| peer.connection).collect();
         if same.len() <= MAX_AT_ONCE {
             return same.into_iter().for_each(|id| self.heads_seen(id, key, now));
         }
-        for id in doc.peers.iter().map(|peer| peer.connection).collect::<Vec<_>>() {
+        for id in doc.peers().iter().map(|peer| peer.connection).collect::<Vec<_>>() {
             if self.remote.subscriptions.opened(id, key.document) {
-                self.make_ready(id);
+                self.send_queue.make_ready(id);
             }
         }
     }
 
     /// A peer passes on what it heard of other storages.
     pub(super) fn gossip(&mut self, id: ConnectionId, key: &DocKey, heads: Vec<RemoteHeads>, now: Millis) {
-        let Some(info) = self.connections.get(&id).map(|conn| &conn.info) else { return };
-        if self.docs.get(key).is_none_or(|doc| doc.broken.is_some() || doc.head.is_none()) {
+        let Some(info) = self.connections.get(&id).map(|conn| conn.info()) else { return };
+        if self.documents.get(key).is_none_or(|doc| !doc.is_synced() || !doc.is_stored()) {
             return;
         }
         let (approval, writer) = (info.approval(), !info.read_only);
@@ -129,8 +129,7 @@ impl Shard {
     /// a writer.
     fn may_gossip(&self, id: ConnectionId, writer: bool, key: &DocKey, storage: &StorageId) -> bool {
         let subscribers = self.remote.subscriptions.subscribers(&key.namespace, storage);
-        let has_open =
-            |id: &ConnectionId| self.connections.get(id).is_some_and(|conn| conn.docs.contains(key));
+        let has_open = |id: &ConnectionId| self.connections.get(id).is_some_and(|conn| conn.has_open(key));
         *storage != self.options.storage
             && subscribers.is_some_and(|ids| ids.len() > usize::from(ids.contains(&id)))
             && !self
@@ -142,19 +141,19 @@ impl Shard {
     /// What a connection can be told of a document: the storages that it subscribes to and whose heads are known, and how
     /// many were looked at.
     fn look(&mut self, id: ConnectionId, key: &DocKey, scope: Scope) -> (Vec<StorageId>, usize) {
-        let Some(doc) = self.docs.get(key).filter(|doc| doc.broken.is_none()) else { return (vec![], 1) };
-        let Some(head) = &doc.head else { return (vec![], 1) };
-        let (modified, mut steps) = (head.modified, 1 + doc.peers.len());
+        let Some(doc) = self.documents.get(key).filter(|doc| doc.is_synced()) else { return (vec![], 1) };
+        let Some(head) = doc.head() else { return (vec![], 1) };
+        let (modified, mut steps) = (head.modified, 1 + doc.peers().len());
         // Devices that are here now may have said what they have before anybody asked. One for each storage, a writer if
         // there is one: many connections may have joined with the same.
         let mut here: BTreeMap<&StorageId, (&ConnectionInfo, &Peer)> = BTreeMap::new();
-        for peer in doc.peers.iter().filter(|peer| peer.connection != id && has_durable_heads(doc, peer)) {
+        for peer in doc.peers().iter().filter(|peer| peer.connection != id && has_durable_heads(doc, peer)) {
             let Some(conn) = self.connections.get(&peer.connection) else { continue };
-            if let Some(storage) = &conn.info.storage
+            if let Some(storage) = &conn.info().storage
                 && self.remote.subscriptions.wants(id, scope, storage)
                 && (peer.writer || !here.contains_key(storage))
             {
-                here.insert(storage, (&conn.info, peer));
+                here.insert(storage, (conn.info(), peer));
             }
         }
         for (info, peer) in here.into_values() {
@@ -169,9 +168,9 @@ impl Shard {
 
     /// The heads of a storage as they are told: our own are durable, others' as they were learnt.
     fn known_heads(&self, key: &DocKey, storage: &StorageId) -> Option<RemoteHeads> {
-        let doc = self.docs.get(key).filter(|doc| doc.broken.is_none())?;
+        let doc = self.documents.get(key).filter(|doc| doc.is_synced())?;
         let (heads, timestamp) = if *storage == self.options.storage {
-            let head = doc.head.as_ref().filter(|head| head.heads.len() <= MAX_HEADS)?;
+            let head = doc.head().filter(|head| head.heads.len() <= MAX_HEADS)?;
             (head.heads.clone(), head.modified)
         } else {
             let known = self.remote.gossip.get(key, storage)?;
@@ -184,8 +183,8 @@ impl Shard {
     pub(super) fn next_remote(&mut self, id: ConnectionId) -> Option<Out> {
         loop {
             let conn = self.connections.get(&id)?;
-            let key = |document| DocKey { namespace: conn.info.namespace.clone(), document };
-            match self.remote.subscriptions.next(id, &conn.docs)? {
+            let key = |document| DocKey { namespace: conn.info().namespace.clone(), document };
+            match self.remote.subscriptions.next(id, conn.documents())? {
                 Step::Tell(document, storage) => {
                     if let Some(heads) = self.known_heads(&key(document), &storage) {
                         let body = Body::RemoteHeads { document, heads: vec![heads] };
@@ -197,19 +196,6 @@ impl Shard {
                     self.remote.subscriptions.found(id, document, found, steps);
                 }
             }
-        }
-    }
-
-    /// True while connections have used up their turn of telling remote heads and have more to do: call
-    /// [`Shard::give_turns`] after other inputs were looked at.
-    pub fn has_turns(&self) -> bool {
-        self.remote.subscriptions.has_turns()
-    }
-
-    /// Make ready the connections whose turn it is.
-    pub fn give_turns(&mut self) {
-        for id in self.remote.subscriptions.begin_turns() {
-            self.make_ready(id);
         }
     }
 }
