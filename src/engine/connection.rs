@@ -60,12 +60,12 @@ pub struct ReceiveHalf {
 /// The sending half of a joined connection.
 pub struct SendHalf {
     outbox: Arc<Outbox>,
-    _membership: Arc<JoinedConnection>,
+    _connection: Arc<JoinedConnection>,
 }
 
 pub(super) fn pair(connection: JoinedConnection, outbox: Arc<Outbox>) -> (ReceiveHalf, SendHalf) {
     let connection = Arc::new(connection);
-    (ReceiveHalf { connection: connection.clone() }, SendHalf { outbox, _membership: connection })
+    (ReceiveHalf { connection: connection.clone() }, SendHalf { outbox, _connection: connection })
 }
 
 impl ReceiveHalf {

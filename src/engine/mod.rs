@@ -71,7 +71,7 @@ const HELD_EIGHTHS: usize = 7;
 pub struct EngineOptions {
     /// Shard threads; documents are spread over them.
     pub shards: usize,
-    /// Bytes that graphs and what connections hold may take together; see `sync/budget.rs`.
+    /// Bytes that graphs and what connections hold may take together; see `sync/shard/budget.rs`.
     pub memory_budget: usize,
     /// Bytes queued for one connection before its documents are only marked as behind.
     pub outbox_bytes: usize,

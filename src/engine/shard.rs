@@ -214,15 +214,15 @@ impl ShardThread {
                 due = self.shard.tick(now());
                 ticked = Instant::now();
             }
+            self.work_off();
             self.commit();
             for job in self.shard.take_jobs() {
                 let _ = self.opener.send((job, self.input.clone()));
             }
-            self.shard.work_off(now());
             self.fill_outboxes();
             self.measure_relay();
             self.publish();
-            let is_done = self.queue.is_empty() && self.sending.is_empty();
+            let is_done = self.queue.is_empty() && self.sending.is_empty() && !self.shard.has_backlog();
             if self.stopping.is_some() && !self.committing && is_done {
                 self.end();
                 return;
@@ -311,6 +311,16 @@ impl ShardThread {
             }
         }
         self.queue.settle();
+    }
+
+    /// Does what is done in turns, and gives back what departing connections hold for a [`QUANTUM`]: as long as others may
+    /// work to take something, so that it does not pile up.
+    fn work_off(&mut self) {
+        let began = Instant::now();
+        self.shard.work_off(now());
+        while self.shard.has_departures() && began.elapsed() < QUANTUM {
+            self.shard.work_off(now());
+        }
     }
 
     /// Makes messages for connections that have room, in fair turns, for a [`QUANTUM`].

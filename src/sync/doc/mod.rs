@@ -8,6 +8,8 @@ mod load;
 mod opener_state;
 mod receive;
 mod reply;
+#[cfg(test)]
+mod tests;
 
 pub use load::Fault;
 pub use opener_state::OpenerState;

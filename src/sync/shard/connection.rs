@@ -179,3 +179,64 @@ impl Connection {
         None
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::Namespace;
+
+    fn connection() -> Connection {
+        let info = ConnectionInfo {
+            namespace: "xyz.one".parse().unwrap(),
+            read_only: false,
+            client: "https://app.example/".into(),
+            session: None,
+            peer: "one".parse().unwrap(),
+            storage: None,
+            counts: Default::default(),
+        };
+        Connection::new(info, false)
+    }
+
+    fn key(n: u8) -> DocKey {
+        let namespace: Namespace = "xyz.one".parse().unwrap();
+        DocKey { namespace, document: DocumentId([n; 16]) }
+    }
+
+    #[test]
+    fn open_documents_are_counted_once_over_all_shards() {
+        let (mut here, mut elsewhere) = (connection(), connection());
+        elsewhere.info.counts = here.info.counts.clone();
+        assert!(here.open(&key(1), 2) && here.open(&key(1), 2) && elsewhere.open(&key(2), 2));
+        assert!(!here.open(&key(3), 2) && !here.has_open(&key(3)));
+        here.close_document(&key(3));
+        here.close_document(&key(1));
+        assert_eq!(here.info.counts.documents(), 1);
+        assert!(here.open(&key(3), 2));
+        assert_eq!(here.close_documents().into_iter().collect::<Vec<_>>(), [key(3)]);
+        assert_eq!((here.info.counts.documents(), here.documents().len()), (1, 0));
+    }
+
+    #[test]
+    fn errors_go_before_the_close_and_nothing_after_it() {
+        let (mut conn, mut presence) = (connection(), Presence::default());
+        conn.push_error("why".into());
+        conn.end(1008, "first");
+        conn.end(1013, "second");
+        assert_eq!(conn.next_control(&mut presence, 0), Some(Out::Error("why".into())));
+        assert_eq!(conn.next_control(&mut presence, 0), Some(Out::Close(1008, "first")));
+        assert_eq!(conn.next_control(&mut presence, 0), None);
+        (0..2 * MAX_ERRORS).for_each(|_| conn.push_error("again".into()));
+        assert_eq!(conn.errors.len(), MAX_ERRORS);
+    }
+
+    #[test]
+    fn what_waits_for_an_extraction_goes_on_when_that_one_ends() {
+        let mut conn = connection();
+        conn.begin_extraction(key(1));
+        conn.wait_for_extraction(key(2));
+        assert!(conn.end_extraction(Some(&key(3))).is_empty() && conn.extracts(), "another document's");
+        assert_eq!(conn.end_extraction(Some(&key(1))), [key(2)]);
+        assert!(!conn.extracts() && conn.end_extraction(None).is_empty());
+    }
+}

@@ -294,6 +294,11 @@ impl Shard {
         !self.departures.is_empty() || !self.newcomers.is_empty() || self.remote.subscriptions.has_turns()
     }
 
+    /// True while connections that left or gave way hold something that [`Shard::work_off`] gives back.
+    pub fn has_departures(&self) -> bool {
+        !self.departures.is_empty()
+    }
+
     /// Does a bounded part of the work that grows with the documents of one connection: departures, questions to newcomers, and
     /// turns of telling remote heads, whose connections are made ready.
     pub fn work_off(&mut self, now: Millis) {

@@ -9,6 +9,12 @@ use crate::sync::peer::Base;
 use crate::sync::storage::Storage;
 use crate::types::{ChangeHash, ConnectionId, DocKey, Millis};
 
+/// Why a document chunk is refused, for the device that sent it.
+const STAYS_CLOSED: &str = "the server ended twice while it opened this document, so the document stays closed until the owner allows another try (groundmist-sync docs retry)";
+
+/// A tail of so many changes (and an eighth of the snapshot's) is compacted even within the grace period.
+pub const LONG_TAIL: u64 = 16_384;
+
 /// What an intake was given, for another try.
 struct Upload {
     chunks: Vec<Bytes>,
@@ -33,6 +39,7 @@ impl Shard {
         self.jobs.push(Job::Intake { key: key.clone(), connection, chunks, operations, existing });
     }
 
+    /// Has the opener take changes out of the snapshot for a connection.
     pub(super) fn extract(
         &mut self,
         connection: ConnectionId,
@@ -48,7 +55,7 @@ impl Shard {
         self.jobs.push(Job::Extract { key: key.clone(), connection, snapshot, have, skip });
     }
 
-    /// Start a compaction if the tail has outgrown the snapshot and devices away for a while had their time.
+    /// Starts a compaction if the tail has outgrown the snapshot and devices away for a while had their time.
     pub(super) fn compact_if_due(&mut self, key: &DocKey, storage: &dyn Storage, now: Millis) {
         let (floor, grace) = (self.options.compact_floor, self.options.compact_grace_ms);
         let Some(doc) = self.documents.get_mut(key) else { return };
@@ -69,6 +76,7 @@ impl Shard {
         self.recount(key);
     }
 
+    /// Follows a result of the opener.
     pub(super) fn take_done(&mut self, done: Done, storage: &dyn Storage, now: Millis) {
         match done {
             Done::Intake { key, connection, chunks, operations, result } => {
@@ -160,6 +168,7 @@ impl Shard {
         self.intake_over(key, storage, now);
     }
 
+    /// What a chunk brought is durable, or it was not taken: goes on with what waited for it.
     pub(super) fn intake_over(&mut self, key: &DocKey, storage: &dyn Storage, now: Millis) {
         if let Some(doc) = self.documents.get_mut(key) {
             doc.opener.end_intake();
@@ -234,9 +243,3 @@ impl Shard {
         }
     }
 }
-
-/// Why a document chunk is refused, for the device that sent it.
-const STAYS_CLOSED: &str = "the server ended twice while it opened this document, so the document stays closed until the owner allows another try (groundmist-sync docs retry)";
-
-/// A tail of so many changes (and an eighth of the snapshot's) is compacted even within the grace period.
-pub const LONG_TAIL: u64 = 16_384;
