@@ -45,7 +45,7 @@ use crate::sync::job::Job;
 use crate::sync::price::Limits;
 use crate::sync::shard::{ShardOptions, shard_of};
 use crate::telemetry::histogram::Buckets;
-use crate::types::{ConnectionId, DocKey, Millis, Namespace, PeerId, StorageId, now};
+use crate::types::{ConnectionId, DocKey, Millis, Namespace, Party, PeerId, Shares, StorageId, now};
 use app::AppShares;
 use decode::{Access, DecodePool};
 use fair::Lane;
@@ -124,6 +124,35 @@ impl EngineMemory {
     }
 }
 
+/// A device, and what its connections make the server hold.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Holder {
+    /// The namespace that its app is approved for.
+    pub namespace: String,
+    /// The app's `client_id`.
+    pub client: String,
+    /// The session's id, which names the device.
+    pub session: String,
+    /// Bytes of the memory budget, about.
+    pub bytes: u64,
+}
+
+/// Holders that `status` names.
+const LARGEST_HOLDERS: usize = 5;
+
+/// The largest holders, put together from what each shard says of its own.
+fn largest(of_shards: impl Iterator<Item = (Party, usize)>) -> Vec<Holder> {
+    let mut shares = Shares::default();
+    of_shards.for_each(|(party, bytes)| shares.add(&party, bytes));
+    let holder = |(party, bytes): (Party, usize)| Holder {
+        namespace: party.approval.namespace.to_string(),
+        client: party.approval.client_id.to_string(),
+        session: party.session.to_string(),
+        bytes: bytes as u64,
+    };
+    shares.largest(LARGEST_HOLDERS).into_iter().map(holder).collect()
+}
+
 /// Counters for `status`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct EngineStatus {
@@ -133,6 +162,9 @@ pub struct EngineStatus {
     pub documents_loaded: u64,
     /// Bytes of the memory budget in use, by graphs and by what connections hold.
     pub memory_bytes: u64,
+    /// The devices that hold the most of what connections hold, the largest first, as they were at
+    /// the last look.
+    pub largest_holders: Vec<Holder>,
     /// Where memory went, in the budget and beside it.
     pub memory: EngineMemory,
     /// Changes made durable since start.
@@ -183,6 +215,7 @@ struct Core {
     shards: Vec<Sender<Input>>,
     stats: Vec<Arc<ShardStats>>,
     journal: Journal,
+    /// The journal's, then the shards'.
     hearts: Vec<Arc<Heart>>,
     opener: Sender<(Job, Sender<Input>)>,
     openings: Arc<Openings>,
@@ -320,10 +353,7 @@ impl Engine {
     fn is_alive_at(&self, now: Millis) -> bool {
         let core = &self.core;
         let alive = core.hearts.iter().all(|heart| heart.is_alive(now));
-        // Asked first, then pinged: an answer that overtook the question would leave it open.
-        core.hearts.iter().for_each(|heart| heart.ask(now));
-        core.journal.ping();
-        core.send_all(|| Input::Ping);
+        core.ping(now);
         alive
     }
 
@@ -353,22 +383,33 @@ impl Engine {
     /// Counters.
     pub fn status(&self) -> EngineStatus {
         let core = &self.core;
+        // For the next look: who watches looks again.
+        core.ping(now());
         EngineStatus {
             connections: lock(&core.registry).len() as u64,
             documents_loaded: core.sum(|stats| &stats.documents_loaded),
             memory_bytes: core.sum(|stats| &stats.graph_bytes) + core.sum(|stats| &stats.held_bytes),
-            memory: EngineMemory {
-                graphs: core.sum(|stats| &stats.graph_bytes),
-                connections: core.sum(|stats| &stats.held_bytes),
-                incoming: core.apps.incoming(core.options.inbox_bytes) as u64,
-                decoding: core.decoding.memory(),
-                outgoing: core.outboxes.held() as u64,
-            },
+            memory: self.memory(),
+            largest_holders: largest(
+                core.stats.iter().flat_map(|stats| lock(&stats.largest_holders).clone()),
+            ),
             changes_in: core.sum(|stats| &stats.changes_in),
             changes_out: core.sum(|stats| &stats.changes_out),
             commits: core.journal.commits(),
             journal_error: core.journal.error(),
             closed_documents: core.openings.closed(),
+        }
+    }
+
+    /// Where memory went.
+    pub fn memory(&self) -> EngineMemory {
+        let core = &self.core;
+        EngineMemory {
+            graphs: core.sum(|stats| &stats.graph_bytes),
+            connections: core.sum(|stats| &stats.held_bytes),
+            incoming: core.apps.incoming(core.options.inbox_bytes) as u64,
+            decoding: core.decoding.memory(),
+            outgoing: core.outboxes.held() as u64,
         }
     }
 
@@ -417,6 +458,20 @@ impl Engine {
 }
 
 impl Core {
+    /// Asks the journal and each shard for a sign of life, unless they were asked and have not answered.
+    fn ping(&self, now: Millis) {
+        // Asked first, then pinged: an answer that overtook the question would leave it open.
+        let [journal, shards @ ..] = &self.hearts[..] else { return };
+        if journal.ask(now) {
+            self.journal.ping();
+        }
+        for (heart, shard) in shards.iter().zip(&self.shards) {
+            if heart.ask(now) {
+                let _ = shard.send(Input::Ping);
+            }
+        }
+    }
+
     fn send_all(&self, mut input: impl FnMut() -> Input) {
         for shard in &self.shards {
             // A shard that has stopped needs no news.

@@ -2,8 +2,8 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
@@ -12,6 +12,7 @@ use super::app::InboxPermit;
 use super::fair::{FairQueue, Lane};
 use super::heart::Heart;
 use super::journal::{Journal, Reply};
+use super::lock;
 use super::mailbox::{Empty, Receiver, Sender, mailbox};
 use super::now;
 use super::outbox::Outbox;
@@ -23,7 +24,7 @@ use crate::sync::job::{Done, Job};
 use crate::sync::shard::{Shard, ShardOptions};
 use crate::sync::wire;
 use crate::telemetry::histogram::Histogram;
-use crate::types::{ConnectionId, DocKey, PeerId};
+use crate::types::{ConnectionId, DocKey, Party, PeerId};
 
 /// How long a shard works at messages, and how long it makes messages, before it looks at all else: commits that have
 /// become durable, newcomers, the opener. Nobody waits for another app much longer than this.
@@ -54,7 +55,7 @@ pub enum Input {
     Dispose(DocKey, Disposal, Waiter),
     /// A document that stayed closed may be opened again.
     Retry(DocKey),
-    /// Show a sign of life.
+    /// Show a sign of life, and who holds the most memory.
     Ping,
     /// Make all durable that has come, tell peers, end.
     Stop(oneshot::Sender<()>),
@@ -78,6 +79,8 @@ pub struct ShardStats {
     pub evictions: AtomicU64,
     pub gave_way: AtomicU64,
     pub quarantines: AtomicU64,
+    /// Who held the most of `held_bytes` at the last ping.
+    pub largest_holders: Mutex<Vec<(Party, usize)>>,
     /// From a message's arrival to its changes being in the outboxes of others.
     pub relay: Histogram,
 }
@@ -258,7 +261,10 @@ impl ShardThread {
             },
             Input::JobDone(done) => self.shard.job_done(*done, &*self.store, now()),
             Input::Retry(key) => self.shard.retry(&key),
-            Input::Ping => self.heart.beat(),
+            Input::Ping => {
+                self.heart.beat();
+                *lock(&self.stats.largest_holders) = self.shard.largest_holders();
+            }
             Input::Stop(reply) => self.stopping = Some(reply),
             #[cfg(test)]
             Input::Panic => panic!("asked to"),
