@@ -1,7 +1,7 @@
 //! What all connections of one approved app share.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
@@ -14,10 +14,8 @@ use crate::types::Approval;
 const RECEIVING_PERCENT: i64 = 90;
 /// Part of such a thread's time which one app may use for decoding, in percent. What is over it goes to the decoding threads.
 const AT_ONCE_PERCENT: i64 = 40;
-/// Most time that an allowance saves up, and that is owed to it, in nanoseconds.
+/// Most time that an allowance saves up, in nanoseconds.
 const BURST_NS: i64 = 20_000_000;
-/// How long after another app's last message an app keeps to its allowances. Alone it may use all of the threads' time.
-const RIVALRY: Duration = Duration::from_millis(200);
 /// How long a connection waits that has used up its app's allowance, before it asks again.
 const PAUSE: Duration = Duration::from_millis(2);
 
@@ -29,9 +27,8 @@ pub struct AppShare {
     receiving: Allowance,
     /// Time for decoding on them.
     at_once: Allowance,
-    /// Tells this app from the others in `rivalry`.
-    number: u64,
-    rivalry: Arc<Rivalry>,
+    /// How many apps there are.
+    count: Arc<AtomicUsize>,
 }
 
 /// Room that a message has in its app's inbox. While it is there, the app is the same one, also if all of its connections
@@ -78,10 +75,16 @@ impl AppShare {
         Some(done)
     }
 
+    /// Whether some of an allowance is left. An app that is the only one has all of the threads' time.
     fn is_left(&self, allowance: &Allowance, now: Instant) -> bool {
-        // Both are asked: the allowance must see the time pass, and the rivalry who was here.
-        let is_left = allowance.is_left(now);
-        !self.rivalry.has_another(self.number, now) || is_left
+        let is_alone = self.count.load(Ordering::Relaxed) == 1;
+        allowance.is_left(now, is_alone)
+    }
+}
+
+impl Drop for AppShare {
+    fn drop(&mut self) {
+        self.count.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -97,8 +100,7 @@ impl InboxPermit {
 #[derive(Default)]
 pub struct AppShares {
     apps: Mutex<HashMap<Approval, Weak<AppShare>>>,
-    next: AtomicU64,
-    rivalry: Arc<Rivalry>,
+    count: Arc<AtomicUsize>,
 }
 
 impl AppShares {
@@ -113,9 +115,9 @@ impl AppShares {
             inbox: Arc::new(Semaphore::new(inbox_bytes)),
             receiving: Allowance::new(RECEIVING_PERCENT, Instant::now()),
             at_once: Allowance::new(AT_ONCE_PERCENT, Instant::now()),
-            number: self.next.fetch_add(1, Ordering::Relaxed),
-            rivalry: self.rivalry.clone(),
+            count: self.count.clone(),
         });
+        self.count.fetch_add(1, Ordering::Relaxed);
         apps.insert(approval.clone(), Arc::downgrade(&app));
         app
     }
@@ -125,32 +127,6 @@ impl AppShares {
         let apps = lock(&self.apps);
         let waiting = |app: Arc<AppShare>| inbox_bytes.saturating_sub(app.inbox.available_permits());
         apps.values().filter_map(Weak::upgrade).map(waiting).sum()
-    }
-}
-
-/// Which app used the threads last, and when another one did before it.
-#[derive(Default)]
-struct Rivalry {
-    last: Mutex<Option<Use>>,
-}
-
-struct Use {
-    app: u64,
-    at: Instant,
-    /// When another app than this one was here last.
-    another: Option<Instant>,
-}
-
-impl Rivalry {
-    /// An app uses a thread at `now`: whether another one did so shortly before.
-    fn has_another(&self, app: u64, now: Instant) -> bool {
-        let mut last = lock(&self.last);
-        let another = match last.take() {
-            Some(before) if before.app == app => before.another,
-            before => before.map(|before| before.at),
-        };
-        *last = Some(Use { app, at: now, another });
-        another.is_some_and(|at| now.saturating_duration_since(at) < RIVALRY)
     }
 }
 
@@ -171,22 +147,26 @@ impl Allowance {
         Self { percent, state: Mutex::new(Saved { nanos: BURST_NS, since: now }) }
     }
 
-    /// Whether some of it is left at `now`.
-    fn is_left(&self, now: Instant) -> bool {
+    /// Whether some of it is left at `now`; always if the app `is_alone`. What it uses while it is alone is not held against
+    /// it for longer than a burst.
+    fn is_left(&self, now: Instant, is_alone: bool) -> bool {
         let mut saved = lock(&self.state);
         let passed = now.saturating_duration_since(saved.since);
         // Another thread may have looked at the clock later and come first.
         saved.since = saved.since.max(now);
         let earned = i64::try_from(passed.as_nanos()).unwrap_or(i64::MAX) / 100 * self.percent;
         saved.nanos = saved.nanos.saturating_add(earned).min(BURST_NS);
-        saved.nanos > 0
+        if is_alone {
+            saved.nanos = saved.nanos.max(-BURST_NS);
+        }
+        is_alone || saved.nanos > 0
     }
 
-    /// Charges `time`, which may be more than is left. What an app used while it was alone is not held against it for long.
+    /// Charges `time`, which may be more than is left.
     fn use_up(&self, time: Duration) {
         let mut saved = lock(&self.state);
         let nanos = i64::try_from(time.as_nanos()).unwrap_or(i64::MAX);
-        saved.nanos = saved.nanos.saturating_sub(nanos).max(-BURST_NS);
+        saved.nanos = saved.nanos.saturating_sub(nanos);
     }
 }
 
@@ -199,39 +179,37 @@ mod tests {
         let start = Instant::now();
         let after = |ms| start + Duration::from_millis(ms);
         let allowance = Allowance::new(40, start);
-        assert!(allowance.is_left(start));
-        allowance.use_up(Duration::from_millis(40));
-        assert!(!allowance.is_left(after(49)), "19.6 of 20 ms are back");
-        assert!(allowance.is_left(after(51)));
+        let is_left = |at| allowance.is_left(at, false);
+        assert!(is_left(start));
+        allowance.use_up(Duration::from_millis(60));
+        assert!(!is_left(after(90)), "36 of 40 ms are back");
+        assert!(is_left(after(101)));
         allowance.use_up(Duration::from_millis(1));
-        assert!(!allowance.is_left(after(51)));
-        assert!(allowance.is_left(after(10_000)));
+        assert!(!is_left(after(101)));
+        assert!(is_left(after(10_000)));
         allowance.use_up(Duration::from_millis(21));
-        assert!(!allowance.is_left(after(10_000)), "ten seconds of silence save up no more than a burst");
-        // Nor is more owed to it.
-        allowance.use_up(Duration::from_secs(3600));
-        assert!(allowance.is_left(after(10_051)));
+        assert!(!is_left(after(10_000)), "ten seconds of silence save up no more than a burst");
     }
 
     #[test]
-    fn an_app_keeps_to_its_allowance_while_another_one_is_there() {
+    fn an_app_keeps_to_its_allowance_while_there_is_another_one() {
         let apps = AppShares::default();
-        let [one, two] = ["one", "two"].map(|app| {
-            apps.of(&Approval { namespace: "xyz.one".parse().unwrap(), client_id: app.into() }, 10)
-        });
+        let app = |name: &str| {
+            apps.of(&Approval { namespace: "xyz.one".parse().unwrap(), client_id: name.into() }, 10)
+        };
         let start = Instant::now();
         let after = |ms| start + Duration::from_millis(ms);
-        one.at_once.use_up(Duration::from_secs(1));
+        let one = app("one");
+        one.at_once.use_up(Duration::from_secs(3600));
         assert!(one.is_left(&one.at_once, start), "nobody else is there");
+        let two = app("two");
+        assert!(!one.is_left(&one.at_once, after(1)));
         assert!(two.is_left(&two.at_once, after(1)));
-        assert!(!one.is_left(&one.at_once, after(2)));
+        assert!(one.is_left(&one.at_once, after(51)), "20 ms are owed of the hour");
         one.at_once.use_up(Duration::from_secs(1));
-        assert!(!one.is_left(&one.at_once, after(3)), "two was there 2 ms before");
-        assert!(two.is_left(&two.at_once, after(4)));
-        one.at_once.use_up(Duration::from_secs(1));
-        assert!(!one.is_left(&one.at_once, after(5)));
-        one.at_once.use_up(Duration::from_secs(1));
-        assert!(one.is_left(&one.at_once, after(205)), "one is alone again");
+        assert!(!one.is_left(&one.at_once, after(1000)), "all of it is owed while there is another one");
+        drop(two);
+        assert!(one.is_left(&one.at_once, after(1000)));
     }
 
     #[test]

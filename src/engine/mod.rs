@@ -162,8 +162,8 @@ pub struct EngineStatus {
     pub documents_loaded: u64,
     /// Bytes of the memory budget in use, by graphs and by what connections hold.
     pub memory_bytes: u64,
-    /// The devices that hold the most of what connections hold, the largest first, as they were at
-    /// the last look.
+    /// The devices that hold the most of what connections hold, the largest first, as they were a
+    /// second ago; none while it is less than a MiB in a shard.
     pub largest_holders: Vec<Holder>,
     /// Where memory went, in the budget and beside it.
     pub memory: EngineMemory,
@@ -383,8 +383,6 @@ impl Engine {
     /// Counters.
     pub fn status(&self) -> EngineStatus {
         let core = &self.core;
-        // For the next look: who watches looks again.
-        core.ping(now());
         EngineStatus {
             connections: lock(&core.registry).len() as u64,
             documents_loaded: core.sum(|stats| &stats.documents_loaded),

@@ -34,6 +34,11 @@ const MESSAGE_COST_NS: u64 = 5_000;
 /// How often waiting requests are looked at; idle shards do not wake up.
 const TICK: Duration = Duration::from_millis(100);
 
+/// While connections hold less than this together, nobody is named for it. Bytes.
+const NAMED_BYTES: usize = 1 << 20;
+/// How often those who hold the most are named anew.
+const NAME_EVERY: Duration = Duration::from_secs(1);
+
 /// Who waits for a disposal.
 type Waiter = oneshot::Sender<Result<(), CommitError>>;
 
@@ -55,7 +60,7 @@ pub enum Input {
     Dispose(DocKey, Disposal, Waiter),
     /// A document that stayed closed may be opened again.
     Retry(DocKey),
-    /// Show a sign of life, and who holds the most memory.
+    /// Show a sign of life.
     Ping,
     /// Make all durable that has come, tell peers, end.
     Stop(oneshot::Sender<()>),
@@ -79,7 +84,7 @@ pub struct ShardStats {
     pub evictions: AtomicU64,
     pub gave_way: AtomicU64,
     pub quarantines: AtomicU64,
-    /// Who held the most of `held_bytes` at the last ping.
+    /// Who held the most of `held_bytes` about a second ago; nobody while it is less than [`NAMED_BYTES`].
     pub largest_holders: Mutex<Vec<(Party, usize)>>,
     /// From a message's arrival to its changes being in the outboxes of others.
     pub relay: Histogram,
@@ -138,6 +143,8 @@ struct ShardThread {
     told: Vec<Waiter>,
     relay: RelayClock,
     stopping: Option<oneshot::Sender<()>>,
+    /// When those who hold the most were named, if some are.
+    named: Option<Instant>,
     stats: Arc<ShardStats>,
     heart: Arc<Heart>,
 }
@@ -185,6 +192,7 @@ impl ShardHandle {
             told: Vec::new(),
             relay: RelayClock::default(),
             stopping: None,
+            named: None,
             stats: stats.clone(),
             heart: heart.clone(),
         };
@@ -225,7 +233,7 @@ impl ShardThread {
             self.fill_outboxes();
             self.measure_relay();
             self.publish();
-            let is_done = self.queue.is_empty() && self.sending.is_empty() && !self.shard.has_backlog();
+            let is_done = self.queue.is_empty() && self.sending.is_empty() && !self.shard.has_departures();
             if self.stopping.is_some() && !self.committing && is_done {
                 self.end();
                 return;
@@ -261,10 +269,7 @@ impl ShardThread {
             },
             Input::JobDone(done) => self.shard.job_done(*done, &*self.store, now()),
             Input::Retry(key) => self.shard.retry(&key),
-            Input::Ping => {
-                self.heart.beat();
-                *lock(&self.stats.largest_holders) = self.shard.largest_holders();
-            }
+            Input::Ping => self.heart.beat(),
             Input::Stop(reply) => self.stopping = Some(reply),
             #[cfg(test)]
             Input::Panic => panic!("asked to"),
@@ -319,8 +324,8 @@ impl ShardThread {
         self.queue.settle();
     }
 
-    /// Does what is done in turns, and gives back what departing connections hold for a [`QUANTUM`]: as long as others may
-    /// work to take something, so that it does not pile up.
+    /// Does what is done in turns, then works at departures for a [`QUANTUM`]. Others may take memory for as long in each
+    /// turn, so what is to be given back does not pile up.
     fn work_off(&mut self) {
         let began = Instant::now();
         self.shard.work_off(now());
@@ -385,7 +390,14 @@ impl ShardThread {
         }
     }
 
-    fn publish(&self) {
+    fn publish(&mut self) {
+        let is_worth_a_name = self.shard.held() >= NAMED_BYTES;
+        if is_worth_a_name != self.named.is_some() || self.named.is_some_and(|at| at.elapsed() >= NAME_EVERY)
+        {
+            let largest = if is_worth_a_name { self.shard.largest_holders() } else { Vec::new() };
+            *lock(&self.stats.largest_holders) = largest;
+            self.named = is_worth_a_name.then(Instant::now);
+        }
         let (memory, loaded) = self.shard.memory();
         let counters = self.shard.counters();
         self.stats.graph_bytes.store(memory as u64, Ordering::Relaxed);

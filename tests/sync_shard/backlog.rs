@@ -116,6 +116,15 @@ fn one_that_leaves_while_it_gives_everything_back_is_counted_once() {
     server.open_many(large);
     assert!(server.shard.has_backlog());
     server.shard.leave(large, server.now);
+    // The rest of what it held is still given back, and nobody else gives way for it.
+    let honest = server.join(3);
+    for n in 0..200 {
+        let data = Draft { have: Some(&[]), ..Draft::default() }.encode().into();
+        server.receive(honest, Body::Request { document: numbered(n), data });
+    }
+    assert!(server.shard.held() > budget, "{} bytes", server.shard.held());
+    assert_eq!(server.shard.counters().gave_way, 1);
+    server.shard.leave(honest, server.now);
     server.work_off();
     assert_eq!((server.shard.held(), server.shard.memory()), (0, (0, 0)));
 }

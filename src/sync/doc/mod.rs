@@ -224,6 +224,11 @@ impl Doc {
         Some(self.peers.swap_remove(at))
     }
 
+    /// Ends all shares.
+    pub fn take_peers(&mut self) -> Vec<Peer> {
+        std::mem::take(&mut self.peers)
+    }
+
     /// Makes room for so many shares.
     pub fn reserve(&mut self, peers: usize) {
         self.peers.reserve_exact(peers);

@@ -5,6 +5,7 @@
 use std::collections::HashSet;
 
 use super::Shard;
+use super::budget::Category;
 use super::connection::Connection;
 use super::requests::Step;
 use crate::sync::peer::Peer;
@@ -66,8 +67,7 @@ impl Shard {
 
     /// Asks a connection for a document at the cost of one that waits for it: who is asked has not chosen to be.
     fn ask(&mut self, id: ConnectionId, key: &DocKey, now: Millis) {
-        let Some(doc) = self.documents.get(key) else { return };
-        let payer = doc.peers().iter().find(|peer| peer.subscribed).map_or(id, |peer| peer.connection);
+        let payer = self.payer(key).unwrap_or(id);
         let Some(conn) = self.connections.get_mut(&id) else { return };
         if conn.open(key, self.options.max_documents) {
             let peer = Peer { connection: id, payer, counted: ASKED_BYTES, writer: true, ..Peer::default() };
@@ -77,20 +77,35 @@ impl Shard {
         }
     }
 
+    /// Who pays for what is asked about a document: the first connection that wants it and is not about to leave.
+    pub(super) fn payer(&self, key: &DocKey) -> Option<ConnectionId> {
+        let mut peers = self.documents.get(key)?.peers().iter().filter(|peer| peer.subscribed);
+        let is_here = |id| self.connections.get(&id).is_some_and(|conn| !conn.is_ending());
+        peers.find(|peer| is_here(peer.connection)).map(|peer| peer.connection)
+    }
+
     /// Nobody wants an absent document any more: those that were asked for it are let go of.
     pub(super) fn end_asking(&mut self, key: &DocKey) {
-        let Some(doc) = self.documents.get(key).filter(|doc| !doc.is_stored()) else { return };
+        let Some(doc) = self.documents.get_mut(key).filter(|doc| !doc.is_stored()) else { return };
         if doc.peers().iter().any(|peer| peer.subscribed) {
             return;
         }
-        for id in doc.peers().iter().map(|peer| peer.connection).collect::<Vec<_>>() {
-            self.unshare(id, key);
+        self.requests.forget(key);
+        // All at once: there may be thousands.
+        for peer in doc.take_peers() {
+            self.budget.change(peer.payer, Category::Documents, peer.counted, 0);
+            if let Some(conn) = self.connections.get_mut(&peer.connection) {
+                conn.close_document(key);
+            }
         }
     }
 
     /// A connection has joined: perhaps it has what nobody had so far. What others are yet to be asked for, it is asked for
     /// with them.
     pub(super) fn ask_newcomer(&mut self, id: ConnectionId, now: Millis) {
+        if self.connections.get(&id).is_none_or(|conn| conn.info().read_only) {
+            return;
+        }
         let left = MAX_ASKED.min(self.room_for_questions());
         // Mostly there is little or nothing to ask for, and it is done with at once.
         self.ask_some(Newcomer { id, after: None, left }, now);
@@ -98,8 +113,11 @@ impl Shard {
 
     /// Looks at some more documents for the newcomer whose turn it is.
     pub(super) fn continue_newcomer(&mut self, now: Millis) {
-        if let Some(newcomer) = self.newcomers.pop_front() {
-            self.ask_some(newcomer, now);
+        while let Some(newcomer) = self.newcomers.pop_front() {
+            // One that has left takes no turn.
+            if self.connections.get(&newcomer.id).is_some_and(|conn| !conn.is_ending()) {
+                return self.ask_some(newcomer, now);
+            }
         }
     }
 

@@ -145,7 +145,8 @@ impl Budget {
         let before = before.min(holder.bytes);
         holder.bytes = holder.bytes - before + after;
         let sum = self.held.of(category);
-        *sum = *sum - before + after;
+        debug_assert!(*sum >= before, "{category:?} was counted as another category");
+        *sum = sum.saturating_sub(before) + after;
         match holder.stage {
             Stage::Joined => {}
             Stage::Departing => self.departing = self.departing - before + after,
@@ -188,16 +189,16 @@ impl Budget {
         self.held
     }
 
-    /// What connections hold by approval and device.
-    fn shares(&self) -> Shares {
+    /// What those holders that `count` hold, by approval and device.
+    fn shares(&self, count: impl Fn(&&Holder) -> bool) -> Shares {
         let mut shares = Shares::default();
-        self.holders.values().for_each(|holder| shares.add(&holder.party, holder.bytes));
+        self.holders.values().filter(count).for_each(|holder| shares.add(&holder.party, holder.bytes));
         shares
     }
 
     /// The devices that hold the most, at most `most` of them, and how many bytes each of them holds; the largest first.
     pub fn largest(&self, most: usize) -> Vec<(Party, usize)> {
-        self.shares().largest(most)
+        self.shares(|_| true).largest(most)
     }
 
     /// The connection that must give way, if more is held than may be besides what is given back already.
@@ -212,7 +213,9 @@ impl Budget {
             .filter(can_give)
             .map(|holder| (&holder.party.approval, &holder.party.session))
             .collect();
-        let party = self.shares().furthest(|approval, session| devices.contains(&(approval, session)))?;
+        let party = self
+            .shares(|holder| holder.stage != Stage::Departing)
+            .furthest(|approval, session| devices.contains(&(approval, session)))?;
         let of_party = self.holders.iter().filter(|(_, holder)| can_give(holder) && holder.party == party);
         of_party.max_by_key(|(_, holder)| holder.bytes).map(|(id, _)| *id)
     }

@@ -3,8 +3,9 @@
 //! Either may take as long as the connection has documents open, so it is done some documents at a time, and others are served
 //! in between. The connection itself is gone at once: it gets nothing any more, counts neither among those who may be asked nor
 //! in limits, and nobody gives way for the memory that it is about to give back. Only its peers remain in its documents until
-//! it is their turn. What they may still seem to do there (upload, wait) can delay an answer to others, and is looked at again
-//! when they go, so nobody is told wrong.
+//! it is their turn. A peer that seems to upload or to wait there can delay an answer to others. Each document is looked at
+//! again when its peer goes, so nobody is told wrong. A device that comes back meanwhile may have its newer sync state
+//! overwritten by the older one, and then some changes are sent once more.
 //!
 //! Kept of a connection that has left are its heads, as gossip while the document is in use, and its sync state in
 //! the store, so that a device with a storage is placed again without Bloom filters. Sync states are rows that a client
@@ -59,6 +60,10 @@ impl Shard {
         let info = conn.info().clone();
         self.roster.leave(id, &info);
         let documents = conn.close_documents();
+        // One that gave way before is departing already, and has no documents of its own any more.
+        if self.departures.iter().any(|departure| departure.id == id) {
+            return;
+        }
         self.begin_departure(Departure { id, documents, why: Why::Left { info, states: 0 } }, now);
     }
 
@@ -118,8 +123,20 @@ impl Shard {
             Why::GivesWay => self.drop_held(departure.id, key, peer.is_some_and(|peer| peer.parked > 0)),
         }
         self.end_asking(key);
+        self.pass_on_costs(departure.id, key);
         self.ask_or_tell(key, now);
         self.forget_if_idle(key);
+    }
+
+    /// Others still want an absent document that a departing connection paid the requests for: one of them pays from now on.
+    fn pass_on_costs(&mut self, from: ConnectionId, key: &DocKey) {
+        let Some(to) = self.payer(key) else { return };
+        let Some(doc) = self.documents.get_mut(key) else { return };
+        for peer in doc.peers_mut().iter_mut().filter(|peer| peer.payer == from) {
+            peer.payer = to;
+            self.budget.change(from, Category::Documents, peer.counted, 0);
+            self.budget.change(to, Category::Documents, 0, peer.counted);
+        }
     }
 
     /// Drops what a connection that gives way has in a document besides its peer.

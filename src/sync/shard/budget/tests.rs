@@ -108,3 +108,19 @@ fn graphs_get_what_connections_leave_and_not_nothing() {
     budget.evicted(graph(651, 0));
     assert_eq!((budget.graphs().0, budget.to_evict()), (100, None), "an eighth of the budget at least");
 }
+
+/// The phone of V has dropped with 500 bytes open, and has come back with 100.
+#[test]
+fn what_is_given_back_counts_neither_for_the_limit_nor_for_who_gives_way() {
+    let mut budget = budget(1000);
+    for (id, app, bytes) in [(1, "v", 500), (2, "v", 100), (3, "x", 480), (4, "y", 410)] {
+        budget.join(ConnectionId(id), party(app, "phone"));
+        budget.change(ConnectionId(id), Category::Documents, 0, bytes);
+        if id == 1 {
+            budget.depart(ConnectionId(1));
+        }
+    }
+    assert_eq!(budget.excess(), None, "990 besides what is given back");
+    budget.change(ConnectionId(4), Category::Documents, 410, 440);
+    assert_eq!(budget.excess(), Some(ConnectionId(3)));
+}
