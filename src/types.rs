@@ -180,7 +180,7 @@ id_type!(
 
 /// One accepted connection; never reused while the process lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
-pub struct ConnId(pub u64);
+pub struct ConnectionId(pub u64);
 
 /// Milliseconds since the Unix epoch.
 pub type Millis = u64;

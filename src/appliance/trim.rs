@@ -22,7 +22,7 @@ pub async fn keep_trim(engine: Engine) {
         tokio::time::sleep(LOOK).await;
         // What the process has besides what the engine knows to be in use.
         let surplus = || {
-            let used: u64 = engine.status().memory.by_kind().iter().map(|(_, bytes)| bytes).sum();
+            let used: u64 = engine.memory().by_kind().iter().map(|(_, bytes)| bytes).sum();
             resident_bytes().map(|resident| resident.saturating_sub(used))
         };
         let Some(now) = surplus() else { return };

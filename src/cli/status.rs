@@ -6,9 +6,13 @@ use super::admin_client::call;
 use super::text::{bytes, date, grouped, span};
 use super::{CliError, Exit, print, print_json};
 use crate::config::{Config, TlsMode};
+use crate::engine::Holder;
 use crate::listen::CertificateNow;
 use crate::types::day;
 use crate::web::admin::{BackupNow, RecordState, Status, Warning};
+
+/// Who holds less of the memory budget than this, in bytes, is not named.
+const NAMED_BYTES: u64 = 1 << 20;
 
 pub(super) fn run(config: &Config, json: bool) -> Result<Exit, CliError> {
     let status: Status = call(config, Method::GET, "/api/status", None::<&()>)?;
@@ -88,6 +92,7 @@ fn words(status: &Status) -> String {
                 bytes(engine.memory.outgoing)
             ),
         ),
+        ("Held most by", holders(&engine.largest_holders)),
         (
             "Changes",
             format!(
@@ -103,7 +108,9 @@ fn words(status: &Status) -> String {
         ("Last backup", last_backup(&status.backup)),
         ("Storage id", status.storage_id.clone()),
     ] {
-        text += &format!("{name:<12}{value}\n");
+        if !value.is_empty() {
+            text += &format!("{name:<12}{value}\n");
+        }
     }
     text += "\n";
     if status.warnings.is_empty() {
@@ -119,6 +126,15 @@ fn words(status: &Status) -> String {
     text
 }
 
+/// Who holds the most of what apps have open; empty if it is not worth a line.
+fn holders(largest: &[Holder]) -> String {
+    let named = largest.iter().filter(|holder| holder.bytes >= NAMED_BYTES).map(|holder| {
+        let Holder { namespace, client, session, bytes: held } = holder;
+        format!("{client} for {namespace}, session {session}: {}", bytes(*held))
+    });
+    named.collect::<Vec<_>>().join("; ")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -130,9 +146,18 @@ mod tests {
     fn what_is_to_be_looked_at_is_said_in_words() {
         let mut status = well();
         status.backup.last = Some(LastBackup { created: 0, bytes: 3 << 20, documents: 7 });
+        let holder = |session: &str, bytes| Holder {
+            namespace: "xyz.notes".into(),
+            client: "https://notes.example/client.json".into(),
+            session: session.into(),
+            bytes,
+        };
+        status.engine.largest_holders = vec![holder("s1", 9 << 20), holder("s2", 1000)];
         let text = words(&status);
+        assert!(!text.contains("s2"), "{text}");
         for part in [
             "1 h 1 min",
+            "https://notes.example/client.json for xyz.notes, session s1: 9.0 MiB\n",
             "127.0.0.1:3030",
             "1,204",
             "1.5 MiB",

@@ -1,6 +1,7 @@
 //! What all connections of one approved app share.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
@@ -19,31 +20,75 @@ const BURST_NS: i64 = 20_000_000;
 const PAUSE: Duration = Duration::from_millis(2);
 
 /// What all connections of one approval share.
-pub struct App {
+pub struct AppShare {
     /// Room for what came and was not worked at, in bytes.
     pub inbox: Arc<Semaphore>,
     /// Time for receiving on the threads that serve connections.
-    pub receiving: Allowance,
+    receiving: Allowance,
     /// Time for decoding on them.
-    pub at_once: Allowance,
+    at_once: Allowance,
+    /// How many apps there are.
+    count: Arc<AtomicUsize>,
 }
 
 /// Room that a message has in its app's inbox. While it is there, the app is the same one, also if all of its connections
 /// leave and others come.
-pub struct Taken {
+pub struct InboxPermit {
     permit: OwnedSemaphorePermit,
-    app: Arc<App>,
+    app: Arc<AppShare>,
 }
 
-impl App {
+impl AppShare {
     /// Waits for room of so many bytes in the inbox; `None` if the server is stopping.
-    pub async fn room(self: &Arc<Self>, bytes: u32) -> Option<Taken> {
+    pub async fn room(self: &Arc<Self>, bytes: u32) -> Option<InboxPermit> {
         let permit = self.inbox.clone().acquire_many_owned(bytes).await.ok()?;
-        Some(Taken { permit, app: self.clone() })
+        Some(InboxPermit { permit, app: self.clone() })
+    }
+
+    /// Waits until the app may receive more on a thread that serves connections.
+    pub async fn may_receive(&self) {
+        while !self.is_left(&self.receiving, Instant::now()) {
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    /// Runs `work`, which receives, and charges the time of each of its steps, not the time in which it waits.
+    pub async fn receiving<T>(&self, work: impl Future<Output = T>) -> T {
+        let mut work = std::pin::pin!(work);
+        std::future::poll_fn(|context| {
+            let began = Instant::now();
+            let done = work.as_mut().poll(context);
+            self.receiving.use_up(began.elapsed());
+            done
+        })
+        .await
+    }
+
+    /// Runs `work`, which decodes, and charges its time; `None` if the app has used up its time for that.
+    pub fn at_once<T>(&self, work: impl FnOnce() -> T) -> Option<T> {
+        let began = Instant::now();
+        if !self.is_left(&self.at_once, began) {
+            return None;
+        }
+        let done = work();
+        self.at_once.use_up(began.elapsed());
+        Some(done)
+    }
+
+    /// Whether some of an allowance is left. An app that is the only one has all of the threads' time.
+    fn is_left(&self, allowance: &Allowance, now: Instant) -> bool {
+        let is_alone = self.count.load(Ordering::Relaxed) == 1;
+        allowance.is_left(now, is_alone)
     }
 }
 
-impl Taken {
+impl Drop for AppShare {
+    fn drop(&mut self) {
+        self.count.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl InboxPermit {
     /// Cuts one of `of` equal parts off; `None` if there is too little to cut.
     pub fn part(&mut self, of: usize) -> Option<Self> {
         let permit = self.permit.split(self.permit.num_permits() / of)?;
@@ -53,23 +98,26 @@ impl Taken {
 
 /// The approved apps that have a connection, or a message that waits.
 #[derive(Default)]
-pub struct Apps {
-    apps: Mutex<HashMap<Approval, Weak<App>>>,
+pub struct AppShares {
+    apps: Mutex<HashMap<Approval, Weak<AppShare>>>,
+    count: Arc<AtomicUsize>,
 }
 
-impl Apps {
+impl AppShares {
     /// What the connections of an approval share.
-    pub fn of(&self, approval: &Approval, inbox_bytes: usize) -> Arc<App> {
+    pub fn of(&self, approval: &Approval, inbox_bytes: usize) -> Arc<AppShare> {
         let mut apps = lock(&self.apps);
         if let Some(app) = apps.get(approval).and_then(Weak::upgrade) {
             return app;
         }
         apps.retain(|_, app| app.strong_count() > 0);
-        let app = Arc::new(App {
+        let app = Arc::new(AppShare {
             inbox: Arc::new(Semaphore::new(inbox_bytes)),
             receiving: Allowance::new(RECEIVING_PERCENT, Instant::now()),
             at_once: Allowance::new(AT_ONCE_PERCENT, Instant::now()),
+            count: self.count.clone(),
         });
+        self.count.fetch_add(1, Ordering::Relaxed);
         apps.insert(approval.clone(), Arc::downgrade(&app));
         app
     }
@@ -77,13 +125,13 @@ impl Apps {
     /// Bytes that came from all of them and were not worked at; each has room for `inbox_bytes`.
     pub fn incoming(&self, inbox_bytes: usize) -> usize {
         let apps = lock(&self.apps);
-        let waiting = |app: Arc<App>| inbox_bytes.saturating_sub(app.inbox.available_permits());
+        let waiting = |app: Arc<AppShare>| inbox_bytes.saturating_sub(app.inbox.available_permits());
         apps.values().filter_map(Weak::upgrade).map(waiting).sum()
     }
 }
 
 /// An allowance of time: a part of the time that passes, and some saved up.
-pub struct Allowance {
+struct Allowance {
     percent: i64,
     state: Mutex<Saved>,
 }
@@ -95,44 +143,30 @@ struct Saved {
 
 impl Allowance {
     /// An allowance that has all that it can save up.
-    pub fn new(percent: i64, now: Instant) -> Self {
+    fn new(percent: i64, now: Instant) -> Self {
         Self { percent, state: Mutex::new(Saved { nanos: BURST_NS, since: now }) }
     }
 
-    /// Waits until some of it is left.
-    pub async fn wait(&self) {
-        while !self.is_left(Instant::now()) {
-            tokio::time::sleep(PAUSE).await;
-        }
-    }
-
-    /// Runs `work`, and charges the time of each of its steps, not the time in which it waits.
-    pub async fn spend_on<T>(&self, work: impl Future<Output = T>) -> T {
-        let mut work = std::pin::pin!(work);
-        std::future::poll_fn(|context| {
-            let began = Instant::now();
-            let done = work.as_mut().poll(context);
-            self.use_up(began.elapsed());
-            done
-        })
-        .await
-    }
-
-    /// Whether some of it is left at `now`.
-    pub fn is_left(&self, now: Instant) -> bool {
+    /// Whether some of it is left at `now`; always if the app `is_alone`. What it uses while it is alone is not held against
+    /// it for longer than a burst.
+    fn is_left(&self, now: Instant, is_alone: bool) -> bool {
         let mut saved = lock(&self.state);
         let passed = now.saturating_duration_since(saved.since);
         // Another thread may have looked at the clock later and come first.
         saved.since = saved.since.max(now);
         let earned = i64::try_from(passed.as_nanos()).unwrap_or(i64::MAX) / 100 * self.percent;
         saved.nanos = saved.nanos.saturating_add(earned).min(BURST_NS);
-        saved.nanos > 0
+        if is_alone {
+            saved.nanos = saved.nanos.max(-BURST_NS);
+        }
+        is_alone || saved.nanos > 0
     }
 
     /// Charges `time`, which may be more than is left.
-    pub fn use_up(&self, time: Duration) {
+    fn use_up(&self, time: Duration) {
         let mut saved = lock(&self.state);
-        saved.nanos = saved.nanos.saturating_sub(i64::try_from(time.as_nanos()).unwrap_or(i64::MAX));
+        let nanos = i64::try_from(time.as_nanos()).unwrap_or(i64::MAX);
+        saved.nanos = saved.nanos.saturating_sub(nanos);
     }
 }
 
@@ -145,27 +179,52 @@ mod tests {
         let start = Instant::now();
         let after = |ms| start + Duration::from_millis(ms);
         let allowance = Allowance::new(40, start);
-        assert!(allowance.is_left(start));
+        let is_left = |at| allowance.is_left(at, false);
+        assert!(is_left(start));
         allowance.use_up(Duration::from_millis(60));
-        assert!(!allowance.is_left(after(90)), "36 of 40 ms are back");
-        assert!(allowance.is_left(after(101)));
+        assert!(!is_left(after(90)), "36 of 40 ms are back");
+        assert!(is_left(after(101)));
         allowance.use_up(Duration::from_millis(1));
-        assert!(!allowance.is_left(after(101)));
-        assert!(allowance.is_left(after(10_000)));
+        assert!(!is_left(after(101)));
+        assert!(is_left(after(10_000)));
         allowance.use_up(Duration::from_millis(21));
-        assert!(!allowance.is_left(after(10_000)), "ten seconds of silence save up no more than a burst");
+        assert!(!is_left(after(10_000)), "ten seconds of silence save up no more than a burst");
+    }
+
+    #[test]
+    fn an_app_keeps_to_its_allowance_while_there_is_another_one() {
+        let apps = AppShares::default();
+        let app = |name: &str| {
+            apps.of(&Approval { namespace: "xyz.one".parse().unwrap(), client_id: name.into() }, 10)
+        };
+        let start = Instant::now();
+        let after = |ms| start + Duration::from_millis(ms);
+        let one = app("one");
+        one.at_once.use_up(Duration::from_secs(3600));
+        assert!(one.is_left(&one.at_once, start), "nobody else is there");
+        let two = app("two");
+        assert!(!one.is_left(&one.at_once, after(1)));
+        assert!(two.is_left(&two.at_once, after(1)));
+        assert!(one.is_left(&one.at_once, after(51)), "20 ms are owed of the hour");
+        one.at_once.use_up(Duration::from_secs(1));
+        assert!(!one.is_left(&one.at_once, after(1000)), "all of it is owed while there is another one");
+        drop(two);
+        assert!(one.is_left(&one.at_once, after(1000)));
     }
 
     #[test]
     fn an_app_is_one_while_it_has_a_connection() {
-        let apps = Apps::default();
+        let apps = AppShares::default();
         let approval = |app: &str| Approval { namespace: "xyz.one".parse().unwrap(), client_id: app.into() };
         let one = apps.of(&approval("one"), 10);
         assert!(Arc::ptr_eq(&one, &apps.of(&approval("one"), 10)));
         assert!(!Arc::ptr_eq(&one, &apps.of(&approval("two"), 10)));
         // What still waits in a shard counts for those who come after.
-        let waits =
-            one.inbox.clone().try_acquire_many_owned(7).map(|permit| Taken { permit, app: one.clone() });
+        let waits = one
+            .inbox
+            .clone()
+            .try_acquire_many_owned(7)
+            .map(|permit| InboxPermit { permit, app: one.clone() });
         drop(one);
         assert_eq!(apps.of(&approval("one"), 10).inbox.available_permits(), 3);
         drop(waits);

@@ -9,9 +9,10 @@ use bytes::Bytes;
 use minicbor::Decoder;
 use tokio::time::{Instant, timeout};
 
-use super::{Engine, Inbound, Joining, Outbound, Outgoing, Rejected};
+use super::{ConnectionInfo, Engine, Outgoing, ReceiveHalf, Rejected, SendHalf};
 use crate::store::{Store, StoreError};
 use crate::sync::chunk::Change;
+use crate::sync::event::Event;
 use crate::sync::message::{SyncMessage, flags};
 use crate::sync::parcel::Parcel;
 use crate::sync::price::Limits;
@@ -188,8 +189,8 @@ async fn in_reach(
 
 /// Our own peer, for one parcel.
 struct Guest {
-    inbound: Inbound,
-    outbound: Outbound,
+    inbound: ReceiveHalf,
+    outbound: SendHalf,
     store: Arc<Store>,
     key: DocKey,
 }
@@ -203,7 +204,7 @@ impl Guest {
             unreachable!("base58 has no control characters")
         };
         let (namespace, client) = (key.namespace.clone(), IMPORT_CLIENT.into());
-        let joining = Joining {
+        let info = ConnectionInfo {
             namespace,
             read_only: false,
             client,
@@ -212,7 +213,7 @@ impl Guest {
             storage: None,
             counts: Default::default(),
         };
-        let (inbound, outbound) = engine.join(joining);
+        let (inbound, outbound) = engine.join(info);
         Self { inbound, outbound, store: store.clone(), key: key.clone() }
     }
 
@@ -221,7 +222,7 @@ impl Guest {
         // What the document has besides is not sent to us.
         message.flags = Some(flags::READ_ONLY | flags::SUPPORTS_SYNC_RESET);
         let (bytes, document) = (message.bytes(), self.key.document);
-        self.inbound.hand_in(Body::Sync { document, data: Bytes::new() }, Some(message), bytes).await?;
+        self.inbound.hand_in(Event::Sync { document, message }, bytes).await?;
         let deadline = Instant::now() + PATIENCE;
         loop {
             match timeout(LOOK, self.outbound.next()).await {
@@ -255,7 +256,7 @@ impl Guest {
             }
             // Others look for it: we have nothing but what we bring.
             Body::Request { document, .. } if document != self.key.document => {
-                self.inbound.hand_in(Body::Unavailable { document }, None, 1).await?;
+                self.inbound.hand_in(Event::Unavailable { document }, 1).await?;
                 Ok(false)
             }
             Body::Unknown(kind) if kind == "error" => Err(Failed::Refused(error_text(frame))),

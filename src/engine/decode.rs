@@ -18,7 +18,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
-use super::app::Allowance;
+use super::app::AppShare;
 use super::fair::{FairQueue, Lane};
 use super::lock;
 use super::vital::Vital;
@@ -138,17 +138,11 @@ impl DecodePool {
         Ok(Self { limits, shared, refusals: AtomicU64::new(0), logged: AtomicU64::new(0) })
     }
 
-    /// Decodes one payload; here and now if it is cheap and the app's allowance for that is not used up.
+    /// Decodes one payload; here and now if it is cheap and the app has not used up its time for that.
     /// # Errors
     /// Why it cannot be decoded, or will not be.
-    pub async fn decode(
-        &self,
-        lane: &Lane,
-        payload: &Bytes,
-        access: Access,
-        allowance: &Allowance,
-    ) -> Answer {
-        let answer = match self.at_once(payload, access, allowance) {
+    pub async fn decode(&self, lane: &Lane, payload: &Bytes, access: Access, app: &AppShare) -> Answer {
+        let answer = match self.at_once(payload, access, app) {
             Some(answer) => answer,
             None => self.in_turn(lane, payload, access).await,
         };
@@ -185,16 +179,16 @@ impl DecodePool {
     }
 
     /// The answer for a cheap message; `None` for one that must wait for its turn.
-    fn at_once(&self, payload: &Bytes, access: Access, allowance: &Allowance) -> Option<Answer> {
-        let began = Instant::now();
-        if payload.len() > CHEAP_PAYLOAD || !allowance.is_left(began) {
+    fn at_once(&self, payload: &Bytes, access: Access, app: &AppShare) -> Option<Answer> {
+        if payload.len() > CHEAP_PAYLOAD {
             return None;
         }
-        let answer = guarded(|| match access {
-            Access::ReadWrite => SyncMessage::decode(payload, &CHEAP.at_most(&self.limits)),
-            Access::ReadOnly => SyncMessage::without_changes(payload, &self.limits),
-        });
-        allowance.use_up(began.elapsed());
+        let answer = app.at_once(|| {
+            guarded(|| match access {
+                Access::ReadWrite => SyncMessage::decode(payload, &CHEAP.at_most(&self.limits)),
+                Access::ReadOnly => SyncMessage::without_changes(payload, &self.limits),
+            })
+        })?;
         match answer {
             // Over what is cheap, and perhaps not over the limit.
             Err(DecodeError::Refused(Refused::TooExpensive(Excess { kind, limit })))

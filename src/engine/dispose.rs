@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 use super::Engine;
 use super::shard::Input;
 use crate::store::{BIN_LIFE_MS, CommitError, Disposal, Store, StoreError};
-use crate::sync::hub::hub_of;
+use crate::sync::shard::shard_of;
 use crate::types::{DocKey, Millis};
 
 /// Documents in the bin that are looked at in one step.
@@ -22,7 +22,7 @@ impl Engine {
         let shards = &self.core.shards;
         let (sender, receiver) = oneshot::channel();
         // If the shard has ended, the sender is dropped and the receiver reports `Stopped`.
-        let _ = shards[hub_of(&key.document, shards.len())].send(Input::Dispose(key.clone(), what, sender));
+        let _ = shards[shard_of(&key.document, shards.len())].send(Input::Dispose(key.clone(), what, sender));
         receiver.await.unwrap_or(Err(CommitError::Stopped))?;
         if !matches!(what, Disposal::Restore) {
             // The owner need not hear of a document that is gone. If this is lost, the warning comes back with a restart.

@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::hash::Hash;
 use std::sync::Arc;
 
-use crate::types::{Approval, ConnId, Party};
+use crate::types::{Approval, ConnectionId, Party};
 
 /// Most empty lanes of one level that are remembered for what they still owe. Those that owe least are forgotten first.
 const MAX_DEBTORS: usize = 64;
@@ -25,7 +25,7 @@ pub struct Lane {
     /// The app's approval and the device.
     pub party: Party,
     /// The connection.
-    pub connection: ConnId,
+    pub connection: ConnectionId,
 }
 
 /// Items in lanes, each with a cost. Costs have any unit, the same for all; nanoseconds of work are a good one.
@@ -35,7 +35,7 @@ pub struct FairQueue<T> {
     len: usize,
 }
 
-type Approvals<T> = Level<Approval, Level<Device, Level<ConnId, Items<T>>>>;
+type Approvals<T> = Level<Approval, Level<Device, Level<ConnectionId, Items<T>>>>;
 
 impl<T> Default for FairQueue<T> {
     fn default() -> Self {
@@ -142,7 +142,7 @@ impl Name for Device {
     }
 }
 
-impl Name for ConnId {
+impl Name for ConnectionId {
     const REMEMBERED: bool = false;
 
     fn of(lane: &Lane) -> Self {

@@ -15,9 +15,9 @@ pub struct Heart {
 }
 
 impl Heart {
-    /// A ping is about to be sent.
-    pub fn ask(&self, now: Millis) {
-        let _ = self.asked.compare_exchange(0, now, Ordering::Relaxed, Ordering::Relaxed);
+    /// True if a ping is to be sent now; false while one waits.
+    pub fn ask(&self, now: Millis) -> bool {
+        self.asked.compare_exchange(0, now, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 
     /// The thread has seen it.
@@ -46,8 +46,8 @@ mod tests {
     fn a_thread_that_does_not_answer_is_stuck() {
         let heart = Heart::default();
         assert!(heart.is_alive(1000));
-        heart.ask(1000);
-        heart.ask(2000);
+        assert!(heart.ask(1000));
+        assert!(!heart.ask(2000), "one ping at a time");
         assert!(heart.is_alive(1000 + STUCK_MS - 1));
         assert!(!heart.is_alive(1000 + STUCK_MS), "asked at 1000 and not answered since");
         heart.beat();

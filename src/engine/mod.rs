@@ -1,7 +1,7 @@
 //! Runs the sync core on threads: connections, decoders, shards, journal, the document opener.
 //!
 //! ```text
-//! Inbound -> (decoder) -> shard (Hub) -> journal -> fsync -> shard -> Outbox -> Outbound
+//! ReceiveHalf -> (decoder) -> shard -> journal -> fsync -> shard -> outbox -> SendHalf
 //!                              \-> opener -/
 //! ```
 
@@ -31,10 +31,10 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-pub use crate::sync::conn::Joining;
-pub use app::App;
+pub use crate::sync::connection::ConnectionInfo;
+pub use app::AppShare;
 pub use bring::{BringError, Brought, IMPORT_CLIENT};
-pub use connection::{Inbound, Outbound, Rejected};
+pub use connection::{ReceiveHalf, Rejected, SendHalf};
 pub use dispose::PURGE_PAGE;
 pub use opener::{
     BadEnd, COMMAND as OPENER_COMMAND, OpenerOptions, OpeningFigures, Trouble, TroubleKind, open_document,
@@ -42,11 +42,11 @@ pub use opener::{
 pub use outbox::Outgoing;
 
 use crate::store::{CommitError, Op, Store};
-use crate::sync::hub::{HubOptions, hub_of};
 use crate::sync::price::Limits;
+use crate::sync::shard::{ShardOptions, shard_of};
 use crate::telemetry::histogram::Buckets;
-use crate::types::{ConnId, DocKey, Millis, Namespace, PeerId, StorageId, now};
-use app::Apps;
+use crate::types::{ConnectionId, DocKey, Millis, Namespace, Party, PeerId, Shares, StorageId, now};
+use app::AppShares;
 use decode::{Access, DecodePool};
 use fair::Lane;
 use heart::Heart;
@@ -56,7 +56,7 @@ use opener::{OpenerPool, Record};
 use outbox::Outbox;
 use outboxes::Outboxes;
 use registry::{Member, Registry};
-use shard::{Input, Shard, ShardStats};
+use shard::{Input, ShardHandle, ShardStats};
 use vital::Vital;
 
 /// Between a stop's last message and the close: automerge-repo 2.5.6 answers a message while it applies it, and if the
@@ -71,7 +71,7 @@ const HELD_EIGHTHS: usize = 7;
 pub struct EngineOptions {
     /// Shard threads; documents are spread over them.
     pub shards: usize,
-    /// Bytes that graphs and what connections hold may take together; see `sync/budget.rs`.
+    /// Bytes that graphs and what connections hold may take together; see `sync/shard/budget.rs`.
     pub memory_budget: usize,
     /// Bytes queued for one connection before its documents are only marked as behind.
     pub outbox_bytes: usize,
@@ -126,6 +126,35 @@ impl EngineMemory {
     }
 }
 
+/// A device, and what its connections make the server hold.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Holder {
+    /// The namespace that its app is approved for.
+    pub namespace: String,
+    /// The app's `client_id`.
+    pub client: String,
+    /// The session's id, which names the device.
+    pub session: String,
+    /// Bytes of the memory budget, about.
+    pub bytes: u64,
+}
+
+/// Holders that `status` names.
+const LARGEST_HOLDERS: usize = 5;
+
+/// The largest holders, put together from what each shard says of its own.
+fn largest(of_shards: impl Iterator<Item = (Party, usize)>) -> Vec<Holder> {
+    let mut shares = Shares::default();
+    of_shards.for_each(|(party, bytes)| shares.add(&party, bytes));
+    let holder = |(party, bytes): (Party, usize)| Holder {
+        namespace: party.approval.namespace.to_string(),
+        client: party.approval.client_id.to_string(),
+        session: party.session.to_string(),
+        bytes: bytes as u64,
+    };
+    shares.largest(LARGEST_HOLDERS).into_iter().map(holder).collect()
+}
+
 /// Counters for `status`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct EngineStatus {
@@ -135,6 +164,9 @@ pub struct EngineStatus {
     pub documents_loaded: u64,
     /// Bytes of the memory budget in use, by graphs and by what connections hold.
     pub memory_bytes: u64,
+    /// The devices that hold the most of what connections hold, the largest first, as they were a
+    /// second ago; none while it is less than a MiB in a shard.
+    pub largest_holders: Vec<Holder>,
     /// Where memory went, in the budget and beside it.
     pub memory: EngineMemory,
     /// Changes made durable since start.
@@ -191,15 +223,16 @@ struct Core {
     shards: Vec<Sender<Input>>,
     stats: Vec<Arc<ShardStats>>,
     journal: Journal,
+    /// The journal's, then the shards'.
     hearts: Vec<Arc<Heart>>,
     opener: OpenerPool,
     record: Arc<Record>,
     decoding: DecodePool,
     vital: Vital,
     registry: Mutex<Registry>,
-    apps: Apps,
+    apps: AppShares,
     outboxes: Arc<Outboxes>,
-    next_conn: AtomicU64,
+    next_connection: AtomicU64,
 }
 
 /// A poisoned lock guards data that every holder leaves whole: go on with it.
@@ -226,15 +259,15 @@ impl Engine {
         let record = Record::load(&store, journal.clone(), options.opener.memory_bytes);
         let opener = OpenerPool::start(store.clone(), record.clone(), options.opener.clone(), &vital)?;
         let decoding = DecodePool::start(options.price, &vital)?;
-        let hubs = options.shards.max(1);
+        let count = options.shards.max(1);
         let (mut shards, mut stats, mut hearts) = (Vec::new(), Vec::new(), vec![journal.heart()]);
-        for hub in 0..hubs {
-            let hub_options = HubOptions {
+        for shard in 0..count {
+            let shard_options = ShardOptions {
                 storage: storage.clone(),
-                hub,
-                hubs,
-                memory_budget: options.memory_budget / hubs,
-                held_budget: options.memory_budget / hubs / 8 * HELD_EIGHTHS,
+                shard,
+                shards: count,
+                memory_budget: options.memory_budget / count,
+                held_budget: options.memory_budget / count / 8 * HELD_EIGHTHS,
                 max_documents: options.max_documents,
                 max_requests: options.max_requests,
                 request_timeout_ms: options.request_timeout_ms,
@@ -242,8 +275,8 @@ impl Engine {
                 compact_grace_ms: options.compact_grace_ms,
                 compact_floor: options.compact_floor,
             };
-            let shard = Shard::start(
-                hub_options,
+            let shard = ShardHandle::start(
+                shard_options,
                 peer.clone(),
                 store.clone(),
                 journal.clone(),
@@ -268,9 +301,9 @@ impl Engine {
             decoding,
             vital,
             registry: Mutex::default(),
-            apps: Apps::default(),
+            apps: AppShares::default(),
             outboxes,
-            next_conn: AtomicU64::new(1),
+            next_connection: AtomicU64::new(1),
         };
         Ok(Self { core: Arc::new(core) })
     }
@@ -287,24 +320,27 @@ impl Engine {
 
     /// Join. An older connection of the same device with the same peer id is closed. The client has had no answer yet: the
     /// caller sends the `peer` message first.
-    pub fn join(&self, joining: Joining) -> (Inbound, Outbound) {
+    pub fn join(&self, info: ConnectionInfo) -> (ReceiveHalf, SendHalf) {
         let core = &self.core;
-        let id = ConnId(core.next_conn.fetch_add(1, Ordering::Relaxed));
-        let lane = Lane { party: joining.party(), connection: id };
+        let id = ConnectionId(core.next_connection.fetch_add(1, Ordering::Relaxed));
+        let lane = Lane { party: info.party(), connection: id };
         let outbox =
             Outbox::new(lane.clone(), core.options.outbox_bytes, core.outboxes.clone(), core.shards.clone());
         let outbox = Arc::new(outbox);
-        let name = (joining.namespace.clone(), joining.peer.clone());
-        let member = Member { id, device: joining.device(), outbox: outbox.clone() };
+        let name = (info.namespace.clone(), info.peer.clone());
+        let member = Member { id, device: info.device(), outbox: outbox.clone() };
         let replaced = lock(&core.registry).join(name.clone(), member);
         for old in replaced {
             core.send_all(|| Input::Leave(old.id));
             old.outbox.close(1000, "replaced by a newer connection with this peer id");
         }
-        core.send_all(|| Input::Join(id, Box::new(joining.clone()), outbox.clone()));
+        core.send_all(|| Input::Join(id, Box::new(info.clone()), outbox.clone()));
         let app = core.apps.of(&lane.party.approval, core.options.inbox_bytes);
-        let access = if joining.read_only { Access::ReadOnly } else { Access::ReadWrite };
-        connection::pair(connection::Membership { core: core.clone(), id, name, lane, access, app }, outbox)
+        let access = if info.read_only { Access::ReadOnly } else { Access::ReadWrite };
+        connection::pair(
+            connection::JoinedConnection { core: core.clone(), id, name, lane, access, app },
+            outbox,
+        )
     }
 
     /// Write to the store through the journal: handed over when this is called, in the order of calls; durable when
@@ -325,10 +361,7 @@ impl Engine {
     fn is_alive_at(&self, now: Millis) -> bool {
         let core = &self.core;
         let alive = core.hearts.iter().all(|heart| heart.is_alive(now));
-        // Asked first, then pinged: an answer that overtook the question would leave it open.
-        core.hearts.iter().for_each(|heart| heart.ask(now));
-        core.journal.ping();
-        core.send_all(|| Input::Ping);
+        core.ping(now);
         alive
     }
 
@@ -339,7 +372,7 @@ impl Engine {
         let retried = self.core.record.retry(key).await?;
         let shards = &self.core.shards;
         // A shard that has stopped has no document open.
-        let _ = shards[hub_of(&key.document, shards.len())].send(Input::Retry(key.clone()));
+        let _ = shards[shard_of(&key.document, shards.len())].send(Input::Retry(key.clone()));
         Ok(retried)
     }
 
@@ -362,13 +395,10 @@ impl Engine {
             connections: lock(&core.registry).len() as u64,
             documents_loaded: core.sum(|stats| &stats.documents_loaded),
             memory_bytes: core.sum(|stats| &stats.graph_bytes) + core.sum(|stats| &stats.held_bytes),
-            memory: EngineMemory {
-                graphs: core.sum(|stats| &stats.graph_bytes),
-                connections: core.sum(|stats| &stats.held_bytes),
-                incoming: core.apps.incoming(core.options.inbox_bytes) as u64,
-                decoding: core.decoding.memory(),
-                outgoing: core.outboxes.held() as u64,
-            },
+            memory: self.memory(),
+            largest_holders: largest(
+                core.stats.iter().flat_map(|stats| lock(&stats.largest_holders).clone()),
+            ),
             changes_in: core.sum(|stats| &stats.changes_in),
             changes_out: core.sum(|stats| &stats.changes_out),
             commits: core.journal.commits(),
@@ -376,6 +406,18 @@ impl Engine {
             closed_documents: core.record.closed(),
             opening_troubles: core.record.troubles(),
             opener_memory_bytes: core.options.opener.memory_bytes,
+        }
+    }
+
+    /// Where memory went.
+    pub fn memory(&self) -> EngineMemory {
+        let core = &self.core;
+        EngineMemory {
+            graphs: core.sum(|stats| &stats.graph_bytes),
+            connections: core.sum(|stats| &stats.held_bytes),
+            incoming: core.apps.incoming(core.options.inbox_bytes) as u64,
+            decoding: core.decoding.memory(),
+            outgoing: core.outboxes.held() as u64,
         }
     }
 
@@ -427,6 +469,20 @@ impl Engine {
 }
 
 impl Core {
+    /// Asks the journal and each shard for a sign of life, unless they were asked and have not answered.
+    fn ping(&self, now: Millis) {
+        // Asked first, then pinged: an answer that overtook the question would leave it open.
+        let [journal, shards @ ..] = &self.hearts[..] else { return };
+        if journal.ask(now) {
+            self.journal.ping();
+        }
+        for (heart, shard) in shards.iter().zip(&self.shards) {
+            if heart.ask(now) {
+                let _ = shard.send(Input::Ping);
+            }
+        }
+    }
+
     fn send_all(&self, mut input: impl FnMut() -> Input) {
         for shard in &self.shards {
             // A shard that has stopped needs no news.
@@ -438,7 +494,7 @@ impl Core {
         self.stats.iter().map(|stats| of(stats).load(Ordering::Relaxed)).sum()
     }
 
-    fn leave(&self, id: ConnId, name: &(Namespace, PeerId)) {
+    fn leave(&self, id: ConnectionId, name: &(Namespace, PeerId)) {
         lock(&self.registry).leave(id, name);
         self.send_all(|| Input::Leave(id));
     }

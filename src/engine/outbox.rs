@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 use super::fair::Lane;
 use super::lock;
 use super::mailbox::Sender;
-use super::outboxes::{Held, Outboxes, Room};
+use super::outboxes::{OutboxHolding, Outboxes, Room};
 use super::shard::Input;
 
 /// What to put on the socket.
@@ -30,7 +30,7 @@ struct State {
     /// Bytes queued or handed out and not yet on the socket.
     bytes: usize,
     /// The part of `bytes` that counts in the common room.
-    held: Held,
+    held: OutboxHolding,
     /// A shard found the outbox full and waits to hear of room.
     wanted: bool,
     /// A shard found too little room, and waits to hear that half of the outbox's own part is free.
@@ -156,7 +156,7 @@ impl Drop for Outbox {
 mod tests {
     use super::*;
     use crate::engine::mailbox::{Receiver, mailbox};
-    use crate::types::{ConnId, Party};
+    use crate::types::{ConnectionId, Party};
     use std::time::Duration;
 
     fn next(inputs: &Receiver<Input>) -> Option<Input> {
@@ -167,7 +167,7 @@ mod tests {
 
     fn outbox(budget: usize, common: &Arc<Outboxes>, shards: Vec<Sender<Input>>) -> Outbox {
         let party = Party::new("xyz.app".parse().unwrap(), "app", "phone");
-        Outbox::new(Lane { party, connection: ConnId(7) }, budget, common.clone(), shards)
+        Outbox::new(Lane { party, connection: ConnectionId(7) }, budget, common.clone(), shards)
     }
 
     #[tokio::test]
@@ -181,7 +181,7 @@ mod tests {
         assert!(outbox.room().is_none(), "handed out is not sent");
         assert!(next(&inputs).is_none());
         outbox.sent(150);
-        assert!(matches!(next(&inputs), Some(Input::Room(ConnId(7)))));
+        assert!(matches!(next(&inputs), Some(Input::Room(ConnectionId(7)))));
         assert!(outbox.room().is_some());
     }
 
@@ -220,7 +220,7 @@ mod tests {
     fn who_waits_is_told_when_his_own_part_is_sent_though_others_give_nothing_back() {
         let ((shard, inputs), common) = (mailbox(), Arc::new(Outboxes::new(4 << 20)));
         // Another app, and this app's other devices, have all that there is for this one.
-        let mut held = Held::default();
+        let mut held = OutboxHolding::default();
         let other = Party::new("xyz.app".parse().unwrap(), "app", "laptop");
         let outbox = outbox(1 << 20, &common, vec![shard.clone()]);
         while common.room(&outbox.lane.party).bytes > 0 {
@@ -232,12 +232,12 @@ mod tests {
         outbox.wait(found, 0, &shard);
         assert!(next(&inputs).is_none());
         outbox.sent(OWN_BYTES - 10);
-        assert!(matches!(next(&inputs), Some(Input::Room(ConnId(7)))));
+        assert!(matches!(next(&inputs), Some(Input::Room(ConnectionId(7)))));
         // And if it was sent before it waited.
         outbox.push(vec![0; OWN_BYTES - 10].into());
         let found = outbox.room().unwrap();
         outbox.sent(OWN_BYTES - 10);
         outbox.wait(found, 0, &shard);
-        assert!(matches!(next(&inputs), Some(Input::Room(ConnId(7)))));
+        assert!(matches!(next(&inputs), Some(Input::Room(ConnectionId(7)))));
     }
 }

@@ -16,7 +16,7 @@ use super::fair::{FairQueue, Lane};
 use super::lock;
 use super::mailbox::Sender;
 use super::shard::Input;
-use crate::types::{Approval, ConnId, Party, Shares};
+use crate::types::{Approval, ConnectionId, Party, Shares};
 
 /// Messages over a quarter of the room that may be on their way.
 const OVERSIZED: usize = 2;
@@ -41,7 +41,7 @@ struct State {
     oversized: Vec<Approval>,
     waiting: FairQueue<(usize, Sender<Input>)>,
     /// Connection and shard of each of them: nobody waits twice.
-    queued: HashSet<(ConnId, usize)>,
+    queued: HashSet<(ConnectionId, usize)>,
     /// Bytes that became free since those who wait were told.
     freed: usize,
     /// How often something became free.
@@ -67,7 +67,7 @@ impl Room {
 
 /// What an outbox has of the common room.
 #[derive(Debug, Default)]
-pub struct Held {
+pub struct OutboxHolding {
     pub bytes: usize,
     /// Bytes that are to be sent up to the end of its oversized message, if one is on its way.
     oversized: Option<usize>,
@@ -98,7 +98,7 @@ impl Outboxes {
 
     /// A message of a device takes so many bytes more, whether there is room or not; `unsent` bytes are to be sent until it
     /// is gone.
-    pub fn take(&self, party: &Party, bytes: usize, held: &mut Held, unsent: usize) {
+    pub fn take(&self, party: &Party, bytes: usize, held: &mut OutboxHolding, unsent: usize) {
         let mut state = lock(&self.state);
         if bytes > self.quarter() && held.oversized.replace(unsent).is_none() {
             state.oversized.push(party.approval.clone());
@@ -109,7 +109,7 @@ impl Outboxes {
     }
 
     /// An outbox has sent `bytes`: another oversized message may go when the end of this one is gone.
-    pub fn sent(&self, party: &Party, held: &mut Held, bytes: usize) {
+    pub fn sent(&self, party: &Party, held: &mut OutboxHolding, bytes: usize) {
         let Some(left) = held.oversized else { return };
         held.oversized = left.checked_sub(bytes).filter(|left| *left > 0);
         if held.oversized.is_none() {
@@ -122,7 +122,7 @@ impl Outboxes {
     }
 
     /// Gives back what an outbox has above `keep` bytes.
-    pub fn give_back(&self, party: &Party, held: &mut Held, keep: usize) {
+    pub fn give_back(&self, party: &Party, held: &mut OutboxHolding, keep: usize) {
         let bytes = held.bytes.saturating_sub(keep);
         if bytes == 0 {
             return;
@@ -192,17 +192,17 @@ mod tests {
 
     use super::*;
     use crate::engine::mailbox::{Receiver, mailbox};
-    use crate::types::ConnId;
+    use crate::types::ConnectionId;
 
     fn party(app: &str, session: u64) -> Party {
         Party::new("xyz.app".parse().unwrap(), app, &session.to_string())
     }
 
     fn lane(app: &str, session: u64) -> Lane {
-        Lane { party: party(app, session), connection: ConnId(session) }
+        Lane { party: party(app, session), connection: ConnectionId(session) }
     }
 
-    fn told(inputs: &Receiver<Input>) -> Vec<ConnId> {
+    fn told(inputs: &Receiver<Input>) -> Vec<ConnectionId> {
         let mut taken = VecDeque::new();
         let _ = inputs.take(&mut taken, usize::MAX, Some(Duration::ZERO));
         taken.into_iter().map(|input| if let Input::Room(id) = input { id } else { panic!() }).collect()
@@ -212,14 +212,14 @@ mod tests {
     fn many_devices_that_read_nothing_leave_half_of_the_room_to_another_app() {
         let room = Outboxes::new(1000);
         for device in 0..500 {
-            let mut held = Held::default();
+            let mut held = OutboxHolding::default();
             while room.room(&party("deaf", device)).bytes >= 10 && held.bytes < 1000 {
                 room.take(&party("deaf", device), 10, &mut held, 10);
             }
         }
         assert!((480..=500).contains(&room.held()), "{}", room.held());
         assert!(room.room(&party("other", 1)).bytes >= 250, "{:?}", room.room(&party("other", 1)));
-        let mut held = Held::default();
+        let mut held = OutboxHolding::default();
         while room.room(&party("deaf too", 1)).bytes >= 10 && held.bytes < 1000 {
             room.take(&party("deaf too", 1), 10, &mut held, 10);
         }
@@ -229,12 +229,12 @@ mod tests {
     #[test]
     fn messages_larger_than_the_room_go_one_at_a_time_for_each_app() {
         let room = Outboxes::new(1000);
-        let mut held = Held::default();
+        let mut held = OutboxHolding::default();
         assert_eq!(room.room(&party("one", 1)).bytes, usize::MAX);
         room.take(&party("one", 1), 1_000_000, &mut held, 1_000_000);
         assert_eq!(room.held(), 250);
         assert_eq!(room.room(&party("one", 2)).bytes, 250, "not another one");
-        let mut second = Held::default();
+        let mut second = OutboxHolding::default();
         assert_eq!(room.room(&party("two", 1)).bytes, usize::MAX);
         room.take(&party("two", 1), 251, &mut second, 300);
         assert!(room.room(&party("three", 1)).bytes <= 250);
@@ -250,7 +250,7 @@ mod tests {
     #[test]
     fn who_waits_is_told_apps_in_turn_and_never_missed() {
         let (room, (shard, inputs)) = (Outboxes::new(1600), mailbox());
-        let mut held = Held::default();
+        let mut held = OutboxHolding::default();
         room.take(&party("deaf", 0), 400, &mut held, 400);
         let found = room.room(&party("deaf", 1));
         (0..100).for_each(|device| room.wait(&lane("deaf", device), found, (0, &shard)));
@@ -263,10 +263,10 @@ mod tests {
         room.give_back(&party("deaf", 0), &mut held, 200);
         let first = told(&inputs);
         assert_eq!(first.len(), TELL);
-        assert!(first[..2].contains(&ConnId(1000)), "{first:?}");
+        assert!(first[..2].contains(&ConnectionId(1000)), "{first:?}");
         // What became free after the look is not missed.
         room.wait(&lane("late", 2000), found, (0, &shard));
-        assert_eq!(told(&inputs), [ConnId(2000)]);
+        assert_eq!(told(&inputs), [ConnectionId(2000)]);
         // The last byte: nobody will give anything back any more, so nobody may be left waiting.
         room.give_back(&party("deaf", 0), &mut held, 0);
         assert_eq!(told(&inputs).len(), 101 - TELL);

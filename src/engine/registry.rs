@@ -8,13 +8,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::outbox::Outbox;
-use crate::sync::conn::Device;
-use crate::types::{ConnId, Namespace, PeerId};
+use crate::sync::connection::Device;
+use crate::types::{ConnectionId, Namespace, PeerId};
 
 /// A joined connection.
 pub struct Member {
     /// The connection.
-    pub id: ConnId,
+    pub id: ConnectionId,
     /// The device that it belongs to.
     pub device: Device,
     /// Where its messages are queued.
@@ -40,7 +40,7 @@ impl Registry {
     }
 
     /// Remove a connection, unless it was replaced before.
-    pub fn leave(&mut self, id: ConnId, name: &(Namespace, PeerId)) {
+    pub fn leave(&mut self, id: ConnectionId, name: &(Namespace, PeerId)) {
         let Some(members) = self.by_name.get_mut(name) else { return };
         if let Some(at) = members.iter().position(|member| member.id == id) {
             members.swap_remove(at);
@@ -72,10 +72,10 @@ mod tests {
     use super::*;
     use crate::engine::fair::Lane;
     use crate::engine::outboxes::Outboxes;
-    use crate::sync::conn::Joining;
+    use crate::sync::connection::ConnectionInfo;
 
-    fn joining(client: &str, session: Option<&str>) -> Joining {
-        Joining {
+    fn info(client: &str, session: Option<&str>) -> ConnectionInfo {
+        ConnectionInfo {
             namespace: "xyz.one".parse().unwrap(),
             read_only: false,
             client: client.into(),
@@ -86,12 +86,12 @@ mod tests {
         }
     }
 
-    fn join(registry: &mut Registry, id: u64, joining: &Joining) -> Vec<u64> {
-        let id = ConnId(id);
-        let lane = Lane { party: joining.party(), connection: id };
+    fn join(registry: &mut Registry, id: u64, info: &ConnectionInfo) -> Vec<u64> {
+        let id = ConnectionId(id);
+        let lane = Lane { party: info.party(), connection: id };
         let outbox = Arc::new(Outbox::new(lane, 1, Arc::new(Outboxes::new(1)), vec![]));
-        let name = (joining.namespace.clone(), joining.peer.clone());
-        let replaced = registry.join(name, Member { id, device: joining.device(), outbox });
+        let name = (info.namespace.clone(), info.peer.clone());
+        let replaced = registry.join(name, Member { id, device: info.device(), outbox });
         replaced.into_iter().map(|member| member.id.0).collect()
     }
 
@@ -99,27 +99,27 @@ mod tests {
     fn only_the_same_device_is_replaced() {
         let mut registry = Registry::default();
         let name = ("xyz.one".parse().unwrap(), "peer".parse().unwrap());
-        let (phone, laptop) = (joining("app", Some("phone")), joining("app", Some("laptop")));
+        let (phone, laptop) = (info("app", Some("phone")), info("app", Some("laptop")));
         assert!(join(&mut registry, 1, &phone).is_empty());
         assert!(join(&mut registry, 2, &laptop).is_empty());
         assert_eq!(join(&mut registry, 3, &phone), [1], "it reconnects");
-        let elsewhere = Joining { namespace: "xyz.two".parse().unwrap(), ..phone.clone() };
+        let elsewhere = ConnectionInfo { namespace: "xyz.two".parse().unwrap(), ..phone.clone() };
         assert!(join(&mut registry, 4, &elsewhere).is_empty());
         assert_eq!(registry.len(), 3);
-        registry.leave(ConnId(1), &name);
+        registry.leave(ConnectionId(1), &name);
         assert_eq!(registry.len(), 3, "the replaced one is gone already");
-        registry.leave(ConnId(2), &name);
-        registry.leave(ConnId(3), &name);
+        registry.leave(ConnectionId(2), &name);
+        registry.leave(ConnectionId(3), &name);
         assert_eq!((registry.len(), registry.by_name.len()), (1, 1));
     }
 
     #[test]
     fn without_a_session_the_same_app_is_replaced() {
         let mut registry = Registry::default();
-        assert!(join(&mut registry, 1, &joining("one", None)).is_empty());
-        assert!(join(&mut registry, 2, &joining("two", None)).is_empty());
-        assert_eq!(join(&mut registry, 3, &joining("one", None)), [1]);
-        assert_eq!(join(&mut registry, 4, &joining("two", Some("phone"))), [2]);
+        assert!(join(&mut registry, 1, &info("one", None)).is_empty());
+        assert!(join(&mut registry, 2, &info("two", None)).is_empty());
+        assert_eq!(join(&mut registry, 3, &info("one", None)), [1]);
+        assert_eq!(join(&mut registry, 4, &info("two", Some("phone"))), [2]);
         assert_eq!(registry.members().count(), 2);
     }
 }

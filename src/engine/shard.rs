@@ -1,29 +1,31 @@
-//! A shard's thread: feeds its [`Hub`] and carries out what it wants.
+//! A shard's thread: feeds its [`Shard`] and carries out what it wants.
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use super::app::Taken;
+use super::app::InboxPermit;
 use super::fair::{FairQueue, Lane};
 use super::heart::Heart;
 use super::journal::{Journal, Reply};
+use super::lock;
 use super::mailbox::{Empty, Receiver, Sender, mailbox};
 use super::now;
 use super::opener::{OpenerPool, Task};
 use super::outbox::Outbox;
 use super::vital::Vital;
 use crate::store::{CommitError, Disposal, Store};
-use crate::sync::conn::{Joining, Out};
-use crate::sync::hub::{Hub, HubOptions, Incoming};
+use crate::sync::connection::{ConnectionInfo, Out};
+use crate::sync::event::Event;
 use crate::sync::job::Done;
+use crate::sync::shard::{Shard, ShardOptions};
 use crate::sync::wire;
 use crate::telemetry::histogram::Histogram;
-use crate::types::{ConnId, DocKey, PeerId};
+use crate::types::{ConnectionId, DocKey, Party, PeerId};
 
 /// How long a shard works at messages, and how long it makes messages, before it looks at all else: commits that have
 /// become durable, newcomers, the opener. Nobody waits for another app much longer than this.
@@ -33,19 +35,24 @@ const MESSAGE_COST_NS: u64 = 5_000;
 /// How often waiting requests are looked at; idle shards do not wake up.
 const TICK: Duration = Duration::from_millis(100);
 
+/// While connections hold less than this together, nobody is named for it. Bytes.
+const NAMED_BYTES: usize = 1 << 20;
+/// How often those who hold the most are named anew.
+const NAME_EVERY: Duration = Duration::from_secs(1);
+
 /// Who waits for a disposal.
 type Waiter = oneshot::Sender<Result<(), CommitError>>;
 
 /// What a shard is told.
 pub enum Input {
     /// A connection joined.
-    Join(ConnId, Box<Joining>, Arc<Outbox>),
+    Join(ConnectionId, Box<ConnectionInfo>, Arc<Outbox>),
     /// A connection is gone.
-    Leave(ConnId),
+    Leave(ConnectionId),
     /// A message came, with its room in the app's inbox.
-    Message(ConnId, Box<Incoming>, Taken),
+    Message(ConnectionId, Box<Event>, InboxPermit),
     /// A connection has room again.
-    Room(ConnId),
+    Room(ConnectionId),
     /// The steps handed to the journal are durable, or why not.
     Committed(Result<(), CommitError>),
     /// The opener is done.
@@ -78,6 +85,8 @@ pub struct ShardStats {
     pub evictions: AtomicU64,
     pub gave_way: AtomicU64,
     pub quarantines: AtomicU64,
+    /// Who held the most of `held_bytes` about a second ago; nobody while it is less than [`NAMED_BYTES`].
+    pub largest_holders: Mutex<Vec<(Party, usize)>>,
     /// From a message's arrival to its changes being in the outboxes of others.
     pub relay: Histogram,
 }
@@ -88,7 +97,7 @@ fn cost(took: Duration) -> i64 {
 }
 
 /// Handle to a started shard.
-pub struct Shard {
+pub struct ShardHandle {
     /// Where it is told things.
     pub input: Sender<Input>,
     /// Its counters.
@@ -100,7 +109,7 @@ pub struct Shard {
 /// What a connection sent and the shard has not worked at. Its end waits behind its messages: what a client sent
 /// before it hung up counts.
 enum Queued {
-    Message(Box<Incoming>, Taken),
+    Message(Box<Event>, InboxPermit),
     Leave,
 }
 
@@ -114,8 +123,8 @@ struct Connected {
     sends: bool,
 }
 
-struct Running {
-    hub: Hub,
+struct ShardThread {
+    shard: Shard,
     /// The shard has this number.
     index: usize,
     store: Arc<Store>,
@@ -124,17 +133,19 @@ struct Running {
     input: Sender<Input>,
     /// Our own peer id.
     us: PeerId,
-    connections: HashMap<ConnId, Connected>,
+    connections: HashMap<ConnectionId, Connected>,
     /// What came and waits for its turn.
-    queue: FairQueue<(ConnId, Queued)>,
+    queue: FairQueue<(ConnectionId, Queued)>,
     /// Connections that have something to send and room for it.
-    sending: FairQueue<ConnId>,
+    sending: FairQueue<ConnectionId>,
     committing: bool,
     /// Who waits for the next commit, and for the one under way.
     waiting: Vec<Waiter>,
     told: Vec<Waiter>,
     relay: RelayClock,
     stopping: Option<oneshot::Sender<()>>,
+    /// When those who hold the most were named, if some are.
+    named: Option<Instant>,
     stats: Arc<ShardStats>,
     heart: Arc<Heart>,
 }
@@ -151,12 +162,12 @@ struct RelayClock {
     sending: Option<(Instant, u64)>,
 }
 
-impl Shard {
+impl ShardHandle {
     /// Start the thread.
     /// # Errors
     /// The system has no threads left.
     pub fn start(
-        options: HubOptions,
+        options: ShardOptions,
         us: PeerId,
         store: Arc<Store>,
         journal: Journal,
@@ -165,11 +176,11 @@ impl Shard {
     ) -> io::Result<Self> {
         let (input, inputs) = mailbox();
         let (stats, heart) = (Arc::new(ShardStats::default()), Arc::new(Heart::default()));
-        let name = format!("shard-{}", options.hub);
-        let mut running = Running {
+        let name = format!("shard-{}", options.shard);
+        let mut thread = ShardThread {
             us,
-            index: options.hub,
-            hub: Hub::new(options),
+            index: options.shard,
+            shard: Shard::new(options),
             store,
             journal,
             opener,
@@ -182,24 +193,25 @@ impl Shard {
             told: Vec::new(),
             relay: RelayClock::default(),
             stopping: None,
+            named: None,
             stats: stats.clone(),
             heart: heart.clone(),
         };
-        vital.spawn(name, move || running.run(&inputs))?;
+        vital.spawn(name, move || thread.run(&inputs))?;
         Ok(Self { input, stats, heart })
     }
 }
 
-impl Running {
+impl ShardThread {
     fn run(&mut self, inputs: &Receiver<Input>) {
         let mut batch = VecDeque::new();
         let mut ticked = Instant::now();
         let mut due = false;
         loop {
-            let busy = due || self.hub.has_turns() || !self.queue.is_empty() || !self.sending.is_empty();
+            let busy = due || self.shard.has_backlog() || !self.queue.is_empty() || !self.sending.is_empty();
             let wait = match busy {
                 true => Some(Duration::ZERO),
-                false => self.hub.needs_ticks().then_some(TICK),
+                false => self.shard.needs_ticks().then_some(TICK),
             };
             match inputs.take(&mut batch, usize::MAX, wait) {
                 Ok(()) | Err(Empty::Timeout) => {}
@@ -211,20 +223,20 @@ impl Running {
             batch.drain(..).for_each(|input| self.take(input));
             self.work();
             if due || ticked.elapsed() >= TICK {
-                due = self.hub.tick(now());
+                due = self.shard.tick(now());
                 ticked = Instant::now();
             }
+            self.work_off();
             self.commit();
-            for job in self.hub.take_jobs() {
-                let connected = job.conn().and_then(|conn| self.connections.get(&conn));
+            for job in self.shard.take_jobs() {
+                let connected = job.connection().and_then(|id| self.connections.get(&id));
                 let party = connected.map(|connected| connected.lane.party.clone());
                 self.opener.submit(Task::new(job, party, self.input.clone()));
             }
-            self.hub.give_turns();
             self.fill_outboxes();
             self.measure_relay();
             self.publish();
-            let is_done = self.queue.is_empty() && self.sending.is_empty();
+            let is_done = self.queue.is_empty() && self.sending.is_empty() && !self.shard.has_departures();
             if self.stopping.is_some() && !self.committing && is_done {
                 self.end();
                 return;
@@ -234,32 +246,32 @@ impl Running {
 
     fn take(&mut self, input: Input) {
         match input {
-            Input::Join(id, joining, outbox) => {
-                let (peer, lane) = (joining.peer.clone(), Lane { party: joining.party(), connection: id });
+            Input::Join(id, info, outbox) => {
+                let (peer, lane) = (info.peer.clone(), Lane { party: info.party(), connection: id });
                 self.connections.insert(id, Connected { peer, outbox, lane, sends: false });
-                self.hub.join(id, *joining, now());
+                self.shard.join(id, *info, now());
             }
             Input::Leave(id) => self.enqueue(id, Queued::Leave),
-            Input::Message(id, incoming, permit) => self.enqueue(id, Queued::Message(incoming, permit)),
-            Input::Room(id) => self.hub.has_room(id),
+            Input::Message(id, event, permit) => self.enqueue(id, Queued::Message(event, permit)),
+            Input::Room(id) => self.shard.has_room(id),
             Input::Committed(result) => {
                 self.committing = false;
                 let began = self.relay.committing.take();
                 self.told.drain(..).for_each(|waiter| drop(waiter.send(result.clone())));
                 match result {
                     Ok(()) => {
-                        self.relay.sending = began.map(|began| (began, self.hub.counters().changes_out));
-                        self.hub.committed(&*self.store, now());
+                        self.relay.sending = began.map(|began| (began, self.shard.counters().changes_out));
+                        self.shard.committed(&*self.store, now());
                     }
-                    Err(error) => self.hub.commit_failed(&error, &*self.store, now()),
+                    Err(error) => self.shard.commit_failed(&error, &*self.store, now()),
                 }
             }
-            Input::Dispose(key, what, waiter) => match self.hub.dispose(&key, what, &*self.store) {
+            Input::Dispose(key, what, waiter) => match self.shard.dispose(&key, what, &*self.store) {
                 Ok(()) => self.waiting.push(waiter),
                 Err(error) => drop(waiter.send(Err(error.into()))),
             },
-            Input::JobDone(done) => self.hub.job_done(*done, &*self.store, now()),
-            Input::Retry(key) => self.hub.retry(&key),
+            Input::JobDone(done) => self.shard.job_done(*done, &*self.store, now()),
+            Input::Retry(key) => self.shard.retry(&key),
             Input::Ping => self.heart.beat(),
             Input::Stop(reply) => self.stopping = Some(reply),
             #[cfg(test)]
@@ -273,7 +285,7 @@ impl Running {
         if self.committing {
             return;
         }
-        let ops = self.hub.take_ops(now());
+        let ops = self.shard.take_ops(now());
         let began = self.relay.waiting.take();
         let waiting = std::mem::take(&mut self.waiting);
         if ops.is_empty() {
@@ -286,7 +298,7 @@ impl Running {
         }
     }
 
-    fn enqueue(&mut self, id: ConnId, queued: Queued) {
+    fn enqueue(&mut self, id: ConnectionId, queued: Queued) {
         // What a connection sent that has left already has nobody to answer to.
         if let Some(connected) = self.connections.get(&id) {
             self.queue.push(&connected.lane, MESSAGE_COST_NS, (id, queued));
@@ -299,10 +311,10 @@ impl Running {
         let mut before = began;
         while let Some((lane, (id, queued))) = self.queue.pop(|_| true) {
             match queued {
-                Queued::Message(incoming, _permit) => self.hub.receive(id, *incoming, &*self.store, now()),
+                Queued::Message(event, _permit) => self.shard.receive(id, *event, &*self.store, now()),
                 Queued::Leave => {
                     self.connections.remove(&id);
-                    self.hub.leave(id, now());
+                    self.shard.leave(id, now());
                 }
             }
             let after = Instant::now();
@@ -315,9 +327,19 @@ impl Running {
         self.queue.settle();
     }
 
+    /// Does what is done in turns, then works at departures for a [`QUANTUM`]. Others may take memory for as long in each
+    /// turn, so what is to be given back does not pile up.
+    fn work_off(&mut self) {
+        let began = Instant::now();
+        self.shard.work_off(now());
+        while self.shard.has_departures() && began.elapsed() < QUANTUM {
+            self.shard.work_off(now());
+        }
+    }
+
     /// Makes messages for connections that have room, in fair turns, for a [`QUANTUM`].
     fn fill_outboxes(&mut self) {
-        while let Some(id) = self.hub.next_ready() {
+        while let Some(id) = self.shard.next_ready() {
             if let Some(connected) = self.connections.get_mut(&id)
                 && !std::mem::replace(&mut connected.sends, true)
             {
@@ -344,10 +366,10 @@ impl Running {
     }
 
     /// Makes one message for a connection; false when it has no room or there is nothing to send.
-    fn send_next(&mut self, id: ConnId) -> bool {
+    fn send_next(&mut self, id: ConnectionId) -> bool {
         let Some(Connected { peer, outbox, .. }) = self.connections.get(&id) else { return false };
         let Some(room) = outbox.room() else { return false };
-        let Some(out) = self.hub.next(id, &*self.store, now(), room.bytes) else { return false };
+        let Some(out) = self.shard.next(id, &*self.store, now(), room.bytes) else { return false };
         match out {
             Out::NoRoom => {
                 outbox.wait(room, self.index, &self.input);
@@ -365,17 +387,24 @@ impl Running {
 
     fn measure_relay(&mut self) {
         if let Some((began, sent)) = self.relay.sending.take()
-            && self.hub.counters().changes_out > sent
+            && self.shard.counters().changes_out > sent
         {
             self.stats.relay.observe(began.elapsed());
         }
     }
 
-    fn publish(&self) {
-        let (memory, loaded) = self.hub.memory();
-        let counters = self.hub.counters();
+    fn publish(&mut self) {
+        let is_worth_a_name = self.shard.held() >= NAMED_BYTES;
+        if is_worth_a_name != self.named.is_some() || self.named.is_some_and(|at| at.elapsed() >= NAME_EVERY)
+        {
+            let largest = if is_worth_a_name { self.shard.largest_holders() } else { Vec::new() };
+            *lock(&self.stats.largest_holders) = largest;
+            self.named = is_worth_a_name.then(Instant::now);
+        }
+        let (memory, loaded) = self.shard.memory();
+        let counters = self.shard.counters();
         self.stats.graph_bytes.store(memory as u64, Ordering::Relaxed);
-        self.stats.held_bytes.store(self.hub.held() as u64, Ordering::Relaxed);
+        self.stats.held_bytes.store(self.shard.held() as u64, Ordering::Relaxed);
         self.stats.documents_loaded.store(loaded as u64, Ordering::Relaxed);
         self.stats.changes_in.store(counters.changes_in, Ordering::Relaxed);
         self.stats.changes_out.store(counters.changes_out, Ordering::Relaxed);

@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use super::heart::STUCK_MS;
 use super::*;
 use crate::store::{BIN_LIFE_MS, Disposal, RecordKind, Row, StoreOptions};
-use crate::sync::hub::hub_of;
+use crate::sync::shard::shard_of;
 use crate::types::{ChangeHash, DocKey, DocumentId};
 
 fn engine() -> (TempDir, Arc<Store>, Engine) {
@@ -77,9 +77,9 @@ fn record(key: &[u8]) -> Vec<Op> {
     vec![Op::Record { kind: RecordKind::Pin, key: key.into(), row: Some(b"value".to_vec()) }]
 }
 
-fn joining(peer: &str) -> Joining {
+fn info(peer: &str) -> ConnectionInfo {
     let (namespace, peer) = ("xyz.example".parse().unwrap(), peer.parse().unwrap());
-    Joining {
+    ConnectionInfo {
         namespace,
         client: "https://app.example/".into(),
         peer,
@@ -93,7 +93,7 @@ fn joining(peer: &str) -> Joining {
 #[tokio::test]
 async fn a_shard_that_dies_is_told_and_the_rest_is_saved() {
     let (_dir, store, engine) = engine();
-    let (_inbound, mut outbound) = engine.join(joining("peer"));
+    let (_inbound, mut outbound) = engine.join(info("peer"));
     engine.core.shards[1].send(Input::Panic).map_err(drop).unwrap();
     assert_eq!(engine.died().await, "shard-1");
     assert_eq!(engine.died().await, "shard-1", "whoever asks later is told too");
@@ -183,10 +183,10 @@ async fn asking_whether_it_lives_does_not_keep_the_journal_from_settling() {
 #[tokio::test]
 async fn a_connections_task_that_panics_ends_that_connection_only() {
     let (_dir, _store, engine) = engine();
-    let (_inbound, mut other) = engine.join(joining("other"));
+    let (_inbound, mut other) = engine.join(info("other"));
     let (theirs, here) = (engine.clone(), engine.clone());
     let task = tokio::spawn(async move {
-        let _halves = theirs.join(joining("one"));
+        let _halves = theirs.join(info("one"));
         assert_eq!(theirs.status().connections, 2);
         panic!("a fault");
     });
@@ -199,8 +199,11 @@ async fn a_connections_task_that_panics_ends_that_connection_only() {
 #[tokio::test]
 async fn a_peer_id_of_another_device_disconnects_nobody() {
     let (_dir, _store, engine) = engine();
-    let of =
-        |session: &str, read_only| Joining { session: Some(session.into()), read_only, ..joining("peer") };
+    let of = |session: &str, read_only| ConnectionInfo {
+        session: Some(session.into()),
+        read_only,
+        ..info("peer")
+    };
     let (_first, mut old) = engine.join(of("writer", false));
     let (_other, mut reader) = engine.join(of("reader", true));
     assert_eq!(engine.status().connections, 2);
@@ -262,7 +265,7 @@ async fn what_is_restored_while_the_bin_is_emptied_stays() {
         deleted(&store, "xyz.one", 1, 1, 1);
         let document = DocumentId(1u128.to_be_bytes());
         let key = DocKey { namespace: "xyz.one".parse().unwrap(), document };
-        let shard = &engine.core.shards[hub_of(&document, engine.core.shards.len())];
+        let shard = &engine.core.shards[shard_of(&document, engine.core.shards.len())];
         let (until, hang) = mpsc::channel();
         shard.send(Input::Hang(hang)).map_err(drop).unwrap();
         let waiting = async |wanted| {

@@ -3,17 +3,14 @@
 //! [`Presence`] owns the messages that wait and what was seen before. A message is held once, however many connections
 //! it waits for; connections queue its number. Both caches have a total budget that apps share fairly.
 
-use bytes::Bytes;
-
-use super::conn::{Conn, MAX_EPHEMERAL_BYTES, Out};
-use super::fair::{Approval, FairCache};
-use super::hub::Hub;
+use super::connection::Out;
+use super::fair::FairCache;
 use super::wire::Body;
-use crate::types::{ConnId, DocKey, Namespace};
+use crate::types::{Approval, Namespace};
 
-/// Bytes of the counts remembered in one hub, to drop messages that come a second time by another way.
+/// Bytes of the counts remembered in one shard, to drop messages that come a second time by another way.
 const SEEN_BUDGET_BYTES: usize = 512 << 10;
-/// Bytes of the ephemeral messages that wait in one hub, over all connections.
+/// Bytes of the ephemeral messages that wait in one shard, over all connections.
 pub const WAITING_BUDGET_BYTES: usize = 4 << 20;
 
 /// Number of a waiting message.
@@ -51,7 +48,7 @@ impl Default for Presence {
 
 impl Presence {
     /// True the first time; counts of a source only rise.
-    fn is_new(&mut self, approval: &Approval, sender: &str, session: &str, count: u64) -> bool {
+    pub(super) fn is_new(&mut self, approval: &Approval, sender: &str, session: &str, count: u64) -> bool {
         let source = (approval.namespace.clone(), sender.into(), session.into());
         if let Some(last) = self.seen.get_mut(&source) {
             let new = count > *last;
@@ -64,7 +61,7 @@ impl Presence {
     }
 
     /// Hold a message for so many connections.
-    fn hold(
+    pub(super) fn hold(
         &mut self,
         approval: &Approval,
         sender: String,
@@ -94,7 +91,7 @@ impl Presence {
     }
 
     /// One connection does not get a message that it queued.
-    fn release(&mut self, message: MessageId) {
+    pub(super) fn release(&mut self, message: MessageId) {
         if let Some(waiting) = self.waiting.get_mut(&message) {
             waiting.receivers -= 1;
             if waiting.receivers == 0 {
@@ -102,68 +99,17 @@ impl Presence {
             }
         }
     }
-
-    /// A connection has left.
-    pub(super) fn leave(&mut self, conn: &mut Conn) {
-        while let Some(message) = conn.pop_ephemeral() {
-            self.release(message);
-        }
-    }
-}
-
-impl Hub {
-    pub(super) fn relay_ephemeral(
-        &mut self,
-        from: ConnId,
-        key: &DocKey,
-        sender: String,
-        session: String,
-        count: u64,
-        data: Bytes,
-    ) {
-        let Some(conn) = self.conns.get(&from) else { return };
-        let Some(doc) = self.docs.get(key).filter(|doc| doc.broken.is_none()) else { return };
-        if data.len() > MAX_EPHEMERAL_BYTES {
-            let most = MAX_EPHEMERAL_BYTES;
-            return self.error(from, format!("an ephemeral message may have {most} bytes at most"));
-        }
-        if !self.roster.may_speak_as(from, &conn.joining, &sender) {
-            tracing::debug!(conn = from.0, "dropping presence in the name of another session's peer");
-            return;
-        }
-        let approval = Approval::of(&conn.joining);
-        if !self.presence.is_new(&approval, &sender, &session, count) {
-            return;
-        }
-        let others = doc.peers.iter().filter(|peer| peer.subscribed && peer.conn != from);
-        let others: Vec<ConnId> =
-            others.map(|peer| peer.conn).filter(|id| self.conns.contains_key(id)).collect();
-        if others.is_empty() {
-            return;
-        }
-        let bytes = data.len();
-        let held = bytes + sender.len() + session.len();
-        // A copy, so that the whole frame is not kept in memory while the message waits.
-        let data = Bytes::copy_from_slice(&data);
-        let body = Body::Ephemeral { document: key.document, session, count, data };
-        let message = self.presence.hold(&approval, sender, body, held, others.len());
-        for to in others {
-            let Some(conn) = self.conns.get_mut(&to) else { continue };
-            for dropped in conn.push_ephemeral(message, bytes) {
-                self.presence.release(dropped);
-            }
-            self.make_ready(to);
-        }
-    }
 }
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
     use crate::types::DocumentId;
 
     fn approval(namespace: &str, client: &str) -> Approval {
-        Approval { namespace: namespace.parse().unwrap(), client: client.into() }
+        Approval { namespace: namespace.parse().unwrap(), client_id: client.into() }
     }
 
     #[test]

@@ -6,29 +6,11 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
-use std::sync::Arc;
 
-use super::conn::Joining;
-use crate::types::Namespace;
+use crate::types::Approval;
 
 /// Bytes that an entry is charged besides its content: map nodes, keys and allocator overhead.
 const ENTRY_BYTES: usize = 256;
-
-/// An app's approval, by which budgets are shared out.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Approval {
-    /// The namespace that the app may use.
-    pub namespace: Namespace,
-    /// The app's `client_id`.
-    pub client: Arc<str>,
-}
-
-impl Approval {
-    /// The approval that a connection joined under.
-    pub fn of(joining: &Joining) -> Self {
-        Self { namespace: joining.namespace.clone(), client: joining.client.clone() }
-    }
-}
 
 /// Entries within one budget.
 #[derive(Debug)]
@@ -126,7 +108,7 @@ mod tests {
     use super::*;
 
     fn approval(client: &str) -> Approval {
-        Approval { namespace: "xyz.one".parse().unwrap(), client: client.into() }
+        Approval { namespace: "xyz.one".parse().unwrap(), client_id: client.into() }
     }
 
     #[test]

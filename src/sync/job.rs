@@ -3,12 +3,8 @@
 use bytes::Bytes;
 
 use super::chunk::Change;
-use super::commit::Snapshotting;
-use super::hub::Hub;
-use super::peer::Base;
-use super::storage::Storage;
 use crate::store::SnapshotInfo;
-use crate::types::{ChangeHash, ConnId, DocKey, Millis};
+use crate::types::{ChangeHash, ConnectionId, DocKey};
 
 /// Bytes of changes that one [`Job::Extract`] takes out at a time, about.
 pub const EXTRACT_BYTES: usize = 4 << 20;
@@ -21,7 +17,7 @@ pub enum Job {
         /// The document.
         key: DocKey,
         /// Who sent them.
-        conn: ConnId,
+        connection: ConnectionId,
         /// The chunks.
         chunks: Vec<Bytes>,
         /// Operations (and other column values) that the chunks claim to hold.
@@ -35,7 +31,7 @@ pub enum Job {
         /// The document.
         key: DocKey,
         /// For whom.
-        conn: ConnId,
+        connection: ConnectionId,
         /// Heads of the snapshot that is meant.
         snapshot: Vec<ChangeHash>,
         /// What the peer has.
@@ -63,9 +59,9 @@ impl Job {
     }
 
     /// The connection that the job is done for; a compaction is done for nobody.
-    pub fn conn(&self) -> Option<ConnId> {
+    pub fn connection(&self) -> Option<ConnectionId> {
         match self {
-            Self::Intake { conn, .. } | Self::Extract { conn, .. } => Some(*conn),
+            Self::Intake { connection, .. } | Self::Extract { connection, .. } => Some(*connection),
             Self::Compact { .. } => None,
         }
     }
@@ -108,12 +104,6 @@ pub enum Refusal {
     EndedBadly,
 }
 
-/// What an intake was given, for another try.
-struct Upload {
-    chunks: Vec<Bytes>,
-    operations: u64,
-}
-
 /// Bytes of an intake's chunks.
 pub(super) fn chunks_bytes(chunks: &[Bytes]) -> usize {
     chunks.iter().map(Bytes::len).sum()
@@ -147,7 +137,7 @@ pub enum Done {
         /// The document.
         key: DocKey,
         /// Who sent it.
-        conn: ConnId,
+        connection: ConnectionId,
         /// The chunks, for another try.
         chunks: Vec<Bytes>,
         /// As in the job.
@@ -160,7 +150,7 @@ pub enum Done {
         /// The document.
         key: DocKey,
         /// For whom.
-        conn: ConnId,
+        connection: ConnectionId,
         /// `None` when the snapshot is not the one that was meant.
         result: Result<Option<(Vec<Bytes>, bool)>, String>,
     },
@@ -187,229 +177,3 @@ impl Done {
         }
     }
 }
-
-impl Hub {
-    /// Jobs for the opener.
-    pub fn take_jobs(&mut self) -> Vec<Job> {
-        std::mem::take(&mut self.jobs)
-    }
-
-    pub(super) fn intake(&mut self, conn: ConnId, key: &DocKey, chunks: Vec<Bytes>, operations: u64) {
-        let Some(doc) = self.docs.get_mut(key) else { return };
-        if !self.budget.begin_upload(conn, chunks_bytes(&chunks)) {
-            return self.close(conn, 1013, "busy taking in another large document, try again");
-        }
-        doc.intakes += 1;
-        doc.at_opener += 1;
-        let existing = doc.head.is_some() || doc.graph.is_some();
-        self.jobs.push(Job::Intake { key: key.clone(), conn, chunks, operations, existing });
-    }
-
-    pub(super) fn extract(&mut self, conn: ConnId, key: &DocKey, have: Vec<ChangeHash>, skip: u64) {
-        let Some(head) = self.docs.get(key).and_then(|doc| doc.head.as_ref()) else { return };
-        let snapshot = head.snapshot.as_ref().map_or_else(Vec::new, |info| info.heads.clone());
-        if let Some(state) = self.conns.get_mut(&conn) {
-            state.extracting = Some(key.clone());
-        }
-        self.jobs.push(Job::Extract { key: key.clone(), conn, snapshot, have, skip });
-    }
-
-    /// Start a compaction if the tail has outgrown the snapshot and devices away for a while had their time.
-    pub(super) fn compact_if_due(&mut self, key: &DocKey, storage: &dyn Storage, now: Millis) {
-        let (floor, grace) = (self.options.compact_floor, self.options.compact_grace_ms);
-        let Some(doc) = self.docs.get_mut(key) else { return };
-        let Some(head) =
-            doc.head.as_ref().filter(|_| !doc.compacting && !doc.stays_closed && doc.broken.is_none())
-        else {
-            return;
-        };
-        let snapshot = head.snapshot.as_ref().map_or(0, |info| info.changes);
-        let due = head.tail_changes >= floor.max(snapshot) && now >= doc.compact_after;
-        let overdue = head.tail_changes >= LONG_TAIL.max(snapshot / 8);
-        if !due && !overdue || now < doc.compact_retry {
-            return;
-        }
-        // The graph stays in memory until the snapshot is swapped in, so that nothing is read between two states.
-        if let Err(fault) = doc.load(storage, true) {
-            return self.faulty(key, None, &fault);
-        }
-        let below = doc.durable_end();
-        doc.compacting = true;
-        doc.compact_after = now + grace;
-        self.jobs.push(Job::Compact { key: key.clone(), below });
-        self.recount(key);
-    }
-
-    pub(super) fn take_done(&mut self, done: Done, storage: &dyn Storage, now: Millis) {
-        match done {
-            Done::Intake { key, conn, chunks, operations, result } => {
-                let again = Upload { chunks, operations };
-                self.intake_done(&key, conn, again, result, storage, now)
-            }
-            Done::Refused(job, why) => self.refused(job, &why, storage, now),
-            Done::Extract { key, conn, result } => self.extract_done(&key, conn, result),
-            Done::Compact { key, below, result } => match result {
-                Ok(Some(snapshot)) => {
-                    if self.docs.get(&key).is_some_and(|doc| doc.compacting) {
-                        self.snapshots.push(Snapshotting { key, below, snapshot, conn: None });
-                    }
-                }
-                Ok(None) => {
-                    if let Some(doc) = self.docs.get_mut(&key) {
-                        doc.compacting = false;
-                    }
-                }
-                Err(reason) => {
-                    tracing::warn!(document = %key.document, namespace = %key.namespace, reason, "a document could not be compacted: it stays as single changes and syncs on");
-                    self.not_compacted(&key, now);
-                }
-            },
-        }
-    }
-
-    fn intake_done(
-        &mut self,
-        key: &DocKey,
-        conn: ConnId,
-        upload: Upload,
-        result: Result<Intake, String>,
-        storage: &dyn Storage,
-        now: Millis,
-    ) {
-        let client = self.conns.get(&conn).map(|conn| conn.joining.client.clone());
-        let Some(doc) = self.docs.get_mut(key) else { return };
-        if doc.stale_intakes > 0 {
-            doc.stale_intakes -= 1;
-            return self.forget_if_idle(key);
-        }
-        if doc.broken.is_some() {
-            return self.intake_over(key, storage, now);
-        }
-        match result {
-            Ok(Intake::Snapshot(snapshot)) if doc.head.is_none() && doc.graph.is_none() => {
-                // Still counts as an intake until it is durable.
-                self.snapshots.push(Snapshotting { key: key.clone(), below: 1, snapshot, conn: Some(conn) });
-                return;
-            }
-            Ok(Intake::Snapshot(_)) => {
-                doc.at_opener += 1;
-                let Upload { chunks, operations } = upload;
-                // Ended a moment ago, so it fits again.
-                self.budget.begin_upload(conn, chunks_bytes(&chunks));
-                self.jobs.push(Job::Intake { key: key.clone(), conn, chunks, operations, existing: true });
-                return;
-            }
-            Ok(Intake::Changes(changes)) => match doc.take_changes(conn, changes, storage) {
-                Ok(received) => {
-                    if received.appended > 0 {
-                        doc.writer = client.or(doc.writer.take());
-                        self.dirty.mark(doc);
-                    }
-                    if let Some(misfit) = received.misfit {
-                        self.misfit(conn, key, misfit);
-                    }
-                }
-                Err(fault) => self.faulty(key, Some(conn), &fault),
-            },
-            Err(reason) => self.error(conn, format!("document {}: {reason}; it was not taken", key.document)),
-        }
-        self.intake_over(key, storage, now);
-    }
-
-    pub(super) fn intake_over(&mut self, key: &DocKey, storage: &dyn Storage, now: Millis) {
-        if let Some(doc) = self.docs.get_mut(key) {
-            doc.intakes = doc.intakes.saturating_sub(1);
-        }
-        self.release_held(key, storage, now);
-        self.recount(key);
-        self.ask_or_tell(key, now);
-        self.queue(key);
-        self.forget_if_idle(key);
-    }
-
-    /// A compaction came to nothing. The rows and the old snapshot are what they were, so the document syncs on; another
-    /// attempt right away would most likely fail the same way.
-    fn not_compacted(&mut self, key: &DocKey, now: Millis) {
-        let grace = self.options.compact_grace_ms;
-        if let Some(doc) = self.docs.get_mut(key) {
-            doc.compacting = false;
-            doc.compact_retry = now + grace;
-        }
-        self.recount(key);
-        self.queue(key);
-        self.forget_if_idle(key);
-    }
-
-    /// The owner allows the document to be opened again.
-    pub fn retry(&mut self, key: &DocKey) {
-        if let Some(doc) = self.docs.get_mut(key) {
-            doc.stays_closed = false;
-            doc.compact_retry = 0;
-        }
-    }
-
-    /// The opener refuses the document. It stays as rows and snapshot, and goes on syncing as far as that takes no opening.
-    fn refused(&mut self, job: Job, why: &Refusal, storage: &dyn Storage, now: Millis) {
-        let key = job.key().clone();
-        let Some(doc) = self.docs.get_mut(&key) else { return };
-        doc.stays_closed |= *why == Refusal::StaysClosed;
-        match job {
-            Job::Compact { .. } => return self.not_compacted(&key, now),
-            Job::Intake { .. } if doc.stale_intakes > 0 => doc.stale_intakes -= 1,
-            Job::Intake { conn, .. } => {
-                self.error(conn, format!("document {}: {why}; it was not taken", key.document));
-                return self.intake_over(&key, storage, now);
-            }
-            Job::Extract { conn, .. } => {
-                if let Some(peer) = doc.peer(conn) {
-                    peer.send_whole();
-                }
-                self.extract_over(conn);
-            }
-        }
-        self.queue(&key);
-        self.forget_if_idle(&key);
-    }
-
-    fn extract_done(
-        &mut self,
-        key: &DocKey,
-        conn: ConnId,
-        result: Result<Option<(Vec<Bytes>, bool)>, String>,
-    ) {
-        if let Err(reason) = &result {
-            self.quarantine(key, reason.clone());
-        }
-        if let Some(peer) = self.docs.get_mut(key).and_then(|doc| doc.peer(conn))
-            && let Base::Part(extract) = &mut peer.base
-            && extract.running
-        {
-            extract.running = false;
-            match result {
-                Ok(Some((parts, done))) => {
-                    extract.taken += parts.len() as u64;
-                    extract.parts.extend(parts);
-                    extract.done = done;
-                }
-                Ok(None) => peer.stale = true,
-                Err(_) => {}
-            }
-        }
-        self.queue(key);
-        self.extract_over(conn);
-    }
-
-    /// The opener is free for the connection's other documents.
-    fn extract_over(&mut self, conn: ConnId) {
-        let waiting = self.conns.get_mut(&conn).map_or_else(Vec::new, |state| {
-            state.extracting = None;
-            std::mem::take(&mut state.waiting)
-        });
-        for key in waiting {
-            self.queue(&key);
-        }
-    }
-}
-
-/// A tail of so many changes (and an eighth of the snapshot's) is compacted even within the grace period.
-pub const LONG_TAIL: u64 = 16_384;

@@ -1,25 +1,18 @@
 //! The automerge-repo protocol on change graphs, as a state machine. No I/O, no clock, no threads.
 //!
 //! [`wire`] and [`message`] read and write what clients send; [`price`] says what decoding may cost and [`pricing`] counts it, [`chunk`],
-//! [`columns`] and [`bloom`] check it. [`graph`] is one
-//! document's change graph, [`doc`] a document in use with its [`peer`]s, [`hub`] all documents and connections. [`parcel`] reads
-//! what came by file instead.
+//! [`columns`] and [`bloom`] check it. An [`event`] is a message that was checked. [`graph`] is one document's change graph, [`doc`] a
+//! document in use with its [`peer`]s, [`shard`] all documents and connections. [`parcel`] reads what came by file instead.
 
-pub mod absent;
 pub mod bloom;
-pub mod budget;
 pub mod chunk;
 pub mod columns;
-pub mod commit;
-pub mod conn;
-pub mod departure;
-pub mod dirty;
-pub mod dispose;
+pub mod connection;
 pub mod doc;
 pub mod ephemeral;
+pub mod event;
 pub mod fair;
 pub mod graph;
-pub mod hub;
 pub mod job;
 pub mod leb;
 pub mod message;
@@ -31,11 +24,9 @@ pub mod peer;
 pub mod price;
 pub mod pricing;
 pub mod remote;
-pub mod reply;
-pub mod requests;
 pub mod roster;
+pub mod shard;
 pub mod snapshot;
 pub mod source;
 pub mod storage;
-pub mod trouble;
 pub mod wire;

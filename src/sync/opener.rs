@@ -68,13 +68,13 @@ impl Opener {
     /// Run one job.
     pub fn run(&mut self, job: Job, storage: &dyn Storage) -> Done {
         match job {
-            Job::Intake { key, conn, chunks, operations, existing } => {
+            Job::Intake { key, connection, chunks, operations, existing } => {
                 let result = guarded(|| self.take_in(&key, &chunks, existing, storage));
-                Done::Intake { key, conn, chunks, operations, result }
+                Done::Intake { key, connection, chunks, operations, result }
             }
-            Job::Extract { key, conn, snapshot, have, skip } => {
+            Job::Extract { key, connection, snapshot, have, skip } => {
                 let result = guarded(|| self.extract(&key, &snapshot, &have, skip, storage));
-                Done::Extract { key, conn, result }
+                Done::Extract { key, connection, result }
             }
             Job::Compact { key, below } => {
                 self.last = None;

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::graph::Graph;
 use super::message::{Have, SyncMessage, flags};
 use crate::store::Head;
-use crate::types::{ChangeHash, ConnId, Millis};
+use crate::types::{ChangeHash, ConnectionId, Millis};
 
 /// A snapshot of at most this many bytes is sent whole even to a peer that has a part of it.
 const WHOLE_SNAPSHOT_BYTES: u64 = 1 << 20;
@@ -45,25 +45,11 @@ pub struct Extract {
     pub running: bool,
 }
 
-/// Whether a peer was asked for a document we lack.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Ask {
-    /// No.
-    #[default]
-    Not,
-    /// To be asked; it has until then to answer.
-    Due(Millis),
-    /// Asked; it has until then to answer.
-    Until(Millis),
-    /// It said no.
-    No,
-}
-
 /// One connection's share in one document.
 #[derive(Debug, Default)]
 pub struct Peer {
     /// The connection.
-    pub conn: ConnId,
+    pub connection: ConnectionId,
     /// It may write.
     pub writer: bool,
     /// Room that its next message needs, in bytes, if there was too little the last time.
@@ -98,22 +84,16 @@ pub struct Peer {
     pub answer_due: bool,
     /// The document is to be offered to it.
     pub offer_due: bool,
-    /// It asked for a document we lack and has not been told.
-    pub wants: bool,
     /// It is to be told that the document is unavailable.
     pub tell_unavailable: bool,
-    /// Whether it was asked for the document.
-    pub ask: Ask,
     /// It counts as uploading until then.
     pub uploading_until: Millis,
     /// It has been told what is known of other storages' heads.
     pub told_remote: bool,
     /// A compaction has overtaken it: it must be placed again from its heads.
     pub stale: bool,
-    /// It waits in its connection's queue.
-    pub queued: bool,
     /// The connection whose budget pays for this peer: its own, or the one that had it asked for the document.
-    pub payer: ConnId,
+    pub payer: ConnectionId,
     /// Bytes that it was last counted with in the payer's budget.
     pub counted: usize,
     /// Bytes of changes that it sent and that wait for their dependencies, as long as any of the document do.
@@ -200,8 +180,6 @@ impl Peer {
         self.moved |= self.heard && self.their_heads != message.heads;
         self.heard = true;
         self.subscribed = true;
-        // Whatever it was asked, this is its answer.
-        self.ask = Ask::No;
         self.their_heads.clone_from(&message.heads);
         self.v2 = message.flags.is_some();
         let bits = message.flags.unwrap_or(0);
@@ -255,13 +233,5 @@ impl Peer {
     /// True while it seems to be uploading the document.
     pub fn uploads(&self, now: Millis) -> bool {
         self.writer && self.heard && !self.their_heads.is_empty() && now < self.uploading_until
-    }
-
-    /// Until when it may answer that it has the document; `None` if it may not any more.
-    pub fn may_say_yes_until(&self, now: Millis) -> Option<Millis> {
-        match self.ask {
-            Ask::Due(until) | Ask::Until(until) if now < until => Some(until),
-            _ => None,
-        }
     }
 }

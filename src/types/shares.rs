@@ -70,26 +70,45 @@ impl Shares {
         }
     }
 
+    /// The device that is furthest over its share among those that `may_give`, which gets approval and session: in the
+    /// approval that holds the most of those with such a device, the one of them that holds the most.
+    pub fn furthest(&self, may_give: impl Fn(&Approval, &Arc<str>) -> bool) -> Option<Party> {
+        let mut by_size: Vec<_> = self.approvals.iter().collect();
+        by_size.sort_unstable_by(|(a, of_a), (b, of_b)| of_b.total.cmp(&of_a.total).then_with(|| a.cmp(b)));
+        by_size.into_iter().find_map(|(approval, branch)| {
+            let devices = branch.devices.iter().filter(|(session, _)| may_give(approval, session));
+            let (session, _) = devices.max_by_key(|(session, held)| (**held, *session))?;
+            Some(Party { approval: approval.clone(), session: session.clone() })
+        })
+    }
+
     /// The device that has to give way so that `claimant` can hold `amount` more: in the approval that holds the most, the
     /// device that holds the most. `None` when the claimant itself would then be the one furthest over its share.
     pub fn gives_way(&self, claimant: &Party, amount: usize) -> Option<Party> {
         let own = self.of_approval(&claimant.approval) + amount;
-        let others = self.approvals.iter().filter(|(approval, _)| **approval != claimant.approval);
-        let (approval, branch) = others.max_by_key(|(_, branch)| branch.total)?;
-        if branch.total <= own {
-            return None;
-        }
-        let (session, _) = branch.devices.iter().max_by_key(|(_, held)| **held)?;
-        Some(Party { approval: approval.clone(), session: session.clone() })
+        let furthest = self.furthest(|approval, _| *approval != claimant.approval)?;
+        (self.of_approval(&furthest.approval) > own).then_some(furthest)
     }
 
     /// As [`Shares::gives_way`], among the devices of the claimant's own approval.
     pub fn gives_way_within(&self, claimant: &Party, amount: usize) -> Option<Party> {
         let own = self.of_device(claimant) + amount;
-        let branch = self.approvals.get(&claimant.approval)?;
-        let others = branch.devices.iter().filter(|(session, _)| **session != claimant.session);
-        let (session, held) = others.max_by_key(|(_, held)| **held)?;
-        (*held > own).then(|| Party { approval: claimant.approval.clone(), session: session.clone() })
+        let others =
+            |approval: &Approval, session: &_| *approval == claimant.approval && *session != claimant.session;
+        let furthest = self.furthest(others)?;
+        (self.of_device(&furthest) > own).then_some(furthest)
+    }
+
+    /// The devices that hold the most, at most `most` of them, and how much each holds; the largest first.
+    pub fn largest(&self, most: usize) -> Vec<(Party, usize)> {
+        let devices = self.approvals.iter().flat_map(|(approval, branch)| {
+            let party = |session: &Arc<str>| Party { approval: approval.clone(), session: session.clone() };
+            branch.devices.iter().map(move |(session, held)| (party(session), *held))
+        });
+        let mut devices: Vec<_> = devices.collect();
+        devices.sort_unstable_by(|(a, a_held), (b, b_held)| b_held.cmp(a_held).then_with(|| a.cmp(b)));
+        devices.truncate(most);
+        devices
     }
 }
 

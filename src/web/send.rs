@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use super::liveness::Liveness;
-use crate::engine::{Outbound, Outgoing};
+use crate::engine::{Outgoing, SendHalf};
 
 /// Messages are gathered into one write up to this many bytes.
 const BATCH_BYTES: usize = 64 * 1024;
@@ -109,7 +109,7 @@ impl<'a, W: AsyncWrite + Unpin> Sender<'a, W> {
     /// Sends what engine and control want until a close frame is out.
     /// # Errors
     /// The socket failed or the client stopped reading.
-    pub async fn run(&mut self, outbound: &mut Outbound, control: &Control) -> io::Result<()> {
+    pub async fn run(&mut self, outbound: &mut SendHalf, control: &Control) -> io::Result<()> {
         loop {
             let mut next = tokio::select! {
                 biased;

@@ -16,7 +16,7 @@ use super::receive::pace;
 use super::send::{Close, Control, Sender};
 use super::{Shared, Web};
 use crate::access::Lease;
-use crate::engine::{App, Inbound, Joining};
+use crate::engine::{AppShare, ConnectionInfo, ReceiveHalf};
 use crate::listen::stopped;
 use crate::sync::wire;
 use crate::types::PeerId;
@@ -144,7 +144,7 @@ async fn talk<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
     let (us, them) = (shared.engine.peer_id(), &join.peer);
     let session = lease.session();
     tracing::debug!(peer = %them, session = %session.id, namespace = %session.namespace, "client joined");
-    let (mut inbound, mut outbound) = shared.engine.join(Joining {
+    let (mut inbound, mut outbound) = shared.engine.join(ConnectionInfo {
         namespace: session.namespace.clone(),
         read_only: session.read_only,
         client: session.client_id.as_str().into(),
@@ -159,8 +159,7 @@ async fn talk<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
     }
     let control = Control::default();
     let app = inbound.app();
-    let reading =
-        app.receiving.spend_on(read(reader, &mut inbound, &app, liveness, (&control, shared, them)));
+    let reading = app.receiving(read(reader, &mut inbound, &app, liveness, (&control, shared, them)));
     let until_closed = async {
         let close = tokio::select! {
             close = reading => close,
@@ -185,8 +184,8 @@ async fn talk<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
 /// Hands messages to the engine until the connection must close; `None` when the client is gone.
 async fn read<R: AsyncRead + Unpin>(
     reader: &mut MessageReader<'_, R>,
-    inbound: &mut Inbound,
-    app: &App,
+    inbound: &mut ReceiveHalf,
+    app: &AppShare,
     liveness: &Liveness,
     (control, shared, them): (&Control, &Shared, &PeerId),
 ) -> Option<Close> {
@@ -200,7 +199,7 @@ async fn read<R: AsyncRead + Unpin>(
         }
         {
             let _not_reading = liveness.pause();
-            app.receiving.wait().await;
+            app.may_receive().await;
         }
         match reader.next().await {
             Ok(Incoming::Message(message)) => {

@@ -42,7 +42,8 @@ describe("what the owner's page says", () => {
     const now = Date.now()
     await withAnswer(owner, "/api/status", real => ({
       ...real, version: "1.2.3", uptime_seconds: 7200, rss_bytes: 30e6, memory_budget_bytes: 64e6, domain: "sync.example.com",
-      engine: { ...real.engine, connections: 1, memory_bytes: 2e6, memory: { graphs: 1.2e6, connections: 0.8e6, incoming: 0, decoding: 0, outgoing: 3000 } },
+      engine: { ...real.engine, connections: 1, memory_bytes: 2e6, memory: { graphs: 1.2e6, connections: 0.8e6, incoming: 0, decoding: 0, outgoing: 3000 },
+        largest_holders: [{ namespace: "xyz.notes", client: "https://notes.example/client.json", session: "s1", bytes: 12e6 }] },
       storage: { ...real.storage, documents: 1204, file_bytes: 1_500_000 },
       disk: { free_bytes: 12e9, total_bytes: 64e9 },
       certificate: { mode: "acme", ordering: false, failures: 0, valid_until: now + 60 * DAY_MS, renewal_due: now + 30 * DAY_MS },
@@ -57,7 +58,7 @@ describe("what the owner's page says", () => {
       Certificate: `Valid until ${onDay(now + 60 * DAY_MS)} | It renews itself from ${onDay(now + 30 * DAY_MS)} on.`,
       "Address in your account": "Published | Your account tells your apps that their server is here.",
       "Last backup": "Made 3 hours ago | 7 documents in 3.0 MB.",
-      Memory: "30 MB | Documents use 1.2 MB and what apps have open 800 kB, of the 64 MB they may. Messages that wait use 0 bytes, and those to be sent 3.0 kB.",
+      Memory: "30 MB | Documents use 1.2 MB and what apps have open 800 kB, of the 64 MB they may. Messages that wait use 0 bytes, and those to be sent 3.0 kB. notes.example has the most open on one device, 12 MB.",
       Version: "1.2.3 | Running since 2 hours ago.",
     })
     assert.equal(await owner.page.locator("#state").innerText(), "All is well.")

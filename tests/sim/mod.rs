@@ -1,4 +1,4 @@
-//! A server (hub, storage, opener) and automerge's own peers on a simulated network. Virtual time, one seed.
+//! A server (shard, storage, opener) and automerge's own peers on a simulated network. Virtual time, one seed.
 
 pub mod storage;
 
@@ -8,15 +8,16 @@ use automerge::sync::{Message, MessageVersion, State, SyncDoc};
 use automerge::{ActorId, AutoCommit, ROOT, transaction::Transactable};
 use bytes::Bytes;
 use groundmist_sync::store::{CommitError, Disposal, Head, Op};
-use groundmist_sync::sync::conn::{Joining, Out};
-use groundmist_sync::sync::hub::{Hub, HubOptions, Incoming};
+use groundmist_sync::sync::connection::{ConnectionInfo, Out};
+use groundmist_sync::sync::event::Event;
 use groundmist_sync::sync::job::Job;
 use groundmist_sync::sync::message::SyncMessage;
 use groundmist_sync::sync::opener::Opener;
 use groundmist_sync::sync::price::Limits;
+use groundmist_sync::sync::shard::{Shard, ShardOptions};
 use groundmist_sync::sync::storage::Storage;
 use groundmist_sync::sync::wire::Body;
-use groundmist_sync::types::{ConnId, DocKey, DocumentId};
+use groundmist_sync::types::{ConnectionId, DocKey, DocumentId};
 
 use storage::MemoryStorage;
 
@@ -42,7 +43,7 @@ impl Rng {
 pub struct Peer {
     pub docs: Vec<AutoCommit>,
     states: Vec<State>,
-    conn: Option<ConnId>,
+    connection: Option<ConnectionId>,
     to_server: VecDeque<(usize, Bytes)>,
     from_server: VecDeque<(usize, Bytes)>,
     v1: bool,
@@ -53,15 +54,15 @@ pub struct Peer {
 pub struct World {
     pub rng: Rng,
     pub storage: MemoryStorage,
-    hub: Hub,
+    shard: Shard,
     opener: Opener,
     jobs: VecDeque<Job>,
     committing: Option<Vec<Op>>,
     pub peers: Vec<Peer>,
     documents: Vec<DocumentId>,
-    next_conn: u64,
+    next_connection: u64,
     now: u64,
-    options: HubOptions,
+    options: ShardOptions,
     pub messages: u64,
     /// No message lacks room now.
     plenty: bool,
@@ -74,10 +75,10 @@ pub fn key(document: DocumentId) -> DocKey {
 impl World {
     pub fn new(seed: u64) -> Self {
         let mut rng = Rng(seed);
-        let options = HubOptions {
+        let options = ShardOptions {
             storage: "server".parse().unwrap(),
-            hub: 0,
-            hubs: 1,
+            shard: 0,
+            shards: 1,
             // Often so small that every message evicts.
             memory_budget: [0, 3000, 1 << 20][rng.below(3)],
             held_budget: 1 << 20,
@@ -98,7 +99,7 @@ impl World {
             [salt as u8; 16]
         });
         Self {
-            hub: Hub::new(options.clone()),
+            shard: Shard::new(options.clone()),
             opener,
             jobs: VecDeque::new(),
             committing: None,
@@ -106,7 +107,7 @@ impl World {
             rng,
             peers,
             documents,
-            next_conn: 0,
+            next_connection: 0,
             now: 1_000_000,
             options,
             messages: 0,
@@ -133,7 +134,7 @@ impl World {
                 // Mostly little; now and then enough for a question to others, or for one not to be answered.
                 let most = if self.rng.chance(10) { 1000 } else { 30 };
                 self.now += self.rng.below(most) as u64;
-                self.hub.tick(self.now);
+                self.shard.tick(self.now);
             }
         }
         self.pump();
@@ -165,14 +166,14 @@ impl World {
     }
 
     pub fn connect(&mut self, who: usize) {
-        if self.peers[who].conn.is_some() {
+        if self.peers[who].connection.is_some() {
             return;
         }
-        self.next_conn += 1;
-        let id = ConnId(self.next_conn);
+        self.next_connection += 1;
+        let id = ConnectionId(self.next_connection);
         let keep = self.rng.chance(50);
         let peer = &mut self.peers[who];
-        peer.conn = Some(id);
+        peer.connection = Some(id);
         let storage = peer.storage.then(|| format!("storage-{who}").parse().unwrap());
         for state in &mut peer.states {
             // What a client with storage keeps between connections, or nothing.
@@ -180,7 +181,7 @@ impl World {
         }
         let peer_id = format!("peer-{who}").parse().unwrap();
         let (namespace, client) = (key(self.documents[0]).namespace, "https://app.example/".into());
-        let joining = Joining {
+        let info = ConnectionInfo {
             namespace,
             read_only: false,
             client,
@@ -189,7 +190,7 @@ impl World {
             storage,
             counts: Default::default(),
         };
-        self.hub.join(id, joining, self.now);
+        self.shard.join(id, info, self.now);
         for which in 0..self.documents.len() {
             self.peers[who].send(which);
         }
@@ -197,36 +198,33 @@ impl World {
 
     fn disconnect(&mut self, who: usize) {
         let peer = &mut self.peers[who];
-        if let Some(id) = peer.conn.take() {
+        if let Some(id) = peer.connection.take() {
             peer.to_server.clear();
             peer.from_server.clear();
-            self.hub.leave(id, self.now);
+            self.shard.leave(id, self.now);
         }
     }
 
     /// The process dies: what was not committed is gone, connections break.
     fn crash(&mut self) {
         for peer in &mut self.peers {
-            peer.conn = None;
+            peer.connection = None;
             peer.to_server.clear();
             peer.from_server.clear();
         }
         self.jobs.clear();
         self.committing = None;
         self.opener.rest();
-        self.hub = Hub::new(self.options.clone());
+        self.shard = Shard::new(self.options.clone());
     }
 
     fn deliver_to_server(&mut self, who: usize) {
         let peer = &mut self.peers[who];
-        let (Some(id), Some((which, data))) = (peer.conn, peer.to_server.pop_front()) else { return };
+        let (Some(id), Some((which, data))) = (peer.connection, peer.to_server.pop_front()) else { return };
         let document = self.documents[which];
-        let sync = Some(
-            SyncMessage::decode(&data, &Limits::default()).expect("automerge's messages are well-formed"),
-        );
-        let body = Body::Sync { document, data };
-        let incoming = Incoming { sender: String::new(), body, sync };
-        self.hub.receive(id, incoming, &self.storage, self.now);
+        let message =
+            SyncMessage::decode(&data, &Limits::default()).expect("automerge's messages are well-formed");
+        self.shard.receive(id, Event::Sync { document, message }, &self.storage, self.now);
         self.messages += 1;
     }
 
@@ -246,14 +244,14 @@ impl World {
         match self.committing.take() {
             Some(ops) => {
                 self.storage.commit(&ops);
-                // Between the store's commit and the hub hearing of it, messages may be made.
+                // Between the store's commit and the shard hearing of it, messages may be made.
                 if self.rng.chance(30) {
                     self.pump();
                 }
-                self.hub.committed(&self.storage, self.now);
+                self.shard.committed(&self.storage, self.now);
             }
             None => {
-                let ops = self.hub.take_ops(self.now);
+                let ops = self.shard.take_ops(self.now);
                 self.committing = (!ops.is_empty()).then_some(ops);
             }
         }
@@ -267,7 +265,7 @@ impl World {
             6..=8 => Disposal::Restore,
             _ => Disposal::Purge { deleted_by: self.now },
         };
-        self.hub.dispose(&key(self.documents[which]), what, &self.storage).unwrap();
+        self.shard.dispose(&key(self.documents[which]), what, &self.storage).unwrap();
     }
 
     fn head(&self, document: DocumentId) -> Option<Head> {
@@ -276,23 +274,23 @@ impl World {
 
     fn fail_commit(&mut self) {
         if self.committing.take().is_some() {
-            self.hub.commit_failed(&CommitError::Stopped, &self.storage, self.now);
+            self.shard.commit_failed(&CommitError::Stopped, &self.storage, self.now);
         }
     }
 
     fn open(&mut self) {
-        self.jobs.extend(self.hub.take_jobs());
+        self.jobs.extend(self.shard.take_jobs());
         if let Some(job) = self.jobs.pop_front() {
             let done = self.opener.run(job, &self.storage);
-            self.hub.job_done(done, &self.storage, self.now);
+            self.shard.job_done(done, &self.storage, self.now);
         }
     }
 
-    /// Let connections with room take what the hub has for them.
+    /// Let connections with room take what the shard has for them.
     fn pump(&mut self) {
         let mut full = Vec::new();
         let mut sent = 0;
-        while let Some(id) = self.hub.next_ready() {
+        while let Some(id) = self.shard.next_ready() {
             let mut room = if !self.plenty && self.rng.chance(20) { 0 } else { 1 + self.rng.below(4) };
             loop {
                 if room == 0 {
@@ -303,7 +301,7 @@ impl World {
                 // Outboxes share their room, so there may be too little of it for what comes next.
                 let bytes =
                     if !self.plenty && self.rng.chance(20) { self.rng.below(4000) } else { usize::MAX };
-                let Some(out) = self.hub.next(id, &self.storage, self.now, bytes) else { break };
+                let Some(out) = self.shard.next(id, &self.storage, self.now, bytes) else { break };
                 if out == Out::NoRoom {
                     full.push(id);
                     break;
@@ -313,11 +311,11 @@ impl World {
                 self.put(id, out);
             }
         }
-        full.into_iter().for_each(|id| self.hub.has_room(id));
+        full.into_iter().for_each(|id| self.shard.has_room(id));
     }
 
-    fn put(&mut self, id: ConnId, out: Out) {
-        let Some(who) = self.peers.iter().position(|peer| peer.conn == Some(id)) else { return };
+    fn put(&mut self, id: ConnectionId, out: Out) {
+        let Some(who) = self.peers.iter().position(|peer| peer.connection == Some(id)) else { return };
         match out {
             Out::Message {
                 body: Body::Sync { document, data } | Body::Request { document, data }, ..
@@ -341,7 +339,7 @@ impl World {
     /// Let everything be delivered. Panics when it does not come to rest.
     pub fn settle(&mut self) {
         for document in self.documents.clone() {
-            self.hub.dispose(&key(document), Disposal::Restore, &self.storage).unwrap();
+            self.shard.dispose(&key(document), Disposal::Restore, &self.storage).unwrap();
         }
         for who in 0..self.peers.len() {
             self.connect(who);
@@ -362,7 +360,7 @@ impl World {
             self.commit();
             busy |= self.committing.is_some();
             self.now += 10;
-            self.hub.tick(self.now);
+            self.shard.tick(self.now);
             if !busy && !self.pending() {
                 return;
             }
@@ -375,14 +373,14 @@ impl World {
         self.plenty = true;
         self.pump();
         self.plenty = false;
-        self.jobs.extend(self.hub.take_jobs());
+        self.jobs.extend(self.shard.take_jobs());
         let queued = self.peers.iter().any(|peer| !peer.to_server.is_empty() || !peer.from_server.is_empty());
-        let ops = self.hub.take_ops(self.now);
+        let ops = self.shard.take_ops(self.now);
         if !ops.is_empty() {
             self.committing = Some(ops);
         }
         // One that was sent away comes back.
-        let away = self.peers.iter().any(|peer| peer.conn.is_none());
+        let away = self.peers.iter().any(|peer| peer.connection.is_none());
         queued || away || self.committing.is_some() || !self.jobs.is_empty()
     }
 
@@ -427,7 +425,7 @@ impl Peer {
         Self {
             docs: (0..documents).map(doc).collect(),
             states: (0..documents).map(|_| State::new()).collect(),
-            conn: None,
+            connection: None,
             to_server: VecDeque::new(),
             from_server: VecDeque::new(),
             v1,
@@ -438,7 +436,7 @@ impl Peer {
 
     /// Send what automerge wants sent, if connected.
     fn send(&mut self, which: usize) {
-        if self.conn.is_none() {
+        if self.connection.is_none() {
             return;
         }
         // Once for each event, as automerge-repo does.

@@ -29,8 +29,8 @@ use server::{Kind, Programs};
 
 const USAGE: &str =
     "usage: bench-driver [--quick] [--rounds N] [--rows all|flood,ack,relay,cpu,newcomer,docs,idle,start,authenticate,forged,tls,backup]
-    [--servers groundmist,js,samod] [--document FILE] [--out FILE] [--scratch DIR]
-    --groundmist BINARY --js DIR --samod BINARY
+    [--servers groundmist,before,js,samod] [--document FILE] [--out FILE] [--scratch DIR]
+    --groundmist BINARY --before BINARY --js DIR --samod BINARY
 bench-driver echo-server";
 
 /// Every scenario, in the order of the table.
@@ -66,8 +66,7 @@ fn options() -> Result<Options> {
     let (mut rounds, mut rows, mut document, mut out) = (None, SCENARIOS.to_vec(), None, None);
     let mut kinds = vec![Kind::Groundmist, Kind::JavaScript, Kind::Samod];
     let mut scratch = std::env::temp_dir();
-    let mut programs =
-        Programs { groundmist: PathBuf::new(), javascript: PathBuf::new(), samod: PathBuf::new() };
+    let mut programs = Programs::default();
     while let Some(argument) = arguments.next() {
         if argument == "--quick" {
             size = Size::quick();
@@ -91,6 +90,7 @@ fn options() -> Result<Options> {
             "--out" => out = Some(PathBuf::from(value)),
             "--scratch" => scratch = PathBuf::from(value),
             "--groundmist" => programs.groundmist = std::fs::canonicalize(value)?,
+            "--before" => programs.before = std::fs::canonicalize(value)?,
             "--js" => programs.javascript = std::fs::canonicalize(value)?,
             "--samod" => programs.samod = std::fs::canonicalize(value)?,
             _ => bail!("{argument:?} is unknown\n{USAGE}"),

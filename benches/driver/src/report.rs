@@ -220,7 +220,7 @@ impl Figures {
         let mut out = String::new();
         let ours = |key| self.median(Some(Kind::Groundmist), key);
         for (key, what) in [("flood_1x1", "1 writer 1 reader"), ("flood_8x2", "8 documents")] {
-            let peers = kinds.iter().filter(|kind| **kind != Kind::Groundmist);
+            let peers = kinds.iter().filter(|kind| !kind.is_ours());
             let best = peers.filter_map(|kind| self.median(Some(*kind), key)).max_by(f64::total_cmp);
             if let (Some(ours), Some(best), Some(echo)) = (ours(key), best, self.median(None, "echo")) {
                 let share = 100.0 * ours / echo;

@@ -25,6 +25,8 @@ const JOIN: Duration = Duration::from_millis(250);
 pub enum Kind {
     /// This repository's.
     Groundmist,
+    /// An earlier build of it, to compare with.
+    Before,
     /// The public one, from npm.
     JavaScript,
     /// samod behind axum.
@@ -36,9 +38,10 @@ impl Kind {
     pub fn parse(name: &str) -> Result<Self> {
         match name {
             "groundmist" => Ok(Self::Groundmist),
+            "before" => Ok(Self::Before),
             "js" => Ok(Self::JavaScript),
             "samod" => Ok(Self::Samod),
-            _ => bail!("unknown server {name:?}: use groundmist, js or samod"),
+            _ => bail!("unknown server {name:?}: use groundmist, before, js or samod"),
         }
     }
 
@@ -46,6 +49,7 @@ impl Kind {
     pub fn title(self) -> &'static str {
         match self {
             Self::Groundmist => "groundmist-sync",
+            Self::Before => "groundmist-sync before",
             Self::JavaScript => "automerge-repo-sync-server",
             Self::Samod => "samod",
         }
@@ -53,15 +57,22 @@ impl Kind {
 
     /// Documents are files that could have been laid there, and are not read at start.
     pub fn keeps_files(self) -> bool {
-        self != Self::Groundmist
+        !self.is_ours()
+    }
+
+    /// This repository's, of whatever build.
+    pub fn is_ours(self) -> bool {
+        matches!(self, Self::Groundmist | Self::Before)
     }
 }
 
-/// Where the programs are.
-#[derive(Debug, Clone)]
+/// Where the programs are. An empty path for one that is not measured.
+#[derive(Debug, Clone, Default)]
 pub struct Programs {
     /// Our binary.
     pub groundmist: PathBuf,
+    /// An earlier build of it.
+    pub before: PathBuf,
     /// `benches/js_server`, with its packages installed.
     pub javascript: PathBuf,
     /// The samod server's binary.
@@ -109,8 +120,9 @@ impl Server {
         std::fs::create_dir_all(data)?;
         let port = free_port()?;
         let mut command = match kind {
-            Kind::Groundmist => {
-                let mut command = Command::new(&programs.groundmist);
+            Kind::Groundmist | Kind::Before => {
+                let binary = if kind == Kind::Before { &programs.before } else { &programs.groundmist };
+                let mut command = Command::new(binary);
                 command.args(["serve", "--dev", "--data-dir"]).arg(data);
                 if tls.is_none() {
                     command.args(["--port", "0"]);

@@ -16,7 +16,10 @@ impl Random {
 
 fn lane(approval: u64, device: u64, connection: u64) -> Lane {
     let (client, session) = (approval.to_string(), format!("{approval}-{device}"));
-    Lane { party: Party::new("xyz.app".parse().unwrap(), &client, &session), connection: ConnId(connection) }
+    Lane {
+        party: Party::new("xyz.app".parse().unwrap(), &client, &session),
+        connection: ConnectionId(connection),
+    }
 }
 
 fn pop<T>(queue: &mut FairQueue<T>) -> Option<(Lane, T)> {
@@ -31,7 +34,7 @@ fn assert_vanished<T>(queue: &mut FairQueue<T>) {
 
 /// Everything that lanes, turns and debts take.
 fn nodes<T>(queue: &FairQueue<T>) -> usize {
-    let devices = |level: &Level<Device, Level<ConnId, Items<T>>>| -> usize {
+    let devices = |level: &Level<Device, Level<ConnectionId, Items<T>>>| -> usize {
         level.lanes.values().map(|child| 1 + child.node.lanes.len()).sum()
     };
     queue.approvals.lanes.values().map(|child| 1 + devices(&child.node)).sum()
@@ -134,7 +137,7 @@ fn costs_are_shared_evenly_and_nobody_starves() {
         };
         lanes.iter().for_each(|lane| price(&mut random, &mut queue, lane));
         let mut spent: HashMap<Arc<str>, u64> = HashMap::new();
-        let mut waited: HashMap<ConnId, u64> = HashMap::new();
+        let mut waited: HashMap<ConnectionId, u64> = HashMap::new();
         for _ in 0..3_000 {
             let (lane, cost) = pop(&mut queue).unwrap();
             // Half of the work turns out to cost something else.
@@ -167,7 +170,7 @@ fn random_work_comes_out_once_in_order_and_leaves_nothing() {
     for seed in 1..=40 {
         let mut random = Random(seed * 7919);
         let mut queue = FairQueue::default();
-        let mut expected: HashMap<ConnId, VecDeque<u64>> = HashMap::new();
+        let mut expected: HashMap<ConnectionId, VecDeque<u64>> = HashMap::new();
         let mut queued = 0;
         for n in 0..5_000 {
             let (approval, device, connection) = (random.below(5), random.below(20), random.below(3));

@@ -17,7 +17,7 @@ use crate::store::{Head, Row, SnapshotInfo, StoreError, Whole};
 use crate::sync::job::{Done, Intake, Job, Snapshot};
 use crate::sync::opener::Opener;
 use crate::sync::storage::Storage;
-use crate::types::{ChangeHash, ConnId, DocKey, DocumentId, Namespace, StorageId};
+use crate::types::{ChangeHash, ConnectionId, DocKey, DocumentId, Namespace, StorageId};
 
 /// Largest frame. The server sends no more than it has stored or received.
 const MOST: usize = u32::MAX as usize;
@@ -108,7 +108,7 @@ fn the_document() -> io::Result<DocKey> {
 }
 
 fn read_job(work: Work, input: &mut impl Read) -> io::Result<(Inputs, Job)> {
-    let (key, conn) = (the_document()?, ConnId(0));
+    let (key, connection) = (the_document()?, ConnectionId(0));
     let (mut inputs, mut rows, mut chunks) = (Inputs::default(), Vec::new(), Vec::new());
     loop {
         match receive(input, MOST)? {
@@ -136,8 +136,8 @@ fn read_job(work: Work, input: &mut impl Read) -> io::Result<(Inputs, Job)> {
     head.tail_changes = head.next_row;
     inputs.rows = RefCell::new(rows);
     let job = match work {
-        Work::Intake { existing } => Job::Intake { key, conn, chunks, operations: 0, existing },
-        Work::Extract { snapshot, have, skip } => Job::Extract { key, conn, snapshot, have, skip },
+        Work::Intake { existing } => Job::Intake { key, connection, chunks, operations: 0, existing },
+        Work::Extract { snapshot, have, skip } => Job::Extract { key, connection, snapshot, have, skip },
         Work::Compact { snapshot_changes } => {
             let snapshot = inputs.snapshot.borrow();
             let info = |_: &Bytes| SnapshotInfo { heads: Vec::new(), changes: snapshot_changes, bytes: 0 };

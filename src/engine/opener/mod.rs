@@ -39,7 +39,7 @@ use super::shard::Input;
 use super::vital::Vital;
 use crate::store::Store;
 use crate::sync::job::Job;
-use crate::types::{ConnId, Party};
+use crate::types::{ConnectionId, Party};
 use desk::Desk;
 use figures::Figures;
 use shared::Shared;
@@ -85,7 +85,7 @@ impl Task {
                 party.unwrap_or_else(|| Party::new(namespace(), "", ""))
             }
         };
-        let connection = job.conn().unwrap_or(ConnId(0));
+        let connection = job.connection().unwrap_or(ConnectionId(0));
         Self { lane: Lane { party, connection }, job, shard }
     }
 }

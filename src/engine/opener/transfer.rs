@@ -68,7 +68,7 @@ impl Answer {
     /// As the job's end.
     pub fn into_done(self, job: Job) -> Done {
         match job {
-            Job::Intake { key, conn, chunks, operations, .. } => {
+            Job::Intake { key, connection, chunks, operations, .. } => {
                 let result = match self {
                     Self::Changes(changes) => Ok(Intake::Changes(changes)),
                     Self::Snapshot(snapshot) => Ok(Intake::Snapshot(snapshot)),
@@ -76,15 +76,15 @@ impl Answer {
                     // Invariant: `receive_answer` lets only answers through that fit the job.
                     Self::Absent | Self::Parts(..) => Err("it could not be read".into()),
                 };
-                Done::Intake { key, conn, chunks, operations, result }
+                Done::Intake { key, connection, chunks, operations, result }
             }
-            Job::Extract { key, conn, .. } => {
+            Job::Extract { key, connection, .. } => {
                 let result = match self {
                     Self::Parts(parts, is_last) => Ok(Some((parts, is_last))),
                     Self::Failed(why) => Err(why),
                     _ => Ok(None),
                 };
-                Done::Extract { key, conn, result }
+                Done::Extract { key, connection, result }
             }
             Job::Compact { key, below } => {
                 let result = match self {

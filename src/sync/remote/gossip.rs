@@ -5,11 +5,11 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use crate::sync::fair::{Approval, FairCache};
+use crate::sync::fair::FairCache;
 use crate::sync::wire::MAX_HEADS;
-use crate::types::{ChangeHash, DocKey, Millis, StorageId};
+use crate::types::{Approval, ChangeHash, DocKey, Millis, StorageId};
 
-/// Bytes of gossip remembered in one hub.
+/// Bytes of gossip remembered in one shard.
 const BUDGET_BYTES: usize = 1 << 20;
 /// How far a timestamp in gossip may lie ahead of our clock, in milliseconds. Clients take heads only if their timestamp is
 /// newer than the last one, so an entry from the far future would pin its heads for ever.
@@ -129,7 +129,7 @@ mod tests {
     }
 
     fn approval(client: &str) -> Approval {
-        Approval { namespace: "xyz.one".parse().unwrap(), client: client.into() }
+        Approval { namespace: "xyz.one".parse().unwrap(), client_id: client.into() }
     }
 
     fn heads(n: u8) -> Vec<ChangeHash> {

@@ -5,36 +5,30 @@
 //! syncs with, once all of them are durable here. Of any other storage there is only gossip, which nobody can prove: it
 //! counts for a document that is stored and open, and only while somebody else in the namespace subscribes to the storage.
 
-mod gossip;
+pub mod gossip;
 mod subscriptions;
 
 pub use gossip::{Gossip, Known, Source};
 pub use subscriptions::{MAX_SUBSCRIPTIONS, Scope, Step, SubscribeError, Subscriptions};
 
-use std::collections::BTreeMap;
-
-use super::conn::{Joining, Out};
+use super::connection::ConnectionInfo;
 use super::doc::Doc;
-use super::fair::Approval;
-use super::hub::Hub;
 use super::peer::Peer;
 use super::roster::Roster;
-use super::wire::{Body, MAX_HEADS, RemoteHeads};
-use crate::types::{ConnId, DocKey, Millis, StorageId};
-
-/// Most connections whose heads are told one by one when a commit makes them durable. For more, every subscriber looks
-/// through the document once, so that the work grows with the connections and not with their square.
-const MAX_AT_ONCE: usize = 16;
+use super::wire::MAX_HEADS;
+use crate::types::{ConnectionId, DocKey, Millis};
 
 /// Who wants to know of which storage, and what is known.
 #[derive(Debug, Default)]
 pub struct RemoteBook {
-    subscriptions: Subscriptions,
-    gossip: Gossip,
+    /// Who wants to know.
+    pub subscriptions: Subscriptions,
+    /// What is known.
+    pub gossip: Gossip,
 }
 
 impl RemoteBook {
-    pub(super) fn leave(&mut self, id: ConnId) {
+    pub(super) fn leave(&mut self, id: ConnectionId) {
         self.subscriptions.leave(id);
     }
 
@@ -44,220 +38,28 @@ impl RemoteBook {
 
     /// Take in what a connection's own share in a document says of its storage, if somebody in the namespace subscribes to
     /// it and all its heads are durable here. True if it is news.
-    fn learn_of(&mut self, roster: &Roster, joining: &Joining, doc: &Doc, peer: &Peer, at: Millis) -> bool {
-        let Some(storage) = &joining.storage else { return false };
-        if self.subscriptions.subscribers(&joining.namespace, storage).is_none()
+    pub(super) fn learn_of(
+        &mut self,
+        roster: &Roster,
+        info: &ConnectionInfo,
+        doc: &Doc,
+        peer: &Peer,
+        at: Millis,
+    ) -> bool {
+        let Some(storage) = &info.storage else { return false };
+        if self.subscriptions.subscribers(&info.namespace, storage).is_none()
             || !has_durable_heads(doc, peer)
-            || !roster.speaks_for_its_storage(joining)
+            || !roster.speaks_for_its_storage(info)
         {
             return false;
         }
-        let approval = Approval::of(joining);
-        self.gossip.learn(&approval, &doc.key, storage, &peer.their_heads, at, Source::Itself)
+        let approval = info.approval();
+        self.gossip.learn(&approval, doc.key(), storage, &peer.their_heads, at, Source::Itself)
     }
 }
 
 /// The peer has said that its heads are those that are durable here, and they are few enough to be told.
-fn has_durable_heads(doc: &Doc, peer: &Peer) -> bool {
+pub(super) fn has_durable_heads(doc: &Doc, peer: &Peer) -> bool {
     let heads = doc.heads();
-    doc.broken.is_none() && peer.heard && heads.len() <= MAX_HEADS && peer.their_heads == heads
-}
-
-impl Hub {
-    pub(super) fn subscribe_remote(&mut self, id: ConnId, add: Vec<StorageId>, remove: &[StorageId]) {
-        let Some(conn) = self.conns.get(&id) else { return };
-        let approval = Approval::of(&conn.joining);
-        for storage in remove {
-            self.remote.subscriptions.unsubscribe(id, storage);
-        }
-        for storage in add {
-            if let Err(refused) = self.remote.subscriptions.subscribe(id, &approval, storage) {
-                self.error(id, refused.to_string());
-                break;
-            }
-        }
-        self.make_ready(id);
-    }
-
-    /// Tell all subscribers with a share in the document, except `but`.
-    fn tell_subscribers(&mut self, key: &DocKey, storage: &StorageId, but: Option<ConnId>) {
-        let Some(subscribers) = self.remote.subscriptions.subscribers(&key.namespace, storage) else {
-            return;
-        };
-        let Some(doc) = self.docs.get(key) else { return };
-        // Whichever are fewer: subscribers may have other documents open, and peers other subscriptions.
-        let to: Vec<ConnId> = if subscribers.len() < doc.peers.len() {
-            let has_share = |id: &&ConnId| self.conns.get(id).is_some_and(|conn| conn.docs.contains(key));
-            subscribers.iter().filter(has_share).copied().collect()
-        } else {
-            doc.peers.iter().map(|peer| peer.conn).filter(|id| subscribers.contains(id)).collect()
-        };
-        for id in to {
-            if Some(id) != but {
-                self.remote.subscriptions.changed(id, key.document, storage);
-                self.make_ready(id);
-            }
-        }
-    }
-
-    /// A peer has said what heads it has. Others hear of it once all of them are durable here.
-    pub(super) fn heads_seen(&mut self, id: ConnId, key: &DocKey, now: Millis) {
-        let newly_open = self
-            .docs
-            .get_mut(key)
-            .and_then(|doc| doc.peer(id))
-            .is_some_and(|peer| peer.heard && !std::mem::replace(&mut peer.told_remote, true));
-        if self.remote.subscriptions.is_empty() {
-            return;
-        }
-        if newly_open && self.remote.subscriptions.opened(id, key.document) {
-            self.make_ready(id);
-        }
-        if self.learn_of_peer(id, key, now)
-            && let Some(storage) = self.conns.get(&id).and_then(|conn| conn.joining.storage.clone())
-        {
-            self.tell_subscribers(key, &storage, Some(id));
-        }
-    }
-
-    /// Remember the heads of a connection's storage, if they are durable here and somebody wants to know. True if it is news.
-    fn learn_of_peer(&mut self, id: ConnId, key: &DocKey, now: Millis) -> bool {
-        let Some(joining) = self.conns.get(&id).map(|conn| &conn.joining) else { return false };
-        let Some(doc) = self.docs.get(key) else { return false };
-        let Some(peer) = doc.peers.iter().find(|peer| peer.conn == id) else { return false };
-        self.remote.learn_of(&self.roster, joining, doc, peer, now)
-    }
-
-    /// A connection with a storage has left: its heads stay known while the document is in use.
-    pub(super) fn departs(&mut self, joining: &Joining, key: &DocKey, peer: &Peer, now: Millis) {
-        if let Some(doc) = self.docs.get(key) {
-            self.remote.learn_of(&self.roster, joining, doc, peer, now);
-        }
-    }
-
-    /// New changes are durable: our own heads, and those of peers that have the same.
-    pub(super) fn heads_durable(&mut self, key: &DocKey, now: Millis) {
-        if self.remote.subscriptions.is_empty() {
-            return;
-        }
-        let ours = self.options.storage.clone();
-        self.tell_subscribers(key, &ours, None);
-        let Some(doc) = self.docs.get(key) else { return };
-        let same = doc.peers.iter().filter(|peer| has_durable_heads(doc, peer));
-        let same: Vec<ConnId> = same.map(|peer| peer.conn).collect();
-        if same.len() <= MAX_AT_ONCE {
-            return same.into_iter().for_each(|id| self.heads_seen(id, key, now));
-        }
-        for id in doc.peers.iter().map(|peer| peer.conn).collect::<Vec<_>>() {
-            if self.remote.subscriptions.opened(id, key.document) {
-                self.make_ready(id);
-            }
-        }
-    }
-
-    /// A peer passes on what it heard of other storages.
-    pub(super) fn gossip(&mut self, id: ConnId, key: &DocKey, heads: Vec<RemoteHeads>, now: Millis) {
-        let Some(joining) = self.conns.get(&id).map(|conn| &conn.joining) else { return };
-        if self.docs.get(key).is_none_or(|doc| doc.broken.is_some() || doc.head.is_none()) {
-            return;
-        }
-        let (approval, writer) = (Approval::of(joining), !joining.read_only);
-        let source = if writer { Source::Writer } else { Source::Reader };
-        for of in heads {
-            let Some(timestamp) = gossip::timestamp(of.timestamp, now) else { continue };
-            if self.may_gossip(id, writer, key, &of.storage)
-                && self.remote.gossip.learn(&approval, key, &of.storage, &of.heads, timestamp, source)
-            {
-                self.tell_subscribers(key, &of.storage, Some(id));
-            }
-        }
-    }
-
-    /// Whether a connection's gossip about a storage counts. Others must have asked for it. Our own heads we know best, and
-    /// a device that has the document open here speaks for itself; but a reader's claim to a storage id does not silence
-    /// a writer.
-    fn may_gossip(&self, id: ConnId, writer: bool, key: &DocKey, storage: &StorageId) -> bool {
-        let subscribers = self.remote.subscriptions.subscribers(&key.namespace, storage);
-        let has_open = |id: &ConnId| self.conns.get(id).is_some_and(|conn| conn.docs.contains(key));
-        *storage != self.options.storage
-            && subscribers.is_some_and(|ids| ids.len() > usize::from(ids.contains(&id)))
-            && !self
-                .roster
-                .of_storage(&key.namespace, storage)
-                .any(|(device, may_write)| (may_write || !writer) && has_open(&device))
-    }
-
-    /// What a connection can be told of a document: the storages that it subscribes to and whose heads are known, and how
-    /// many were looked at.
-    fn look(&mut self, id: ConnId, key: &DocKey, scope: Scope) -> (Vec<StorageId>, usize) {
-        let Some(doc) = self.docs.get(key).filter(|doc| doc.broken.is_none()) else { return (vec![], 1) };
-        let Some(head) = &doc.head else { return (vec![], 1) };
-        let (modified, mut steps) = (head.modified, 1 + doc.peers.len());
-        // Devices that are here now may have said what they have before anybody asked. One for each storage, a writer if
-        // there is one: many connections may have joined with the same.
-        let mut here: BTreeMap<&StorageId, (&Joining, &Peer)> = BTreeMap::new();
-        for peer in doc.peers.iter().filter(|peer| peer.conn != id && has_durable_heads(doc, peer)) {
-            let Some(conn) = self.conns.get(&peer.conn) else { continue };
-            if let Some(storage) = &conn.joining.storage
-                && self.remote.subscriptions.wants(id, scope, storage)
-                && (peer.writer || !here.contains_key(storage))
-            {
-                here.insert(storage, (&conn.joining, peer));
-            }
-        }
-        for (joining, peer) in here.into_values() {
-            self.remote.learn_of(&self.roster, joining, doc, peer, modified);
-        }
-        let wanted = |storage: &&StorageId| self.remote.subscriptions.wants(id, scope, storage);
-        let known = self.remote.gossip.storages(key).inspect(|_| steps += 1);
-        let ours = std::iter::once(&self.options.storage);
-        let found = ours.chain(known).filter(wanted).cloned().collect();
-        (found, steps)
-    }
-
-    /// The heads of a storage as they are told: our own are durable, others' as they were learnt.
-    fn known_heads(&self, key: &DocKey, storage: &StorageId) -> Option<RemoteHeads> {
-        let doc = self.docs.get(key).filter(|doc| doc.broken.is_none())?;
-        let (heads, timestamp) = if *storage == self.options.storage {
-            let head = doc.head.as_ref().filter(|head| head.heads.len() <= MAX_HEADS)?;
-            (head.heads.clone(), head.modified)
-        } else {
-            let known = self.remote.gossip.get(key, storage)?;
-            (known.heads.to_vec(), known.timestamp)
-        };
-        Some(RemoteHeads { storage: storage.clone(), heads, timestamp: timestamp as f64 })
-    }
-
-    /// The next remote heads message for a connection: the latest heads, however often they changed since the last.
-    pub(super) fn next_remote(&mut self, id: ConnId) -> Option<Out> {
-        loop {
-            let conn = self.conns.get(&id)?;
-            let key = |document| DocKey { namespace: conn.joining.namespace.clone(), document };
-            match self.remote.subscriptions.next(id, &conn.docs)? {
-                Step::Tell(document, storage) => {
-                    if let Some(heads) = self.known_heads(&key(document), &storage) {
-                        let body = Body::RemoteHeads { document, heads: vec![heads] };
-                        return Some(Out::Message { sender: None, body });
-                    }
-                }
-                Step::Look(document, scope) => {
-                    let (found, steps) = self.look(id, &key(document), scope);
-                    self.remote.subscriptions.found(id, document, found, steps);
-                }
-            }
-        }
-    }
-
-    /// True while connections have used up their turn of telling remote heads and have more to do: call
-    /// [`Hub::give_turns`] after other inputs were looked at.
-    pub fn has_turns(&self) -> bool {
-        self.remote.subscriptions.has_turns()
-    }
-
-    /// Make ready the connections whose turn it is.
-    pub fn give_turns(&mut self) {
-        for id in self.remote.subscriptions.begin_turns() {
-            self.make_ready(id);
-        }
-    }
+    doc.is_synced() && peer.heard && heads.len() <= MAX_HEADS && peer.their_heads == heads
 }

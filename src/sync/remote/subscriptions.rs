@@ -8,12 +8,11 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::ops::Bound;
 
-use crate::sync::fair::Approval;
-use crate::types::{ConnId, DocKey, DocumentId, Namespace, StorageId};
+use crate::types::{Approval, ConnectionId, DocKey, DocumentId, Namespace, StorageId};
 
 /// Most storages one connection may subscribe to.
 pub const MAX_SUBSCRIPTIONS: usize = 256;
-/// Bytes of subscriptions in one hub. Over it, only apps with less than an equal share may add more.
+/// Bytes of subscriptions in one shard. Over it, only apps with less than an equal share may add more.
 const BUDGET_BYTES: usize = 2 << 20;
 /// Bytes that a subscription is charged besides its storage id: map nodes, and marks for changes.
 const SUBSCRIPTION_BYTES: usize = 256;
@@ -83,12 +82,12 @@ impl Listener {
 /// All subscriptions. A storage without subscribers, and a connection without subscriptions, has no entry.
 #[derive(Debug, Default)]
 pub struct Subscriptions {
-    namespaces: HashMap<Namespace, BTreeMap<StorageId, BTreeSet<ConnId>>>,
-    listeners: HashMap<ConnId, Listener>,
+    namespaces: HashMap<Namespace, BTreeMap<StorageId, BTreeSet<ConnectionId>>>,
+    listeners: HashMap<ConnectionId, Listener>,
     bytes: usize,
     by_approval: BTreeMap<Approval, usize>,
     /// Connections that have used up their turn and have more to do.
-    turns: VecDeque<ConnId>,
+    turns: VecDeque<ConnectionId>,
 }
 
 fn cost(storage: &StorageId) -> usize {
@@ -101,7 +100,7 @@ impl Subscriptions {
     /// The connection or its app has too many.
     pub fn subscribe(
         &mut self,
-        id: ConnId,
+        id: ConnectionId,
         approval: &Approval,
         storage: StorageId,
     ) -> Result<(), SubscribeError> {
@@ -143,7 +142,7 @@ impl Subscriptions {
     }
 
     /// Take a subscription back.
-    pub fn unsubscribe(&mut self, id: ConnId, storage: &StorageId) {
+    pub fn unsubscribe(&mut self, id: ConnectionId, storage: &StorageId) {
         let Some(listener) = self.listeners.get_mut(&id) else { return };
         if !listener.storages.remove(storage) {
             return;
@@ -158,14 +157,14 @@ impl Subscriptions {
     }
 
     /// The connection is gone.
-    pub fn leave(&mut self, id: ConnId) {
+    pub fn leave(&mut self, id: ConnectionId) {
         let Some(listener) = self.listeners.remove(&id) else { return };
         for storage in &listener.storages {
             self.give_back(id, &listener.approval, storage);
         }
     }
 
-    fn give_back(&mut self, id: ConnId, approval: &Approval, storage: &StorageId) {
+    fn give_back(&mut self, id: ConnectionId, approval: &Approval, storage: &StorageId) {
         self.bytes -= cost(storage);
         if let Some(of_app) = self.by_approval.get_mut(approval) {
             *of_app -= cost(storage);
@@ -191,12 +190,12 @@ impl Subscriptions {
     }
 
     /// Who subscribes to a storage in a namespace.
-    pub fn subscribers(&self, namespace: &Namespace, storage: &StorageId) -> Option<&BTreeSet<ConnId>> {
+    pub fn subscribers(&self, namespace: &Namespace, storage: &StorageId) -> Option<&BTreeSet<ConnectionId>> {
         self.namespaces.get(namespace)?.get(storage)
     }
 
     /// Whether a connection subscribes to a storage.
-    pub fn wants(&self, id: ConnId, scope: Scope, storage: &StorageId) -> bool {
+    pub fn wants(&self, id: ConnectionId, scope: Scope, storage: &StorageId) -> bool {
         self.listeners.get(&id).is_some_and(|listener| match scope {
             Scope::All => listener.storages.contains(storage),
             Scope::Fresh => listener.fresh.contains(storage),
@@ -204,7 +203,7 @@ impl Subscriptions {
     }
 
     /// Mark that a storage's heads have changed, for one of its subscribers.
-    pub fn changed(&mut self, id: ConnId, document: DocumentId, storage: &StorageId) {
+    pub fn changed(&mut self, id: ConnectionId, document: DocumentId, storage: &StorageId) {
         let Some(listener) = self.listeners.get_mut(&id) else { return };
         if listener.fresh.contains(storage) && listener.is_ahead(document) {
             return;
@@ -217,7 +216,7 @@ impl Subscriptions {
     }
 
     /// Mark that all of a document is to be looked through, if the connection subscribes to anything. True if so.
-    pub fn opened(&mut self, id: ConnId, document: DocumentId) -> bool {
+    pub fn opened(&mut self, id: ConnectionId, document: DocumentId) -> bool {
         let Some(listener) = self.listeners.get_mut(&id) else { return false };
         let all_fresh = listener.fresh.len() == listener.storages.len();
         if !(all_fresh && listener.is_ahead(document)) {
@@ -227,7 +226,7 @@ impl Subscriptions {
     }
 
     /// The next step for a connection that has these documents open. `None` if it has none, or has used up its turn.
-    pub fn next(&mut self, id: ConnId, open: &BTreeSet<DocKey>) -> Option<Step> {
+    pub fn next(&mut self, id: ConnectionId, open: &BTreeSet<DocKey>) -> Option<Step> {
         let listener = self.listeners.get_mut(&id)?;
         if let Some((document, storage)) = listener.marks.pop_first() {
             return Some(Step::Tell(document, storage));
@@ -255,7 +254,7 @@ impl Subscriptions {
     }
 
     /// A document was looked through, which took so many steps, and something is known of these storages.
-    pub fn found(&mut self, id: ConnId, document: DocumentId, storages: Vec<StorageId>, steps: usize) {
+    pub fn found(&mut self, id: ConnectionId, document: DocumentId, storages: Vec<StorageId>, steps: usize) {
         let Some(listener) = self.listeners.get_mut(&id) else { return };
         let steps = steps.max(1) + MESSAGE_STEPS * storages.len();
         listener.steps = listener.steps.saturating_sub(steps);
@@ -268,7 +267,7 @@ impl Subscriptions {
     }
 
     /// Begin the next turns: these connections are to be made ready.
-    pub fn begin_turns(&mut self) -> Vec<ConnId> {
+    pub fn begin_turns(&mut self) -> Vec<ConnectionId> {
         let mut begun = Vec::new();
         while begun.len() < TURNS
             && let Some(id) = self.turns.pop_front()
@@ -288,7 +287,7 @@ mod tests {
     use super::*;
 
     fn approval(namespace: &str, client: &str) -> Approval {
-        Approval { namespace: namespace.parse().unwrap(), client: client.into() }
+        Approval { namespace: namespace.parse().unwrap(), client_id: client.into() }
     }
 
     fn storage(n: usize) -> StorageId {
@@ -303,7 +302,7 @@ mod tests {
     }
 
     /// Works off what a connection is owed, finding nothing, until its turn is over: how many documents it looked through.
-    fn turn(subscriptions: &mut Subscriptions, id: ConnId, open: &BTreeSet<DocKey>) -> usize {
+    fn turn(subscriptions: &mut Subscriptions, id: ConnectionId, open: &BTreeSet<DocKey>) -> usize {
         let mut looked = 0;
         while let Some(step) = subscriptions.next(id, open) {
             let Step::Look(document, _) = step else { panic!("{step:?}") };
@@ -315,7 +314,7 @@ mod tests {
 
     #[test]
     fn subscribing_walks_all_open_documents_in_turns_of_bounded_work() {
-        let (mut subscriptions, one) = (Subscriptions::default(), ConnId(1));
+        let (mut subscriptions, one) = (Subscriptions::default(), ConnectionId(1));
         let open = open(10 * TURN_STEPS as u128);
         for n in 0..40 {
             subscriptions.subscribe(one, &approval("xyz.one", "app"), storage(n)).unwrap();
@@ -338,7 +337,7 @@ mod tests {
     fn turns_go_round() {
         let mut subscriptions = Subscriptions::default();
         let open = open(2 * TURN_STEPS as u128);
-        let ids: Vec<ConnId> = (0..3 * TURNS as u64).map(ConnId).collect();
+        let ids: Vec<ConnectionId> = (0..3 * TURNS as u64).map(ConnectionId).collect();
         for id in &ids {
             subscriptions.subscribe(*id, &approval("xyz.one", "app"), storage(1)).unwrap();
             assert_eq!(turn(&mut subscriptions, *id, &open), TURN_STEPS);
@@ -358,7 +357,7 @@ mod tests {
 
     #[test]
     fn marks_are_bounded_by_the_open_documents() {
-        let (mut subscriptions, one) = (Subscriptions::default(), ConnId(1));
+        let (mut subscriptions, one) = (Subscriptions::default(), ConnectionId(1));
         let open = open(3);
         subscriptions.subscribe(one, &approval("xyz.one", "app"), storage(0)).unwrap();
         turn(&mut subscriptions, one, &open);
@@ -375,7 +374,7 @@ mod tests {
 
     #[test]
     fn what_the_cursor_comes_to_is_not_marked_besides() {
-        let (mut subscriptions, one) = (Subscriptions::default(), ConnId(1));
+        let (mut subscriptions, one) = (Subscriptions::default(), ConnectionId(1));
         let open = open(3);
         let documents: Vec<DocumentId> = open.iter().map(|key| key.document).collect();
         subscriptions.subscribe(one, &approval("xyz.one", "app"), storage(0)).unwrap();
@@ -400,25 +399,28 @@ mod tests {
     fn an_app_with_too_many_is_refused_and_others_are_not() {
         let mut subscriptions = Subscriptions::default();
         let (greedy, modest) = (approval("xyz.one", "greedy"), approval("xyz.two", "modest"));
-        let mut conns = 0;
-        while subscriptions.subscribe(ConnId(conns), &greedy, storage(0)).is_ok() {
+        let mut connections = 0;
+        while subscriptions.subscribe(ConnectionId(connections), &greedy, storage(0)).is_ok() {
             for n in 1..MAX_SUBSCRIPTIONS {
-                let _ = subscriptions.subscribe(ConnId(conns), &greedy, storage(n));
+                let _ = subscriptions.subscribe(ConnectionId(connections), &greedy, storage(n));
             }
-            conns += 1;
+            connections += 1;
         }
-        let refused = subscriptions.subscribe(ConnId(0), &greedy, storage(MAX_SUBSCRIPTIONS));
+        let refused = subscriptions.subscribe(ConnectionId(0), &greedy, storage(MAX_SUBSCRIPTIONS));
         assert_eq!(refused, Err(SubscribeError::Connection));
-        assert_eq!(subscriptions.subscribe(ConnId(conns), &greedy, storage(0)), Err(SubscribeError::App));
+        assert_eq!(
+            subscriptions.subscribe(ConnectionId(connections), &greedy, storage(0)),
+            Err(SubscribeError::App)
+        );
         assert!(subscriptions.bytes <= BUDGET_BYTES);
-        let newcomer = ConnId(conns + 1);
+        let newcomer = ConnectionId(connections + 1);
         for n in 0..MAX_SUBSCRIPTIONS {
             subscriptions.subscribe(newcomer, &modest, storage(n)).unwrap();
         }
         assert!(subscriptions.subscribers(&modest.namespace, &storage(0)).unwrap().len() == 1);
         subscriptions.unsubscribe(newcomer, &storage(0));
         assert!(subscriptions.subscribers(&modest.namespace, &storage(0)).is_none());
-        (0..=conns + 1).for_each(|id| subscriptions.leave(ConnId(id)));
+        (0..=connections + 1).for_each(|id| subscriptions.leave(ConnectionId(id)));
         assert_eq!((subscriptions.bytes, subscriptions.by_approval.len()), (0, 0));
         assert!(subscriptions.namespaces.is_empty() && subscriptions.is_empty());
     }

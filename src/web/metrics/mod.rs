@@ -111,6 +111,11 @@ impl Metrics {
             "kind",
             status.memory.by_kind(),
         );
+        text.gauge(
+            "groundmist_largest_holder_bytes",
+            "What the device that makes the server hold the most has open.",
+            status.largest_holders.first().map_or(0, |holder| holder.bytes),
+        );
         text.counter("groundmist_changes_in_total", "Changes made durable.", status.changes_in);
         text.counter("groundmist_changes_out_total", "Changes sent to clients.", status.changes_out);
         text.counter("groundmist_commits_total", "Commits, each with one fsync.", status.commits);

@@ -1,7 +1,7 @@
 // How the server is, in one sentence, and the facts behind it.
 import { api, go, post, sentence } from "./api.js"
 import { $, button, fill, h, keyed, p, plain, rich, section, show } from "./dom.js"
-import { bytes, count, day, number, relative, time } from "./words.js"
+import { bytes, count, day, host, number, relative, time } from "./words.js"
 
 /** Where devices reach the server. */
 export const origin = () => reached
@@ -45,6 +45,11 @@ function backup({ last, running, last_error }) {
     : "Make one on the server with `sudo groundmist-sync backup FILE`."]
 }
 
+/** Who has so much open that it is worth a sentence. */
+function holders([most]) {
+  return most?.bytes >= 1e6 ? ` ${host(most.client)} has the most open on one device, ${bytes(most.bytes)}.` : ""
+}
+
 /** Each a name, a value, what there is to say of it, whether it can be published. */
 function facts(status) {
   const { disk, engine, storage, version } = status
@@ -55,7 +60,7 @@ function facts(status) {
     ["Certificate", ...certificate(status.certificate)],
     ["Address in your account", ...record(status)],
     ["Last backup", ...backup(status.backup)],
-    ["Memory", bytes(status.rss_bytes), `Documents use ${bytes(engine.memory.graphs)} and what apps have open ${bytes(engine.memory.connections)}, of the ${bytes(status.memory_budget_bytes)} they may. Messages that wait use ${bytes(engine.memory.incoming + engine.memory.decoding)}, and those to be sent ${bytes(engine.memory.outgoing)}.`],
+    ["Memory", bytes(status.rss_bytes), `Documents use ${bytes(engine.memory.graphs)} and what apps have open ${bytes(engine.memory.connections)}, of the ${bytes(status.memory_budget_bytes)} they may. Messages that wait use ${bytes(engine.memory.incoming + engine.memory.decoding)}, and those to be sent ${bytes(engine.memory.outgoing)}.${holders(engine.largest_holders)}`],
     ["Version", version, ["Running since ", time(Date.now() - status.uptime_seconds * 1000), "."]],
   ].filter(Boolean)
 }

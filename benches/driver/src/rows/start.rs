@@ -54,7 +54,7 @@ pub async fn run(setting: &Setting, kind: Kind) -> Result<Measured> {
     }
     let mut measured: Measured =
         [("start_many", starts(setting, kind, &directory.0, &documents, None).await?)].into();
-    if kind == Kind::Groundmist {
+    if kind.is_ours() {
         let certificate = tls::certificate(setting, &directory.0)?;
         let time = starts(setting, kind, &directory.0, &documents, Some(certificate)).await?;
         measured.push(("start_many_tls", time));

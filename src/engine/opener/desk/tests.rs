@@ -3,7 +3,7 @@
 use super::*;
 use crate::engine::mailbox::mailbox;
 use crate::sync::job::Job;
-use crate::types::{ConnId, DocumentId, Party};
+use crate::types::{ConnectionId, DocumentId, Party};
 
 const MEMORY: u64 = 1_000;
 
@@ -13,7 +13,7 @@ fn key(n: u8) -> DocKey {
 
 fn extract(n: u8, app: &str) -> Task {
     let (snapshot, have, skip) = (Vec::new(), Vec::new(), 0);
-    let job = Job::Extract { key: key(n), conn: ConnId(u64::from(n)), snapshot, have, skip };
+    let job = Job::Extract { key: key(n), connection: ConnectionId(u64::from(n)), snapshot, have, skip };
     Task::new(job, Some(Party::new(key(n).namespace, app, "device")), mailbox().0)
 }
 

@@ -3,42 +3,51 @@
 //! A commit takes a bounded part of them, so that one namespace's flood of new documents or of large changes does not hold
 //! up the acknowledgement of another's keystroke: namespaces take turns, a document at a time.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 
-use super::doc::Doc;
 use crate::types::{DocKey, DocumentId, Namespace};
 
-/// The documents, each namespace's in the order in which they got changes.
+/// One namespace's documents, in the order in which they got changes.
+#[derive(Debug, Default)]
+struct Queue {
+    documents: VecDeque<DocumentId>,
+    queued: HashSet<DocumentId>,
+}
+
+/// The documents by namespace.
+///
+/// Invariants: a namespace has a turn exactly while it has documents; each document stands once in its namespace's queue,
+/// however many changes it got.
 #[derive(Debug, Default)]
 pub struct Dirty {
-    documents: HashMap<Namespace, VecDeque<DocumentId>>,
+    documents: HashMap<Namespace, Queue>,
     /// The namespaces that have some, the next one first.
     turns: VecDeque<Namespace>,
 }
 
 impl Dirty {
-    /// A document has new changes. It stands here once, however many they are.
-    pub fn mark(&mut self, doc: &mut Doc) {
-        if !std::mem::replace(&mut doc.in_dirty, true) {
-            self.push(&doc.key);
-        }
-    }
-
-    fn push(&mut self, key: &DocKey) {
-        let documents = self.documents.entry(key.namespace.clone()).or_default();
-        if documents.is_empty() {
+    /// A document has new changes.
+    pub fn mark(&mut self, key: &DocKey) {
+        // The name is copied only for a namespace that has no documents yet.
+        if !self.documents.contains_key(&key.namespace) {
+            self.documents.insert(key.namespace.clone(), Queue::default());
             self.turns.push_back(key.namespace.clone());
         }
-        documents.push_back(key.document);
+        if let Some(queue) = self.documents.get_mut(&key.namespace)
+            && queue.queued.insert(key.document)
+        {
+            queue.documents.push_back(key.document);
+        }
     }
 
     /// The next document; its namespace's others come after one of each other namespace.
     pub fn pop(&mut self) -> Option<DocKey> {
         let namespace = self.turns.pop_front()?;
         // Invariant: a namespace that has a turn has documents.
-        let documents = self.documents.get_mut(&namespace)?;
-        let document = documents.pop_front()?;
-        if documents.is_empty() {
+        let queue = self.documents.get_mut(&namespace)?;
+        let document = queue.documents.pop_front()?;
+        queue.queued.remove(&document);
+        if queue.documents.is_empty() {
             self.documents.remove(&namespace);
         } else {
             self.turns.push_back(namespace.clone());
@@ -58,9 +67,10 @@ mod tests {
             namespace: namespace.parse().unwrap(),
             document: DocumentId([n; 16]),
         };
-        (0..100).for_each(|n| dirty.push(&key("xyz.flood", n)));
-        dirty.push(&key("xyz.other", 1));
-        dirty.push(&key("xyz.other", 2));
+        (0..100).for_each(|n| dirty.mark(&key("xyz.flood", n)));
+        dirty.mark(&key("xyz.flood", 7));
+        dirty.mark(&key("xyz.other", 1));
+        dirty.mark(&key("xyz.other", 2));
         let order: Vec<DocKey> = std::iter::from_fn(|| dirty.pop()).collect();
         assert_eq!(order.len(), 102);
         assert_eq!(order[1], key("xyz.other", 1));

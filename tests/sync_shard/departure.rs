@@ -1,22 +1,23 @@
 //! What is written for a connection that leaves.
 
 use groundmist_sync::store::Op;
-use groundmist_sync::sync::departure::{MAX_SHARED_HEADS, MAX_STATES};
+use groundmist_sync::sync::shard::{MAX_SHARED_HEADS, MAX_STATES};
 
 use super::*;
 
 impl Server {
     /// The connection leaves: how many sync states that writes.
-    fn states_after(&mut self, id: ConnId) -> usize {
-        self.hub.leave(id, self.now);
-        let ops = self.hub.take_ops(self.now);
+    fn states_after(&mut self, id: ConnectionId) -> usize {
+        self.shard.leave(id, self.now);
+        self.work_off();
+        let ops = self.shard.take_ops(self.now);
         self.storage.commit(&ops);
-        self.hub.committed(&self.storage, self.now);
+        self.shard.committed(&self.storage, self.now);
         ops.iter().filter(|op| matches!(op, Op::SyncState { .. })).count()
     }
 
     /// Says these heads, after none: the peer has moved.
-    fn move_to(&mut self, id: ConnId, n: u8, heads: &[ChangeHash]) {
+    fn move_to(&mut self, id: ConnectionId, n: u8, heads: &[ChangeHash]) {
         for heads in [&[], heads] {
             self.sync(id, n, Draft { heads, have: Some(&[]), ..Draft::default() }.encode().into());
         }
@@ -73,7 +74,7 @@ fn a_device_with_very_many_heads_is_not_remembered() {
 #[test]
 fn one_departure_writes_a_bounded_number_of_states() {
     let mut server = server();
-    server.hub = Hub::new(HubOptions { max_documents: 1000, ..options() });
+    server.shard = Shard::new(ShardOptions { max_documents: 1000, ..options() });
     let (author, device) = (server.join(1), server.join_as(2, "xyz.one", false, Some("disk")));
     let (heads, data) = with_heads(1);
     for n in 0..=255 {

@@ -3,11 +3,11 @@
 use automerge::{AutoCommit, ROOT, transaction::Transactable};
 use bytes::Bytes;
 use groundmist_sync::store::{Disposal, Op};
-use groundmist_sync::sync::conn::Out;
-use groundmist_sync::sync::hub::{Hub, HubOptions};
+use groundmist_sync::sync::connection::Out;
 use groundmist_sync::sync::message::Draft;
+use groundmist_sync::sync::shard::{Shard, ShardOptions};
 use groundmist_sync::sync::wire::Body;
-use groundmist_sync::types::{ConnId, DocumentId};
+use groundmist_sync::types::{ConnectionId, DocumentId};
 
 use super::{Server, document, options, server, written};
 
@@ -22,8 +22,8 @@ fn large(bytes: usize) -> Bytes {
     Draft { heads: &heads, chunks: &[change], have: Some(&heads), ..Draft::default() }.encode().into()
 }
 
-fn next(server: &mut Server, id: ConnId, room: usize) -> Option<Out> {
-    server.hub.next(id, &server.storage, server.now, room)
+fn next(server: &mut Server, id: ConnectionId, room: usize) -> Option<Out> {
+    server.shard.next(id, &server.storage, server.now, room)
 }
 
 fn about(out: Option<Out>) -> Option<DocumentId> {
@@ -48,7 +48,7 @@ fn what_finds_no_room_waits_and_holds_up_nothing_smaller() {
     assert_eq!(about(next(&mut server, reader, 4_000)), Some(document(2)));
     assert_eq!(next(&mut server, reader, 50_000), Some(Out::NoRoom));
     // An error and a close need no room.
-    server.hub.close(reader, 1013, "later");
+    server.shard.close(reader, 1013, "later");
     assert_eq!(next(&mut server, reader, 0), Some(Out::Close(1013, "later")));
 
     let again = server.join(3);
@@ -63,7 +63,7 @@ fn what_finds_no_room_waits_and_holds_up_nothing_smaller() {
 #[test]
 fn a_commit_takes_a_part_of_a_flood_and_what_came_last_in_another_namespace() {
     let mut server = server();
-    server.hub = Hub::new(HubOptions {
+    server.shard = Shard::new(ShardOptions {
         max_documents: 10_000,
         memory_budget: 64 << 20,
         held_budget: 64 << 20,
@@ -76,7 +76,7 @@ fn a_commit_takes_a_part_of_a_flood_and_what_came_last_in_another_namespace() {
     server.sync(other, 1, written().1);
     let mut sizes = Vec::new();
     loop {
-        let ops = server.hub.take_ops(server.now);
+        let ops = server.shard.take_ops(server.now);
         if ops.is_empty() {
             break;
         }
@@ -85,7 +85,7 @@ fn a_commit_takes_a_part_of_a_flood_and_what_came_last_in_another_namespace() {
         assert_eq!(others.count(), usize::from(sizes.is_empty()), "with the first commit");
         sizes.push(ops.len());
         server.storage.commit(&ops);
-        server.hub.committed(&server.storage, server.now);
+        server.shard.committed(&server.storage, server.now);
     }
     assert_eq!(sizes.iter().sum::<usize>(), 3001);
     assert!(sizes.len() >= 3, "{sizes:?}");
@@ -109,12 +109,12 @@ fn a_document_is_deleted_with_all_that_had_come_of_it() {
     let change = Bytes::copy_from_slice(doc.get_last_local_change().unwrap().raw_bytes());
     let heads = doc.get_heads();
     server.sync(writer, 2, Draft { heads: &heads, chunks: &[change], ..Draft::default() }.encode().into());
-    server.hub.dispose(&super::key("xyz.one", 2), Disposal::Delete, &server.storage).unwrap();
-    let ops = server.hub.take_ops(server.now);
+    server.shard.dispose(&super::key("xyz.one", 2), Disposal::Delete, &server.storage).unwrap();
+    let ops = server.shard.take_ops(server.now);
     let is_append = |op: &Op| matches!(op, Op::Append { key, .. } if key.document == document(2));
     assert!(ops.iter().any(is_append));
     assert!(matches!(ops.last(), Some(Op::Dispose { .. })));
     server.storage.commit(&ops);
-    server.hub.committed(&server.storage, server.now);
-    assert!(!server.hub.take_ops(server.now).iter().any(is_append));
+    server.shard.committed(&server.storage, server.now);
+    assert!(!server.shard.take_ops(server.now).iter().any(is_append));
 }

@@ -8,16 +8,16 @@ use super::*;
 impl Server {
     /// Has the opener refuse what waits for it; what that was.
     fn refuse(&mut self) -> Vec<&'static str> {
-        let jobs = self.hub.take_jobs();
+        let jobs = self.shard.take_jobs();
         let kinds = jobs.iter().map(Job::kind).collect();
         for job in jobs {
-            self.hub.job_done(Done::Refused(job, Refusal::StaysClosed), &self.storage, self.now);
+            self.shard.job_done(Done::Refused(job, Refusal::StaysClosed), &self.storage, self.now);
         }
         kinds
     }
 
     /// What a peer was sent, taken into a document of automerge's own.
-    fn taken(&mut self, id: ConnId, doc: &mut AutoCommit, state: &mut State) {
+    fn taken(&mut self, id: ConnectionId, doc: &mut AutoCommit, state: &mut State) {
         for body in self.bodies(id) {
             let Body::Sync { data, .. } = body else { panic!("not a sync message: {body:?}") };
             doc.sync().receive_sync_message(state, Message::decode(&data).unwrap()).unwrap();
@@ -50,7 +50,7 @@ fn a_refused_upload_is_told_and_the_connection_goes_on() {
 #[test]
 fn a_document_that_stays_closed_is_not_compacted_and_not_quarantined() {
     let mut server = Server {
-        hub: Hub::new(HubOptions { compact_floor: 2, ..options() }),
+        shard: Shard::new(ShardOptions { compact_floor: 2, ..options() }),
         storage: MemoryStorage::default(),
         now: 1000,
     };
@@ -70,7 +70,7 @@ fn a_document_that_stays_closed_is_not_compacted_and_not_quarantined() {
     }
     assert_eq!(state.their_heads, Some(doc.get_heads()), "every change is acknowledged");
     assert_eq!(refused, ["compaction"], "one refusal is enough");
-    server.hub.retry(&key("xyz.one", 1));
+    server.shard.retry(&key("xyz.one", 1));
     doc.put(ROOT, "n", 10).unwrap();
     doc.commit();
     server.sync(one, 1, next(&mut doc, &mut state).unwrap());
@@ -119,8 +119,8 @@ fn a_snapshot_that_cannot_be_opened_is_sent_whole() {
 #[test]
 fn an_old_document_is_not_compacted_the_moment_it_is_loaded_after_a_restart() {
     const GRACE: u64 = 1000;
-    let options = || HubOptions { compact_floor: 2, compact_grace_ms: GRACE, ..options() };
-    let mut server = Server { hub: Hub::new(options()), storage: MemoryStorage::default(), now: 10 };
+    let options = || ShardOptions { compact_floor: 2, compact_grace_ms: GRACE, ..options() };
+    let mut server = Server { shard: Shard::new(options()), storage: MemoryStorage::default(), now: 10 };
     let one = server.join(1);
     let (mut doc, mut state) = (AutoCommit::new(), State::new());
     let mut edit = |server: &mut Server, n: i64| {
@@ -137,7 +137,7 @@ fn an_old_document_is_not_compacted_the_moment_it_is_loaded_after_a_restart() {
     for n in 0..10 {
         assert_eq!(edit(&mut server, n), [""; 0], "the document is young");
     }
-    server.hub = Hub::new(options());
+    server.shard = Shard::new(options());
     server.now += 10 * GRACE;
     server.join(1);
     assert_eq!(edit(&mut server, 10), [""; 0], "the server has only just started");
@@ -162,8 +162,8 @@ fn unusually_encoded(change: &[u8], at: usize) -> Option<Bytes> {
 #[test]
 fn a_document_in_an_unusual_encoding_is_not_compacted_and_syncs_on() {
     const GRACE: u64 = 1000;
-    let options = HubOptions { compact_floor: 1, compact_grace_ms: GRACE, ..options() };
-    let mut server = Server { hub: Hub::new(options), storage: MemoryStorage::default(), now: 1000 };
+    let options = ShardOptions { compact_floor: 1, compact_grace_ms: GRACE, ..options() };
+    let mut server = Server { shard: Shard::new(options), storage: MemoryStorage::default(), now: 1000 };
     let one = server.join(1);
     let mut doc = AutoCommit::new();
     doc.put(ROOT, "k", 1).unwrap();
@@ -189,12 +189,12 @@ fn a_document_in_an_unusual_encoding_is_not_compacted_and_syncs_on() {
     let (head, chunk) = edit(1);
     bring(&mut server, &[hash, head], &chunk);
     let kinds = |server: &mut Server| {
-        let jobs = server.hub.take_jobs();
+        let jobs = server.shard.take_jobs();
         let kinds: Vec<_> = jobs.iter().map(Job::kind).collect();
         for job in jobs {
             let done = Opener::new(|| [0; 16]).run(job, &server.storage);
             assert!(matches!(&done, Done::Compact { result: Err(_), .. }), "{done:?}");
-            server.hub.job_done(done, &server.storage, server.now);
+            server.shard.job_done(done, &server.storage, server.now);
         }
         kinds
     };

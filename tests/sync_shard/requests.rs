@@ -1,10 +1,10 @@
 //! Documents that the server does not have: who is asked for them and when, who is told what.
 
-use groundmist_sync::sync::conn::Out;
+use groundmist_sync::sync::connection::Out;
 use groundmist_sync::sync::doc::UPLOAD_GRACE_MS;
-use groundmist_sync::sync::hub::{Hub, HubOptions};
 use groundmist_sync::sync::message::Draft;
-use groundmist_sync::sync::requests::ASK_AFTER_MS;
+use groundmist_sync::sync::shard::ASK_AFTER_MS;
+use groundmist_sync::sync::shard::{Shard, ShardOptions};
 use groundmist_sync::sync::storage::Storage;
 use groundmist_sync::sync::wire::Body;
 
@@ -35,7 +35,7 @@ fn others_are_asked_and_may_say_no_leave_or_keep_silent() {
         assert_eq!(server.bodies(one), [], "not before the asked has answered");
         match how {
             "no" => server.receive(two, Body::Unavailable { document: document(1) }),
-            "leave" => server.hub.leave(two, server.now),
+            "leave" => server.shard.leave(two, server.now),
             _ => {
                 server.pass(TIMEOUT_MS - 1);
                 assert_eq!(server.bodies(one), [], "within sync.request_timeout");
@@ -43,7 +43,7 @@ fn others_are_asked_and_may_say_no_leave_or_keep_silent() {
             }
         }
         assert_eq!(server.bodies(one), unavailable(1), "{how}");
-        assert!(!server.hub.needs_ticks(), "nothing is left to watch");
+        assert!(!server.shard.needs_ticks(), "nothing is left to watch");
     }
 }
 
@@ -110,7 +110,7 @@ fn what_its_author_brings_in_time_is_asked_of_nobody() {
         assert_eq!(server.bodies(other), [], "begun before: {begun}");
         server.request(other, 1);
         assert_eq!(server.told(other), Some(heads));
-        assert!(!server.hub.needs_ticks(), "nothing is left to watch");
+        assert!(!server.shard.needs_ticks(), "nothing is left to watch");
     }
 }
 
@@ -141,7 +141,7 @@ fn who_was_asked_in_vain_is_offered_the_document_when_it_comes() {
 fn questions_leave_half_the_room_to_the_devices_own_documents() {
     for newcomer in [false, true] {
         let mut server = server();
-        server.hub = Hub::new(HubOptions { max_documents: 10, ..options() });
+        server.shard = Shard::new(ShardOptions { max_documents: 10, ..options() });
         let one = server.join(1);
         let two = if newcomer { None } else { Some(server.join(2)) };
         for n in 1..=10 {
@@ -163,7 +163,7 @@ fn questions_leave_half_the_room_to_the_devices_own_documents() {
 #[test]
 fn an_author_without_room_for_questions_is_waited_for() {
     let mut server = server();
-    server.hub = Hub::new(HubOptions { max_documents: 4, ..options() });
+    server.shard = Shard::new(ShardOptions { max_documents: 4, ..options() });
     let (one, author) = (server.join(1), server.join(2));
     for n in 101..=102 {
         server.sync(author, n, written().1);
@@ -188,7 +188,7 @@ fn nobody_is_asked_for_what_is_on_its_way_or_no_longer_wanted() {
     let (one, author) = (server.join(1), server.join_as(2, "xyz.two", false, None));
     server.request(one, 1);
     assert_eq!(server.bodies(one), unavailable(1));
-    server.hub.leave(author, server.now);
+    server.shard.leave(author, server.now);
     let author = server.join(3);
     assert!(is_request(&server.bodies(author)));
     let (doc, _) = written();
@@ -198,8 +198,8 @@ fn nobody_is_asked_for_what_is_on_its_way_or_no_longer_wanted() {
     assert_eq!(server.bodies(newcomer), [], "an upload has begun");
 
     server.request(one, 2);
-    server.hub.leave(one, server.now);
-    assert!(!server.hub.needs_ticks(), "nothing is left to watch");
+    server.shard.leave(one, server.now);
+    assert!(!server.shard.needs_ticks(), "nothing is left to watch");
     server.pass(ASK_AFTER_MS);
     assert_eq!(server.bodies(newcomer), [], "who wanted it has left");
 
@@ -208,7 +208,7 @@ fn nobody_is_asked_for_what_is_on_its_way_or_no_longer_wanted() {
     server.pass(ASK_AFTER_MS);
     assert!(is_request(&server.bodies(newcomer)));
     server.receive(newcomer, Body::Unavailable { document: document(3) });
-    server.hub.leave(another, server.now);
+    server.shard.leave(another, server.now);
     let last = server.join(6);
     assert_eq!(server.bodies(last), [], "who wanted it has left, and who was asked is still here");
 }
@@ -217,7 +217,7 @@ fn nobody_is_asked_for_what_is_on_its_way_or_no_longer_wanted() {
 #[test]
 fn an_offer_to_who_has_no_room_leaves_others_theirs() {
     let mut server = server();
-    server.hub = Hub::new(HubOptions { announce: true, max_documents: 2, ..options() });
+    server.shard = Shard::new(ShardOptions { announce: true, max_documents: 2, ..options() });
     let full = server.join(1);
     (8..=9).for_each(|n| server.request(full, n));
     assert_eq!(server.bodies(full), [unavailable(8), unavailable(9)].concat());
@@ -225,7 +225,7 @@ fn an_offer_to_who_has_no_room_leaves_others_theirs() {
     assert!(is_request(&server.bodies(free)));
     let (doc, data) = written();
     server.sync(author, 1, data);
-    server.hub.leave(author, server.now);
+    server.shard.leave(author, server.now);
     server.commit();
     assert!(matches!(&server.out(full)[..], [Out::Error(message)] if message.contains("limits.documents")));
     assert_eq!(server.told(free), Some(doc.clone().get_heads()));
@@ -245,7 +245,7 @@ fn who_came_during_an_upload_that_failed_is_asked_after_all() {
     server.sync(author, 1, Draft { heads: &heads, ..Draft::default() }.encode().into());
     let newcomer = server.join(4);
     assert_eq!(server.bodies(newcomer), []);
-    server.hub.leave(author, server.now);
+    server.shard.leave(author, server.now);
     assert!(is_request(&server.bodies(newcomer)));
     for id in [silent, newcomer] {
         assert_eq!(server.bodies(one), []);

@@ -4,20 +4,25 @@ use std::collections::HashSet;
 
 use bytes::Bytes;
 
-use super::doc::{Doc, Fault};
-use super::message::{Draft, flags};
-use super::peer::{Ask, Base, Peer};
-use super::storage::Storage;
-use super::wire::Body;
-use crate::types::{ChangeHash, ConnId};
+use super::{Doc, Fault};
+use crate::sync::message::{Draft, flags};
+use crate::sync::peer::{Base, Peer};
+use crate::sync::storage::Storage;
+use crate::sync::wire::Body;
+use crate::types::{ChangeHash, ConnectionId, DocumentId};
 
 /// Bytes of changes in one message, about; a single larger change goes alone.
 pub const MESSAGE_BYTES: usize = 256 * 1024;
 
 /// What a message takes besides hashes and changes, about, in bytes: names, addresses, lengths.
-pub(super) const FIXED_BYTES: usize = 1024;
+pub const FIXED_BYTES: usize = 1024;
 
-/// What came of asking.
+/// The request by which a client is asked for a document that the server lacks.
+pub fn question(document: DocumentId) -> Body {
+    Body::Request { document, data: Draft { have: Some(&[]), ..Draft::default() }.encode().into() }
+}
+
+/// The next message for a peer.
 #[derive(Debug)]
 pub enum Reply {
     /// Send this; so many changes are in it.
@@ -38,10 +43,10 @@ pub enum Reply {
 impl Doc {
     /// True when the peer is owed a message. `may_extract`: the connection may have the opener work for it.
     pub fn has_news(&self, peer: &Peer) -> bool {
-        if peer.tell_unavailable || matches!(peer.ask, Ask::Due(_)) {
+        if peer.tell_unavailable {
             return true;
         }
-        if self.broken.is_some() {
+        if !self.is_synced() {
             return false;
         }
         if peer.offer_due && !peer.heard {
@@ -75,7 +80,7 @@ impl Doc {
     /// When the store cannot give what is to be sent; nothing is counted as sent then.
     pub fn reply(
         &mut self,
-        conn: ConnId,
+        connection: ConnectionId,
         storage: &dyn Storage,
         may_extract: bool,
         room: usize,
@@ -83,19 +88,14 @@ impl Doc {
         if room < FIXED_BYTES {
             return Ok(Reply::NoRoom);
         }
-        self.replace_stale(conn, storage)?;
-        let Some(at) = self.peers.iter().position(|peer| peer.conn == conn) else {
+        self.replace_stale(connection, storage)?;
+        let Some(at) = self.peers.iter().position(|peer| peer.connection == connection) else {
             return Ok(Reply::Nothing);
         };
         let document = self.key.document;
         let peer = &mut self.peers[at];
         if std::mem::take(&mut peer.tell_unavailable) {
             return Ok(Reply::Send(Body::Unavailable { document }, 0));
-        }
-        if let Ask::Due(until) = peer.ask {
-            peer.ask = Ask::Until(until);
-            let data = Draft { have: Some(&[]), ..Draft::default() }.encode().into();
-            return Ok(Reply::Send(Body::Request { document, data }, 0));
         }
         peer.advance();
         let peer = &self.peers[at];

@@ -3,13 +3,13 @@
 use super::*;
 
 impl Server {
-    fn subscribe(&mut self, id: ConnId, storages: &[&str]) {
+    fn subscribe(&mut self, id: ConnectionId, storages: &[&str]) {
         let add = storages.iter().map(|storage| storage.parse().unwrap()).collect();
         self.receive(id, Body::RemoteSubscription { add, remove: vec![] });
     }
 
     /// The remote heads that wait for a connection.
-    fn remote(&mut self, id: ConnId) -> Vec<RemoteHeads> {
+    fn remote(&mut self, id: ConnectionId) -> Vec<RemoteHeads> {
         let heads = |body| match body {
             Body::RemoteHeads { heads, .. } => heads,
             _ => vec![],
@@ -19,7 +19,7 @@ impl Server {
 }
 
 /// Document 1 is stored and open on connections 1 and 2; the rest of what they are owed is sent.
-fn open_by_two(storage_of_first: Option<&str>) -> (Server, ConnId, ConnId) {
+fn open_by_two(storage_of_first: Option<&str>) -> (Server, ConnectionId, ConnectionId) {
     let mut server = server();
     let (one, two) = (server.join_as(1, "xyz.one", false, storage_of_first), server.join(2));
     server.sync(one, 1, written().1);
@@ -103,8 +103,8 @@ fn a_device_that_is_connected_speaks_for_itself() {
     }
     assert_eq!(server.remote(two), []);
     // It has left: others may have heard of it since, but a reader does not replace what it said itself.
-    server.hub.leave(reader, server.now);
-    server.hub.leave(one, server.now);
+    server.shard.leave(reader, server.now);
+    server.shard.leave(one, server.now);
     let reader = server.join_as(5, "xyz.one", true, None);
     server.receive(reader, gossip("laptop", 8, 1001.0));
     assert_eq!(server.remote(two), []);
@@ -119,7 +119,7 @@ fn a_device_that_is_connected_speaks_for_itself() {
 fn a_subscription_is_told_in_turns_and_all_of_it() {
     const DOCUMENTS: u8 = 200;
     let mut server = server();
-    server.hub = Hub::new(HubOptions { max_documents: 1000, max_requests: 1000, ..options() });
+    server.shard = Shard::new(ShardOptions { max_documents: 1000, max_requests: 1000, ..options() });
     let (one, two) = (server.join(1), server.join(2));
     for n in 0..DOCUMENTS {
         server.sync(one, n, written().1);
@@ -135,7 +135,7 @@ fn a_subscription_is_told_in_turns_and_all_of_it() {
     let first = server.remote(two).len();
     assert!((1..usize::from(DOCUMENTS)).contains(&first), "{first} in the first turn");
     let mut told = first;
-    while server.hub.has_turns() {
+    while server.shard.has_backlog() {
         told += server.remote(two).len();
     }
     assert_eq!(told, usize::from(DOCUMENTS));
@@ -143,7 +143,7 @@ fn a_subscription_is_told_in_turns_and_all_of_it() {
     server.receive(two, Body::RemoteSubscription { add: vec![], remove: vec!["server".parse().unwrap()] });
     server.subscribe(two, &["phone"]);
     assert_eq!(server.remote(two), []);
-    while server.hub.has_turns() {
+    while server.shard.has_backlog() {
         assert_eq!(server.remote(two), []);
     }
     server.receive(one, gossip("phone", 1, 1.0));
@@ -179,7 +179,7 @@ fn many_devices_at_the_same_heads_are_told_to_all() {
     }
     server.commit();
     let mut told = server.remote(watcher);
-    while server.hub.has_turns() {
+    while server.shard.has_backlog() {
         told.extend(server.remote(watcher));
     }
     assert_eq!(told.len() as u64, DEVICES);

@@ -1,6 +1,6 @@
 //! Presence: who gets it, in whose name, and how much of it waits.
 
-use groundmist_sync::sync::conn::MAX_EPHEMERAL_BYTES;
+use groundmist_sync::sync::connection::MAX_EPHEMERAL_BYTES;
 use groundmist_sync::sync::ephemeral::WAITING_BUDGET_BYTES;
 
 use super::*;
@@ -12,27 +12,29 @@ fn presence(count: u64, data: &[u8]) -> Body {
 
 impl Server {
     /// A connection of one app's session; document 1 is open there.
-    fn open_as(&mut self, id: u64, session: &str, peer: &str, read_only: bool) -> ConnId {
-        let app = Joining {
+    fn open_as(&mut self, id: u64, session: &str, peer: &str, read_only: bool) -> ConnectionId {
+        let app = ConnectionInfo {
             client: "https://app.example/".into(),
             session: Some(session.into()),
             peer: peer.parse().unwrap(),
-            ..joining(id, "xyz.one", read_only, None)
+            ..info(id, "xyz.one", read_only, None)
         };
-        self.hub.join(ConnId(id), app, self.now);
-        self.request(ConnId(id), 1);
-        self.out(ConnId(id));
-        ConnId(id)
+        self.shard.join(ConnectionId(id), app, self.now);
+        self.request(ConnectionId(id), 1);
+        self.out(ConnectionId(id));
+        ConnectionId(id)
     }
 
-    fn send_presence(&mut self, from: ConnId, sender: &str, count: u64) {
-        let sender = sender.into();
-        let message = Incoming { sender, body: presence(count, b"cursor"), sync: None };
-        self.hub.receive(from, message, &self.storage, self.now);
+    fn send_presence(&mut self, from: ConnectionId, sender: &str, count: u64) {
+        let mut event = event(from, presence(count, b"cursor"));
+        if let Event::Presence { sender: author, .. } = &mut event {
+            *author = sender.into();
+        }
+        self.shard.receive(from, event, &self.storage, self.now);
     }
 
     /// The authors of the presence that waits for a connection.
-    fn authors(&mut self, id: ConnId) -> Vec<String> {
+    fn authors(&mut self, id: ConnectionId) -> Vec<String> {
         let author = |out| match out {
             Out::Message { sender, body: Body::Ephemeral { .. } } => sender,
             _ => None,
@@ -96,7 +98,7 @@ fn presence_is_never_in_the_name_of_a_peer_that_another_session_has_connected() 
         // Another tab of the same session joins by itself.
         let tab = server.open_as(3, "b", "tab-of-other", read_only);
         assert_eq!(heard(&mut server, "tab-of-other"), ["tab-of-other"]);
-        server.hub.leave(tab, server.now);
+        server.shard.leave(tab, server.now);
         let victim = server.open_as(4, "c", "tab-of-other", false);
         assert_eq!(heard(&mut server, "tab-of-other"), [""; 0]);
         server.send_presence(victim, "tab-of-other", 100);
@@ -121,7 +123,7 @@ fn a_reader_with_a_writers_peer_id_neither_speaks_as_it_nor_silences_it() {
 #[test]
 fn what_waits_is_bounded_over_all_connections_and_fair_to_other_apps() {
     let mut server = server();
-    let readers: Vec<ConnId> =
+    let readers: Vec<ConnectionId> =
         (10..60).map(|id| server.open_as(id, &id.to_string(), &format!("peer-{id}"), true)).collect();
     // Another namespace, where little waits.
     let (one, two) = (server.join_as(1, "xyz.two", false, None), server.join_as(2, "xyz.two", false, None));

@@ -2,19 +2,21 @@
 
 #![allow(clippy::unwrap_used)] // a test that cannot go on has failed
 
-#[path = "sync_hub/closed.rs"]
+#[path = "sync_shard/backlog.rs"]
+mod backlog;
+#[path = "sync_shard/closed.rs"]
 mod closed;
-#[path = "sync_hub/departure.rs"]
+#[path = "sync_shard/departure.rs"]
 mod departure;
-#[path = "sync_hub/dispose.rs"]
+#[path = "sync_shard/dispose.rs"]
 mod dispose;
-#[path = "sync_hub/gossip.rs"]
+#[path = "sync_shard/gossip.rs"]
 mod gossip;
-#[path = "sync_hub/presence.rs"]
+#[path = "sync_shard/presence.rs"]
 mod presence;
-#[path = "sync_hub/requests.rs"]
+#[path = "sync_shard/requests.rs"]
 mod requests;
-#[path = "sync_hub/room.rs"]
+#[path = "sync_shard/room.rs"]
 mod room;
 #[allow(dead_code)]
 #[path = "sim/storage.rs"]
@@ -26,30 +28,31 @@ use automerge::sync::{Message, State, SyncDoc};
 use automerge::{AutoCommit, ChangeHash, ROOT, transaction::Transactable};
 use bytes::Bytes;
 use groundmist_sync::store::{CommitError, Head, Row, StoreError, Whole};
-use groundmist_sync::sync::conn::{Joining, MAX_EPHEMERAL, Out};
-use groundmist_sync::sync::hub::{Hub, HubOptions, Incoming};
+use groundmist_sync::sync::connection::{ConnectionInfo, MAX_EPHEMERAL, Out};
+use groundmist_sync::sync::event::Event;
 use groundmist_sync::sync::message::{Draft, SyncMessage, flags};
 use groundmist_sync::sync::opener::Opener;
 use groundmist_sync::sync::price::Limits;
-use groundmist_sync::sync::requests::ASK_AFTER_MS;
+use groundmist_sync::sync::shard::ASK_AFTER_MS;
+use groundmist_sync::sync::shard::{Shard, ShardOptions};
 use groundmist_sync::sync::storage::Storage;
 use groundmist_sync::sync::wire::{Body, RemoteHeads};
-use groundmist_sync::types::{ConnId, DocKey, DocumentId, Namespace, StorageId};
+use groundmist_sync::types::{ConnectionId, DocKey, DocumentId, Namespace, StorageId};
 use storage::MemoryStorage;
 
 const TIMEOUT_MS: u64 = 50;
 
 struct Server {
-    hub: Hub,
+    shard: Shard,
     storage: MemoryStorage,
     now: u64,
 }
 
-fn options() -> HubOptions {
-    HubOptions {
+fn options() -> ShardOptions {
+    ShardOptions {
         storage: "server".parse().unwrap(),
-        hub: 0,
-        hubs: 1,
+        shard: 0,
+        shards: 1,
         memory_budget: 1 << 20,
         held_budget: 1 << 20,
         max_documents: 100,
@@ -62,7 +65,7 @@ fn options() -> HubOptions {
 }
 
 fn server() -> Server {
-    Server { hub: Hub::new(options()), storage: MemoryStorage::default(), now: 1000 }
+    Server { shard: Shard::new(options()), storage: MemoryStorage::default(), now: 1000 }
 }
 
 fn document(n: u8) -> DocumentId {
@@ -92,8 +95,8 @@ fn whole(doc: &mut AutoCommit) -> Bytes {
 }
 
 /// What a connection of a device of its own proved.
-fn joining(id: u64, namespace: &str, read_only: bool, storage: Option<&str>) -> Joining {
-    Joining {
+fn info(id: u64, namespace: &str, read_only: bool, storage: Option<&str>) -> ConnectionInfo {
+    ConnectionInfo {
         namespace: namespace.parse().unwrap(),
         read_only,
         client: format!("https://app.example/{id}").into(),
@@ -104,64 +107,76 @@ fn joining(id: u64, namespace: &str, read_only: bool, storage: Option<&str>) -> 
     }
 }
 
-/// A message for the hub.
-fn incoming(id: ConnId, body: Body) -> Incoming {
-    let sync = match &body {
-        Body::Sync { data, .. } | Body::Request { data, .. } => {
-            Some(SyncMessage::decode(data, &Limits::default()).unwrap())
+/// A message for the shard.
+fn event(id: ConnectionId, body: Body) -> Event {
+    match body {
+        Body::Sync { document, data } | Body::Request { document, data } => {
+            Event::Sync { document, message: SyncMessage::decode(&data, &Limits::default()).unwrap() }
         }
-        _ => None,
-    };
-    Incoming { sender: format!("peer-{}", id.0), body, sync }
+        Body::Unavailable { document } => Event::Unavailable { document },
+        Body::Ephemeral { document, session, count, data } => {
+            Event::Presence { document, sender: format!("peer-{}", id.0), session, count, data }
+        }
+        Body::RemoteSubscription { add, remove } => Event::Subscriptions { add, remove },
+        Body::RemoteHeads { document, heads } => Event::RemoteHeads { document, heads },
+        Body::Leave | Body::Unknown(_) => panic!("not for a shard"),
+    }
 }
 
 impl Server {
-    fn join_as(&mut self, id: u64, namespace: &str, read_only: bool, storage: Option<&str>) -> ConnId {
-        self.hub.join(ConnId(id), joining(id, namespace, read_only, storage), self.now);
-        ConnId(id)
+    fn join_as(&mut self, id: u64, namespace: &str, read_only: bool, storage: Option<&str>) -> ConnectionId {
+        self.shard.join(ConnectionId(id), info(id, namespace, read_only, storage), self.now);
+        ConnectionId(id)
     }
 
-    fn join(&mut self, id: u64) -> ConnId {
+    fn join(&mut self, id: u64) -> ConnectionId {
         self.join_as(id, "xyz.one", false, None)
     }
 
-    fn receive(&mut self, id: ConnId, body: Body) {
-        self.hub.receive(id, incoming(id, body), &self.storage, self.now);
+    fn receive(&mut self, id: ConnectionId, body: Body) {
+        self.shard.receive(id, event(id, body), &self.storage, self.now);
     }
 
-    fn request(&mut self, id: ConnId, n: u8) {
+    fn request(&mut self, id: ConnectionId, n: u8) {
         let data = Draft { have: Some(&[]), ..Draft::default() }.encode().into();
         self.receive(id, Body::Request { document: document(n), data });
     }
 
-    fn sync(&mut self, id: ConnId, n: u8, data: Bytes) {
+    fn sync(&mut self, id: ConnectionId, n: u8, data: Bytes) {
         self.receive(id, Body::Sync { document: document(n), data });
     }
 
     fn pass(&mut self, ms: u64) {
         self.now += ms;
-        self.hub.tick(self.now);
+        self.shard.tick(self.now);
+    }
+
+    /// Does all that is done in turns.
+    fn work_off(&mut self) {
+        while self.shard.has_backlog() {
+            self.shard.work_off(self.now);
+        }
     }
 
     fn opener(&mut self) {
-        for job in self.hub.take_jobs() {
+        for job in self.shard.take_jobs() {
             let done = Opener::new(|| [0; 16]).run(job, &self.storage);
-            self.hub.job_done(done, &self.storage, self.now);
+            self.shard.job_done(done, &self.storage, self.now);
         }
     }
 
     fn commit(&mut self) {
-        let ops = self.hub.take_ops(self.now);
+        let ops = self.shard.take_ops(self.now);
         self.storage.commit(&ops);
-        self.hub.committed(&self.storage, self.now);
+        self.shard.committed(&self.storage, self.now);
     }
 
-    fn out(&mut self, id: ConnId) -> Vec<Out> {
-        self.hub.give_turns();
-        std::iter::from_fn(|| self.hub.next(id, &self.storage, self.now, usize::MAX)).collect()
+    fn out(&mut self, id: ConnectionId) -> Vec<Out> {
+        self.shard.work_off(self.now);
+        std::iter::from_fn(|| self.shard.next(id, &self.storage, self.now, usize::MAX)).collect()
     }
 
-    fn bodies(&mut self, id: ConnId) -> Vec<Body> {
+    fn bodies(&mut self, id: ConnectionId) -> Vec<Body> {
         let body = |out| match out {
             Out::Message { body, .. } => body,
             other => panic!("not a message: {other:?}"),
@@ -170,7 +185,7 @@ impl Server {
     }
 
     /// Heads that the next (and only) sync message tells.
-    fn told(&mut self, id: ConnId) -> Option<Vec<ChangeHash>> {
+    fn told(&mut self, id: ConnectionId) -> Option<Vec<ChangeHash>> {
         match &self.bodies(id)[..] {
             [] => None,
             [Body::Sync { data, .. }] => Some(Message::decode(data).unwrap().heads),
@@ -187,13 +202,14 @@ fn is_request(bodies: &[Body]) -> bool {
     matches!(bodies, [Body::Request { .. }])
 }
 
-/// Storage at which the program fails when it reads one document's rows, or whose head of it is damaged.
+/// Storage at which the program fails when it reads one document's rows or head, or whose head of it is damaged.
 struct Fatal<'a>(&'a MemoryStorage, DocKey, Damage);
 
 #[derive(PartialEq)]
 enum Damage {
     Rows,
     Head,
+    FatalHead,
 }
 
 impl Storage for Fatal<'_> {
@@ -201,6 +217,7 @@ impl Storage for Fatal<'_> {
         if *key == self.1 && self.2 == Damage::Head {
             return Err(StoreError::Corrupt { object: "table heads".into(), detail: "not a head".into() });
         }
+        assert!(*key != self.1 || self.2 != Damage::FatalHead, "a fault in the program");
         self.0.head(key)
     }
     fn tail(
@@ -255,29 +272,57 @@ fn a_fault_at_one_document_ends_the_work_on_that_document_only() {
         let data = Bytes::from(Draft { heads: &heads, have: Some(&[]), ..Draft::default() }.encode());
         for id in [one, two] {
             let request = Body::Request { document: document(1), data: data.clone() };
-            server.hub.receive(id, incoming(id, request), &fatal, server.now);
+            server.shard.receive(id, event(id, request), &fatal, server.now);
         }
         let mut out = Vec::new();
-        while let Some(id) = server.hub.next_ready() {
-            while let Some(next) = server.hub.next(id, &fatal, server.now, usize::MAX) {
+        while let Some(id) = server.shard.next_ready() {
+            while let Some(next) = server.shard.next(id, &fatal, server.now, usize::MAX) {
                 out.push((id, next));
             }
         }
         out.sort_by_key(|(id, _)| *id);
         let no = || Out::Message { sender: None, body: Body::Unavailable { document: document(1) } };
         assert_eq!(out, [(one, no()), (two, no())], "while receiving: {while_receiving}");
-        assert_eq!(server.hub.counters().quarantines, 1);
-        assert!(server.hub.take_ops(server.now).is_empty(), "what is stored stays as it is");
+        assert_eq!(server.shard.counters().quarantines, 1);
+        assert!(server.shard.take_ops(server.now).is_empty(), "what is stored stays as it is");
 
         server.request(one, 2);
         assert_eq!(server.told(one), Some(doc.clone().get_heads()), "other documents go on");
         server.request(one, 1);
         assert_eq!(server.bodies(one), unavailable(1));
-        [one, two].into_iter().for_each(|id| server.hub.leave(id, server.now));
+        [one, two].into_iter().for_each(|id| server.shard.leave(id, server.now));
         let later = server.join(3);
         server.request(later, 1);
         assert_eq!(server.told(later), Some(doc.clone().get_heads()), "it is read anew");
     }
+}
+
+/// The program fails at one step of a commit that is durable or has failed: the other steps are followed all the same.
+#[test]
+fn a_fault_at_one_step_of_a_commit_ends_the_work_on_its_document_only() {
+    let mut server = server();
+    let author = server.join(1);
+    let mut doc = AutoCommit::new();
+    for n in 0..400 {
+        doc.put(ROOT, "n", n).unwrap();
+        doc.commit();
+    }
+    let (heads, data) = (doc.get_heads(), whole(&mut doc));
+    (1..=3).for_each(|n| server.sync(author, n, data.clone()));
+    server.opener();
+    let ops = server.shard.take_ops(server.now);
+    assert_eq!(ops.len(), 3);
+    server.storage.commit(&ops);
+    let fatal = Fatal(&server.storage, key("xyz.one", 2), Damage::FatalHead);
+    server.shard.committed(&fatal, server.now);
+    assert_eq!(server.shard.counters().quarantines, 1);
+    let mut told = server.bodies(author);
+    told.retain(|body| *body != unavailable(2)[0]);
+    assert_eq!(told.len(), 2, "the others are acknowledged");
+    server.shard.leave(author, server.now);
+    let later = server.join(2);
+    server.request(later, 2);
+    assert_eq!(server.told(later), Some(heads), "what is durable is there");
 }
 
 #[test]
@@ -288,13 +333,13 @@ fn who_asks_for_a_document_with_a_damaged_head_is_answered() {
     let fatal = Fatal(&server.storage, key("xyz.one", 1), Damage::Head);
     for id in [one, two] {
         let request = Body::Request { document: document(1), data: data.clone() };
-        server.hub.receive(id, incoming(id, request), &fatal, server.now);
-        let answer = server.hub.next(id, &fatal, server.now, usize::MAX);
+        server.shard.receive(id, event(id, request), &fatal, server.now);
+        let answer = server.shard.next(id, &fatal, server.now, usize::MAX);
         assert_eq!(answer, Some(Out::Message { sender: None, body: unavailable(1).remove(0) }));
     }
-    assert_eq!(server.hub.counters().quarantines, 1);
-    assert!(server.hub.take_ops(server.now).is_empty(), "what is stored stays as it is");
-    assert!(!server.hub.needs_ticks());
+    assert_eq!(server.shard.counters().quarantines, 1);
+    assert!(server.shard.take_ops(server.now).is_empty(), "what is stored stays as it is");
+    assert!(!server.shard.needs_ticks());
 }
 
 /// What the opener has told of is not waited for again, so that a document at which it led to a fault is read anew as well.
@@ -315,20 +360,20 @@ fn a_fault_at_what_the_opener_found_ends_with_who_had_it_open() {
     let chunks = Bytes::from(chunks.encode());
     (0..2).for_each(|_| server.sync(one, 1, chunks.clone()));
     let mut done =
-        server.hub.take_jobs().into_iter().map(|job| Opener::new(|| [0; 16]).run(job, &server.storage));
+        server.shard.take_jobs().into_iter().map(|job| Opener::new(|| [0; 16]).run(job, &server.storage));
     let (first, second) = (done.next().unwrap(), done.next().unwrap());
     drop(done);
     let fatal = Fatal(&server.storage, key("xyz.one", 1), Damage::Rows);
-    server.hub.job_done(first, &fatal, server.now);
-    assert_eq!(server.hub.counters().quarantines, 1);
+    server.shard.job_done(first, &fatal, server.now);
+    assert_eq!(server.shard.counters().quarantines, 1);
     assert_eq!(server.bodies(one), unavailable(1));
-    server.hub.leave(one, server.now);
+    server.shard.leave(one, server.now);
     let waiting = server.join(2);
     server.request(waiting, 1);
     assert_eq!(server.bodies(waiting), unavailable(1), "the opener is not done with it");
-    server.hub.leave(waiting, server.now);
-    server.hub.job_done(second, &server.storage, server.now);
-    assert!(server.hub.take_ops(server.now).is_empty(), "nothing of it is taken");
+    server.shard.leave(waiting, server.now);
+    server.shard.job_done(second, &server.storage, server.now);
+    assert!(server.shard.take_ops(server.now).is_empty(), "nothing of it is taken");
     let later = server.join(3);
     server.request(later, 1);
     assert_eq!(server.told(later), Some(stored), "it is read anew");
@@ -337,7 +382,7 @@ fn a_fault_at_what_the_opener_found_ends_with_who_had_it_open() {
 #[test]
 fn limits_on_documents_and_requests() {
     let mut server = server();
-    server.hub = Hub::new(HubOptions { max_documents: 4, max_requests: 2, ..options() });
+    server.shard = Shard::new(ShardOptions { max_documents: 4, max_requests: 2, ..options() });
     let (one, _silent) = (server.join(1), server.join(2));
     for n in 1..=4 {
         server.request(one, n);
@@ -427,7 +472,7 @@ fn a_read_only_session_sees_and_changes_nothing() {
             assert!(message.flags.as_ref().unwrap().contains(flags::READ_ONLY));
             theirs.sync().receive_sync_message(&mut state, message).unwrap();
         }
-        assert!(server.hub.take_ops(server.now).is_empty(), "nothing of it is stored");
+        assert!(server.shard.take_ops(server.now).is_empty(), "nothing of it is stored");
     }
     assert!(theirs.get_heads().contains(&doc.get_heads()[0]), "it sees what is there");
     assert!(server.out(author).is_empty(), "nobody hears of its changes");
@@ -436,7 +481,7 @@ fn a_read_only_session_sees_and_changes_nothing() {
 #[test]
 fn all_documents_are_offered_if_so_configured() {
     let mut server = server();
-    server.hub = Hub::new(HubOptions { announce: true, ..options() });
+    server.shard = Shard::new(ShardOptions { announce: true, ..options() });
     let author = server.join(1);
     for n in 1..=90 {
         server.sync(author, n, written().1);
@@ -460,15 +505,15 @@ fn a_failed_commit_acknowledges_nothing_and_sends_the_writer_away() {
     let (_, data) = written();
     server.sync(author, 1, data.clone());
     server.request(waiting, 1);
-    assert!(!server.hub.take_ops(server.now).is_empty());
-    server.hub.commit_failed(&CommitError::Stopped, &server.storage, server.now);
+    assert!(!server.shard.take_ops(server.now).is_empty());
+    server.shard.commit_failed(&CommitError::Stopped, &server.storage, server.now);
     assert!(matches!(
         server.out(author)[..],
         [Out::Close(1013, "the server could not store your changes, try again")]
     ));
     assert_eq!(server.bodies(waiting), unavailable(1), "who cannot write has nothing to send again");
     assert!(server.out(reader).is_empty());
-    server.hub.leave(author, server.now);
+    server.shard.leave(author, server.now);
     // It comes back, sends again, and all is well.
     let author = server.join(3);
     server.sync(author, 1, data);
@@ -483,9 +528,9 @@ fn a_writer_is_told_of_a_full_disk_in_a_reason_that_fits_a_close_frame() {
     let mut server = server();
     let author = server.join(1);
     server.sync(author, 1, written().1);
-    server.hub.take_ops(server.now);
+    server.shard.take_ops(server.now);
     let full = CommitError::Full { operation: "commit", object: "/var/lib/secret".into() };
-    server.hub.commit_failed(&full, &server.storage, server.now);
+    server.shard.commit_failed(&full, &server.storage, server.now);
     let [Out::Close(1013, reason)] = server.out(author)[..] else { panic!("it was not closed") };
     assert!(reason.contains("the server's disk is full") && !reason.contains("secret"), "{reason}");
     assert!(reason.len() <= 123);
@@ -505,13 +550,13 @@ fn a_document_whose_head_cannot_be_read_after_a_commit_is_read_anew() {
     server.sync(author, 1, whole(&mut doc));
     server.opener();
     server.request(waiting, 1);
-    let ops = server.hub.take_ops(server.now);
+    let ops = server.shard.take_ops(server.now);
     server.storage.commit(&ops);
     let fatal = Fatal(&server.storage, key("xyz.one", 1), Damage::Head);
-    server.hub.committed(&fatal, server.now);
+    server.shard.committed(&fatal, server.now);
     for id in [author, waiting] {
         assert!(matches!(server.out(id)[..], [Out::Close(1011, _)]), "it is to come again");
-        server.hub.leave(id, server.now);
+        server.shard.leave(id, server.now);
     }
     let later = server.join(3);
     server.request(later, 1);
@@ -527,9 +572,9 @@ fn what_is_parked_is_let_go_of_with_the_last_that_has_the_document_open() {
     let second = Bytes::copy_from_slice(doc.get_last_local_change().unwrap().raw_bytes());
     let heads = doc.get_heads();
     server.sync(one, 1, Draft { heads: &heads, chunks: &[second], ..Draft::default() }.encode().into());
-    assert!(server.hub.memory().0 > 0);
-    server.hub.leave(one, server.now);
-    assert_eq!(server.hub.memory(), (0, 0));
+    assert!(server.shard.memory().0 > 0);
+    server.shard.leave(one, server.now);
+    assert_eq!(server.shard.memory(), (0, 0));
 }
 
 #[test]

@@ -4,18 +4,18 @@ use automerge::transaction::Transactable;
 use automerge::{AutoCommit, ROOT};
 use bytes::Bytes;
 use groundmist_sync::store::{CommitError, Disposal};
-use groundmist_sync::sync::conn::Out;
+use groundmist_sync::sync::connection::Out;
 use groundmist_sync::sync::message::Draft;
 use groundmist_sync::sync::opener::Opener;
 use groundmist_sync::sync::storage::Storage;
 use groundmist_sync::sync::wire::Body;
-use groundmist_sync::types::ConnId;
+use groundmist_sync::types::ConnectionId;
 
 use super::{Server, document, key, server, unavailable, whole, written};
 
 impl Server {
     fn dispose(&mut self, what: Disposal) {
-        self.hub.dispose(&key("xyz.one", 1), what, &self.storage).unwrap();
+        self.shard.dispose(&key("xyz.one", 1), what, &self.storage).unwrap();
     }
 
     /// So many changes, and what the bin says of them.
@@ -24,7 +24,7 @@ impl Server {
         (rows.len(), head.deleted.is_some())
     }
 
-    fn presence(&mut self, id: ConnId, count: u64) {
+    fn presence(&mut self, id: ConnectionId, count: u64) {
         let data = Bytes::from_static(b"here");
         self.receive(id, Body::Ephemeral { document: document(1), session: "s".into(), count, data });
     }
@@ -40,7 +40,7 @@ fn edited(doc: &mut AutoCommit) -> Bytes {
 }
 
 /// A server with a document that two have open, who want to hear of each other's storage.
-fn open_by_two() -> (Server, ConnId, ConnId, AutoCommit) {
+fn open_by_two() -> (Server, ConnectionId, ConnectionId, AutoCommit) {
     let mut server = server();
     let (one, two) = (server.join(1), server.join_as(2, "xyz.one", false, Some("two")));
     let (doc, data) = written();
@@ -84,10 +84,10 @@ fn a_deleted_document_takes_and_gives_nothing_until_it_is_restored() {
         let out = server.bodies(id);
         assert!(!out.is_empty() && out.iter().all(|body| *body == unavailable(1)[0]), "{id:?}: {out:?}");
     }
-    assert!(server.hub.take_ops(server.now).is_empty(), "nothing is taken");
+    assert!(server.shard.take_ops(server.now).is_empty(), "nothing is taken");
     assert_eq!(server.stored(), (1, true));
     // A restart changes nothing.
-    server.hub = super::Hub::new(super::options());
+    server.shard = super::Shard::new(super::options());
     let one = server.join(1);
     server.sync(one, 1, change);
     assert_eq!(server.bodies(one), unavailable(1));
@@ -96,7 +96,7 @@ fn a_deleted_document_takes_and_gives_nothing_until_it_is_restored() {
     server.commit();
     assert_eq!(server.storage.head(&key("xyz.one", 1)).unwrap().unwrap(), before, "as it was");
     assert!(matches!(&server.out(one)[..], [Out::Close(1012, _)]), "who was turned away starts over");
-    server.hub.leave(one, server.now);
+    server.shard.leave(one, server.now);
     let again = server.join(4);
     server.request(again, 1);
     assert_eq!(server.told(again), Some(before.heads));
@@ -108,7 +108,7 @@ fn what_is_under_way_does_not_bring_it_back() {
     // Taken in before the deletion, not durable yet: it is deleted with the rest.
     server.sync(one, 1, edited(&mut doc));
     server.dispose(Disposal::Delete);
-    let ops = server.hub.take_ops(server.now);
+    let ops = server.shard.take_ops(server.now);
     // While the deletion is on its way to the disk: a change, one without what it rests on, and a whole document.
     server.sync(one, 1, edited(&mut doc));
     edited(&mut doc);
@@ -119,18 +119,18 @@ fn what_is_under_way_does_not_bring_it_back() {
         large.commit();
     }
     server.sync(two, 1, whole(&mut large));
-    let jobs = server.hub.take_jobs();
+    let jobs = server.shard.take_jobs();
     assert!(!jobs.is_empty());
     server.storage.commit(&ops);
-    server.hub.committed(&server.storage, server.now);
+    server.shard.committed(&server.storage, server.now);
     for job in jobs {
         let done = Opener::new(|| [0; 16]).run(job, &server.storage);
         // The opener is not done with it when it is restored.
         server.dispose(Disposal::Restore);
         server.commit();
-        server.hub.job_done(done, &server.storage, server.now);
+        server.shard.job_done(done, &server.storage, server.now);
     }
-    assert!(server.hub.take_ops(server.now).is_empty());
+    assert!(server.shard.take_ops(server.now).is_empty());
     assert_eq!(server.stored(), (2, false));
 }
 
@@ -138,8 +138,8 @@ fn what_is_under_way_does_not_bring_it_back() {
 fn a_deletion_that_cannot_be_stored_has_not_happened() {
     let (mut server, one, two, mut doc) = open_by_two();
     server.dispose(Disposal::Delete);
-    assert_eq!(server.hub.take_ops(server.now).len(), 1);
-    server.hub.commit_failed(&CommitError::Stopped, &server.storage, server.now);
+    assert_eq!(server.shard.take_ops(server.now).len(), 1);
+    server.shard.commit_failed(&CommitError::Stopped, &server.storage, server.now);
     server.sync(one, 1, edited(&mut doc));
     server.commit();
     assert_eq!(server.stored(), (2, false));
@@ -165,7 +165,7 @@ fn a_purged_document_leaves_its_name_only_and_never_comes_back() {
     server.out(one);
     server.sync(one, 1, edited(&mut doc));
     assert_eq!(server.bodies(one), unavailable(1));
-    assert!(server.hub.take_ops(server.now).is_empty());
+    assert!(server.shard.take_ops(server.now).is_empty());
     assert_eq!(server.stored(), (0, true));
 }
 

@@ -1,0 +1,326 @@
+//! One document in use: what is durable of it, its change graph when needed, and its peers.
+//!
+//! [`Doc`] owns these and keeps them in step: rows below `taken` are durable or in the commit under way, a peer's cursor never
+//! points behind what the peer was sent, and what waits for its dependencies is in the graph if there is one. The files of this
+//! folder are one module: reading from the store, what a peer says, what a peer is told, the opener.
+
+mod load;
+mod opener_state;
+mod receive;
+mod reply;
+#[cfg(test)]
+mod tests;
+
+pub use load::Fault;
+pub use opener_state::OpenerState;
+pub use receive::Received;
+pub use reply::{FIXED_BYTES, MESSAGE_BYTES, Reply, question};
+
+use std::sync::Arc;
+
+use super::graph::Graph;
+use super::message::SyncMessage;
+use super::parking::Parking;
+use super::peer::{Base, Peer};
+use crate::store::{Head, Op, SnapshotInfo};
+use crate::types::{ChangeHash, ConnectionId, DocKey, Millis};
+
+/// How long a peer with changes that we lack counts as uploading after each of its messages, in milliseconds.
+pub const UPLOAD_GRACE_MS: Millis = 10_000;
+
+/// Whether a document is synced, and why not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Status {
+    /// It is synced.
+    Synced,
+    /// The owner deleted it. Its rows are in the trash or purged.
+    Deleted,
+    /// It is damaged or harmful, for the reason given; the store knows if it has the document.
+    Quarantined(String),
+    /// This program failed while it worked on the document. The next use after all peers have left tries again.
+    Failed,
+}
+
+impl Status {
+    fn of(head: Option<&Head>) -> Self {
+        match head {
+            Some(Head { deleted: Some(_), .. }) => Self::Deleted,
+            Some(Head { quarantined: Some(reason), .. }) => Self::Quarantined(reason.clone()),
+            _ => Self::Synced,
+        }
+    }
+}
+
+/// A document in use.
+#[derive(Debug)]
+pub struct Doc {
+    /// Its name.
+    key: DocKey,
+    status: Status,
+    /// What is durable; `None`: the store does not have it.
+    head: Option<Head>,
+    /// Loaded when changes come or peers differ.
+    graph: Option<Box<Graph>>,
+    /// What waits for its dependencies, while the graph is not loaded.
+    parked: Option<Box<Parking>>,
+    /// Connections with a share in it.
+    peers: Vec<Peer>,
+    /// Rows below this are durable or in the commit under way.
+    taken: u64,
+    /// Who wrote the last change that is not durable yet.
+    writer: Option<Arc<str>>,
+    /// Messages that wait until the opener has taken in a new document.
+    held: Vec<(ConnectionId, SyncMessage)>,
+    /// What the opener has to do with it.
+    pub opener: OpenerState,
+}
+
+impl Doc {
+    /// As the store has it.
+    pub fn new(key: DocKey, head: Option<Head>) -> Self {
+        let taken = head.as_ref().map_or(0, |head| head.next_row);
+        Self {
+            key,
+            status: Status::of(head.as_ref()),
+            head,
+            graph: None,
+            parked: None,
+            peers: Vec::new(),
+            taken,
+            writer: None,
+            held: Vec::new(),
+            opener: OpenerState::default(),
+        }
+    }
+
+    /// Its name.
+    pub fn key(&self) -> &DocKey {
+        &self.key
+    }
+
+    /// Whether it is synced.
+    pub fn status(&self) -> &Status {
+        &self.status
+    }
+
+    /// It is synced.
+    pub fn is_synced(&self) -> bool {
+        self.status == Status::Synced
+    }
+
+    /// Ends its sync for a reason other than that the owner deleted it. True if it was synced before.
+    pub fn set_aside(&mut self, status: Status) -> bool {
+        std::mem::replace(&mut self.status, status) == Status::Synced
+    }
+
+    /// What is durable of it.
+    pub fn head(&self) -> Option<&Head> {
+        self.head.as_ref()
+    }
+
+    /// The store has it.
+    pub fn is_stored(&self) -> bool {
+        self.head.is_some()
+    }
+
+    /// Durable heads.
+    pub fn heads(&self) -> &[ChangeHash] {
+        self.head.as_ref().map_or(&[], |head| &head.heads)
+    }
+
+    /// Heads with what is not durable yet; `None` if nothing is known of the document.
+    pub fn latest_heads(&self) -> Option<&[ChangeHash]> {
+        let graph = self.graph.as_ref().map(|graph| graph.heads());
+        graph.or(self.head.as_ref().map(|head| &head.heads[..]))
+    }
+
+    /// Rows below this are durable.
+    pub fn durable_end(&self) -> u64 {
+        self.head.as_ref().map_or(0, |head| head.next_row)
+    }
+
+    /// Nothing of it is known here, durable or not.
+    pub fn is_unknown(&self) -> bool {
+        self.head.is_none() && self.graph.is_none()
+    }
+
+    /// Changes wait to be made durable.
+    pub fn is_dirty(&self) -> bool {
+        self.graph.as_ref().is_some_and(|graph| graph.end() > self.taken)
+    }
+
+    /// It is here but perhaps not durable, or somebody uploads it.
+    pub fn is_coming(&self, now: Millis) -> bool {
+        self.head.is_some()
+            || self.graph.as_ref().is_some_and(|graph| graph.end() > 0)
+            || self.opener.has_intakes()
+            || self.peers.iter().any(|peer| peer.uploads(now))
+    }
+
+    /// Bytes of memory that the graph takes, about.
+    pub fn graph_bytes(&self) -> usize {
+        self.graph.as_ref().map_or(0, |graph| graph.memory())
+    }
+
+    /// The graph can be dropped and read again without loss.
+    pub fn is_evictable(&self) -> bool {
+        let clean = |graph: &Graph| graph.end() == self.durable_end();
+        !self.opener.is_compacting()
+            && !self.opener.has_intakes()
+            && self.graph.as_ref().is_some_and(|graph| clean(graph))
+    }
+
+    /// Drops the graph, which must be evictable. What waits for its dependencies stays: whoever sent it would not send it
+    /// again on the same connection.
+    pub fn evict(&mut self) {
+        let parking = self.graph.take().map(|mut graph| graph.take_parking());
+        self.parked = parking.filter(|parking| !parking.is_empty()).map(Box::new);
+    }
+
+    /// Drops what waits for its dependencies.
+    pub fn drop_parked(&mut self) {
+        self.parked = None;
+        if let Some(graph) = &mut self.graph {
+            drop(graph.take_parking());
+        }
+        self.peers.iter_mut().for_each(|peer| peer.parked = 0);
+    }
+
+    /// Nobody needs it in memory.
+    pub fn is_idle(&self) -> bool {
+        self.peers.is_empty()
+            && !self.opener.is_busy()
+            // What is parked goes too: who comes back sends it again.
+            && self.graph.as_ref().is_none_or(|graph| graph.end() == self.durable_end())
+    }
+
+    /// Connections with a share in it.
+    pub fn peers(&self) -> &[Peer] {
+        &self.peers
+    }
+
+    /// Connections with a share in it, to be changed.
+    pub fn peers_mut(&mut self) -> &mut [Peer] {
+        &mut self.peers
+    }
+
+    /// The connection's share.
+    pub fn peer(&mut self, connection: ConnectionId) -> Option<&mut Peer> {
+        self.peers.iter_mut().find(|peer| peer.connection == connection)
+    }
+
+    /// Gives a connection a share in the document.
+    pub fn attach(&mut self, peer: Peer) {
+        // Most documents are open on one connection, and a vector's first allocation has room for four.
+        if self.peers.is_empty() {
+            self.peers.reserve_exact(1);
+        }
+        self.peers.push(peer);
+    }
+
+    /// Ends a connection's share.
+    pub fn detach(&mut self, connection: ConnectionId) -> Option<Peer> {
+        let at = self.peers.iter().position(|peer| peer.connection == connection)?;
+        Some(self.peers.swap_remove(at))
+    }
+
+    /// Ends all shares.
+    pub fn take_peers(&mut self) -> Vec<Peer> {
+        std::mem::take(&mut self.peers)
+    }
+
+    /// Makes room for so many shares.
+    pub fn reserve(&mut self, peers: usize) {
+        self.peers.reserve_exact(peers);
+    }
+
+    /// Keeps a message for when the opener has taken in the new document.
+    pub fn hold(&mut self, connection: ConnectionId, message: SyncMessage) {
+        self.held.push((connection, message));
+    }
+
+    /// Takes out the held messages, all of them or one connection's.
+    pub fn take_held(&mut self, of: Option<ConnectionId>) -> Vec<(ConnectionId, SyncMessage)> {
+        self.held.extract_if(.., |(connection, _)| of.is_none_or(|of| of == *connection)).collect()
+    }
+
+    /// Drops all that was made of the document in memory, also its peers: it is as its head says, or as it was set aside.
+    /// What is in the commit under way stays counted as taken.
+    pub fn start_over(&mut self) {
+        let mut fresh = Self::new(self.key.clone(), self.head.take());
+        fresh.taken = self.taken.max(fresh.taken);
+        if fresh.status == Status::Synced {
+            fresh.status = self.status.clone();
+        }
+        fresh.opener = self.opener.restarted();
+        *self = fresh;
+    }
+
+    /// The owner has deleted, restored or purged the document: starts over as `head` says, whatever its status was.
+    pub fn start_over_as(&mut self, head: Option<Head>) {
+        (self.head, self.status) = (head, Status::Synced);
+        self.start_over();
+    }
+
+    /// Names who wrote the last change.
+    pub fn written_by(&mut self, client: Option<Arc<str>>) {
+        if client.is_some() {
+            self.writer = client;
+        }
+    }
+
+    /// The step that makes the new changes durable.
+    pub fn take_op(&mut self, now: Millis) -> Option<Op> {
+        let graph = self.graph.as_ref().filter(|_| self.is_dirty())?;
+        let rows = graph.rows_from(self.taken);
+        self.taken = graph.end();
+        let heads = graph.heads().to_vec();
+        Some(Op::Append { key: self.key.clone(), rows, heads, by: self.writer.take(), now })
+    }
+
+    /// An [`Op::Append`] is durable.
+    pub fn appended(&mut self, end: u64, bytes: u64, heads: Vec<ChangeHash>, now: Millis) {
+        let head = self.head.get_or_insert_with(|| Head::new(now));
+        head.tail_changes += end - head.next_row;
+        head.tail_bytes += bytes;
+        head.next_row = end;
+        head.heads = heads;
+        head.modified = now;
+        if let Some(graph) = &mut self.graph {
+            graph.trim(end);
+        }
+    }
+
+    /// An [`Op::Snapshot`] is durable: `head` is what the store says now.
+    pub fn snapshotted(&mut self, below: u64, info: &SnapshotInfo, head: Option<Head>) {
+        self.opener.end_compaction();
+        self.head = head;
+        match &mut self.graph {
+            Some(graph) if graph.end() >= below => graph.rebase(below, info.heads.clone()),
+            _ => self.evict(),
+        }
+        self.taken = self.taken.max(below);
+        let end = self.graph.as_ref().map_or(self.durable_end(), |graph| graph.end());
+        for peer in &mut self.peers {
+            peer.resend.retain(|row| *row >= below);
+            let behind = peer.cursor < below || !matches!(peer.base, Base::Has);
+            if self.head.as_ref().is_some_and(|head| head.heads == peer.their_heads) {
+                peer.has_all(end);
+                peer.need = Vec::new();
+            } else if peer.heard && behind {
+                // What it lacked lies inside the snapshot now: start over from its heads at its next turn.
+                peer.stale = true;
+            }
+        }
+    }
+
+    /// The commit with the document's new changes failed: drops them, and with the graph what a compaction under way relies on.
+    /// Returns the connections that wrote.
+    pub fn commit_failed(&mut self) -> Vec<ConnectionId> {
+        self.opener.end_compaction();
+        self.drop_parked();
+        self.graph = None;
+        self.taken = self.durable_end();
+        self.peers.iter().filter(|peer| peer.writer && peer.subscribed).map(|peer| peer.connection).collect()
+    }
+}

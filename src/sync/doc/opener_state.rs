@@ -1,0 +1,163 @@
+//! What the opener has to do with one document, and what it may be given.
+
+use crate::types::Millis;
+
+/// A document's dealings with the opener.
+///
+/// Invariants: `discarded` counts a part of `queued`; the opener works in the order in which it was asked, so the discarded
+/// ones come back first.
+#[derive(Debug, Default)]
+pub struct OpenerState {
+    /// Document chunks from peers that are neither durable nor refused.
+    intakes: u32,
+    /// Intakes that the opener has not reported on.
+    queued: u32,
+    /// Intakes queued before the document last started over. Their results are discarded.
+    discarded: u32,
+    /// The opener compacts the document, or its new snapshot waits for a commit or is in one.
+    compacting: bool,
+    /// The opener refuses the document, because opening it has ended the process before.
+    closed: bool,
+    /// No compaction before this time, unless the tail is very long.
+    compact_after: Millis,
+    /// No compaction before this time, however long the tail: the last one failed.
+    compact_retry: Millis,
+}
+
+impl OpenerState {
+    /// The state after the document starts over: nothing of what is queued counts.
+    pub fn restarted(&self) -> Self {
+        Self { queued: self.queued, discarded: self.queued, ..Self::default() }
+    }
+
+    /// The opener gets a document chunk.
+    pub fn begin_intake(&mut self) {
+        self.intakes += 1;
+        self.queued += 1;
+    }
+
+    /// The opener gets a chunk again that it has reported on.
+    pub fn repeat_intake(&mut self) {
+        self.queued += 1;
+    }
+
+    /// The opener reports on a chunk. False if its result is to be discarded.
+    #[must_use]
+    pub fn intake_returned(&mut self) -> bool {
+        self.queued = self.queued.saturating_sub(1);
+        let counts = self.discarded == 0;
+        self.discarded = self.discarded.saturating_sub(1);
+        counts
+    }
+
+    /// What a chunk brought is durable, or the chunk was refused.
+    pub fn end_intake(&mut self) {
+        self.intakes = self.intakes.saturating_sub(1);
+    }
+
+    /// Chunks are on their way into the document.
+    pub fn has_intakes(&self) -> bool {
+        self.intakes > 0
+    }
+
+    /// The opener has or will have something to report on the document.
+    pub fn is_busy(&self) -> bool {
+        self.compacting || self.intakes > 0 || self.queued > 0
+    }
+
+    /// The document may be compacted at `now`. A tail that is `overdue` waits only for the retry after a failure.
+    pub fn may_compact(&self, now: Millis, overdue: bool) -> bool {
+        !self.compacting
+            && !self.closed
+            && now >= self.compact_retry
+            && (overdue || now >= self.compact_after)
+    }
+
+    /// A compaction begins; the next one comes after `next`.
+    pub fn begin_compaction(&mut self, next: Millis) {
+        self.compacting = true;
+        self.compact_after = next;
+    }
+
+    /// The compaction is over, or its result is not taken.
+    pub fn end_compaction(&mut self) {
+        self.compacting = false;
+    }
+
+    /// The compaction failed, and the next attempt comes no earlier than `retry`.
+    pub fn compaction_failed(&mut self, retry: Millis) {
+        self.compacting = false;
+        self.compact_retry = retry;
+    }
+
+    /// A compaction is under way.
+    pub fn is_compacting(&self) -> bool {
+        self.compacting
+    }
+
+    /// Sets the time before which the document is not compacted.
+    pub fn compact_after(&mut self, time: Millis) {
+        self.compact_after = time;
+    }
+
+    /// The opener refuses the document.
+    pub fn close(&mut self) {
+        self.closed = true;
+    }
+
+    /// The owner allows the document to be opened again.
+    pub fn reopen(&mut self) {
+        self.closed = false;
+        self.compact_retry = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_queued_before_the_document_started_over_is_discarded_and_no_more() {
+        let mut opener = OpenerState::default();
+        (0..3).for_each(|_| opener.begin_intake());
+        assert!(opener.intake_returned());
+        opener.end_intake();
+        let mut opener = opener.restarted();
+        assert!(!opener.has_intakes() && opener.is_busy(), "the opener still has two");
+        opener.begin_intake();
+        assert!(!opener.intake_returned() && !opener.intake_returned());
+        assert!(opener.intake_returned(), "it came after");
+        opener.repeat_intake();
+        assert!(opener.is_busy() && opener.intake_returned());
+        assert!(opener.is_busy(), "it is not durable");
+        opener.end_intake();
+        assert!(!opener.is_busy());
+    }
+
+    #[test]
+    fn a_long_tail_is_compacted_early_and_a_closed_document_never() {
+        let mut opener = OpenerState::default();
+        opener.compact_after(10);
+        assert!(
+            !opener.may_compact(9, false) && opener.may_compact(10, false) && opener.may_compact(9, true)
+        );
+        opener.begin_compaction(20);
+        assert!(!opener.may_compact(30, true), "one at a time");
+        opener.end_compaction();
+        opener.close();
+        assert!(!opener.may_compact(30, true));
+        opener.reopen();
+        assert!(opener.may_compact(20, false) && !opener.may_compact(19, false));
+    }
+
+    #[test]
+    fn a_failed_compaction_is_tried_again_later_or_when_the_owner_allows_it() {
+        let mut opener = OpenerState::default();
+        opener.begin_compaction(0);
+        opener.compaction_failed(10);
+        assert!(!opener.is_compacting() && !opener.may_compact(9, true), "however long the tail");
+        assert!(opener.may_compact(10, false));
+        opener.reopen();
+        assert!(opener.may_compact(0, false));
+    }
+}

@@ -1,0 +1,119 @@
+//! A message on its way to its document.
+
+use super::Shard;
+use super::budget::Category;
+use crate::sync::event::Event;
+use crate::sync::graph::{MAX_HEADS, Misfit};
+use crate::sync::message::SyncMessage;
+use crate::sync::storage::Storage;
+use crate::types::{ConnectionId, DocKey, Millis};
+
+/// Most heads that a peer may claim for one document. More than [`MAX_HEADS`], so that a device can bring the
+/// change that merges too many of them.
+const MAX_CLAIMED_HEADS: usize = 4 * MAX_HEADS;
+
+impl Shard {
+    pub(super) fn take_in(&mut self, id: ConnectionId, event: Event, storage: &dyn Storage, now: Millis) {
+        let Some(conn) = self.connections.get(&id) else { return };
+        let namespace = conn.info().namespace.clone();
+        let key = |document| DocKey { namespace, document };
+        match event {
+            Event::Sync { document, message } => {
+                if message.heads.len() > MAX_CLAIMED_HEADS {
+                    let heads = message.heads.len();
+                    let why = format!(
+                        "document {document} has {heads} heads, more than the {MAX_CLAIMED_HEADS} that this server hears of; merge them first"
+                    );
+                    return self.error(id, why);
+                }
+                let key = key(document);
+                self.receive_sync(id, &key, message, storage, now);
+                self.recount_peer(id, &key);
+                self.enforce_budget(now);
+            }
+            Event::Unavailable { document } => self.said_no(id, &key(document), now),
+            Event::Presence { document, sender, session, count, data } => {
+                self.relay_ephemeral(id, &key(document), sender, session, count, data);
+            }
+            Event::Subscriptions { add, remove } => self.subscribe_remote(id, add, &remove),
+            Event::RemoteHeads { document, heads } => self.gossip(id, &key(document), heads, now),
+        }
+    }
+
+    fn receive_sync(
+        &mut self,
+        id: ConnectionId,
+        key: &DocKey,
+        message: SyncMessage,
+        storage: &dyn Storage,
+        now: Millis,
+    ) {
+        if let Err(fault) = self.open(key, storage, now) {
+            return self.faulty(key, Some(id), &fault);
+        }
+        if !self.share(id, key) {
+            return self.forget_if_idle(key);
+        }
+        let Some(doc) = self.documents.get_mut(key) else { return };
+        if !doc.is_synced() {
+            if let Some(peer) = doc.peer(id) {
+                peer.tell_unavailable = true;
+            }
+            return self.queue(key);
+        }
+        let brings = !message.changes.is_empty() || !message.documents.is_empty();
+        if brings && !doc.is_stored() && doc.opener.has_intakes() {
+            self.budget.change(id, Category::Messages, 0, message.bytes());
+            return doc.hold(id, message);
+        }
+        let wants = !doc.is_stored() && message.heads.is_empty() && !doc.is_dirty();
+        let info = self.connections.get(&id).map(|conn| conn.info());
+        let remote = info.and_then(|info| info.storage.as_ref());
+        let received = match doc.receive(id, remote, message, storage, now) {
+            Ok(received) => received,
+            Err(fault) => return self.faulty(key, Some(id), &fault),
+        };
+        if received.appended > 0 {
+            doc.written_by(info.map(|info| info.client.clone()));
+            self.next_commit.mark_dirty(key);
+        }
+        if !doc.is_stored() {
+            // Whatever it was asked, this is its answer.
+            self.requests.said(id, key);
+        }
+        if let Some(misfit) = received.misfit {
+            self.misfit(id, key, misfit);
+        }
+        if !received.documents.is_empty() {
+            let chunks = received.documents.into_iter().map(|chunk| chunk.bytes).collect();
+            self.intake(id, key, chunks, received.operations);
+        }
+        if wants {
+            self.want(id, key, now);
+        } else {
+            self.ask_or_tell(key, now);
+        }
+        self.heads_seen(id, key, now);
+        self.recount(key);
+        self.queue(key);
+    }
+
+    /// A change contradicts the document's graph.
+    pub(super) fn misfit(&mut self, id: ConnectionId, key: &DocKey, misfit: Misfit) {
+        self.error(id, format!("document {}: {misfit}; the change was not taken", key.document));
+        if misfit == Misfit::Parked {
+            self.close(id, 1008, "too many changes without their dependencies");
+        }
+    }
+
+    /// The opener is done with a new document: goes on with the messages that waited for it.
+    pub(super) fn release_held(&mut self, key: &DocKey, storage: &dyn Storage, now: Millis) {
+        let Some(doc) = self.documents.get_mut(key).filter(|doc| !doc.opener.has_intakes()) else { return };
+        for (id, message) in doc.take_held(None) {
+            self.budget.change(id, Category::Messages, message.bytes(), 0);
+            if self.connections.get(&id).is_some_and(|conn| !conn.is_ending()) {
+                self.receive_sync(id, key, message, storage, now);
+            }
+        }
+    }
+}

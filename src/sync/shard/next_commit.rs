@@ -1,0 +1,306 @@
+//! What goes into the next commit, and what is in the commit under way.
+
+use std::sync::Arc;
+
+use super::dirty::Dirty;
+use crate::store::{Disposal, Op, SnapshotInfo};
+use crate::sync::job::Snapshot;
+use crate::types::{ChangeHash, ConnectionId, DocKey, Millis};
+
+/// Most documents, changes and bytes of new changes that a shard puts into one commit, because every acknowledgement waits for the
+/// commit that is under way. The last document is taken whole. Documents with a snapshot or a deletion come on top.
+const COMMIT_DOCUMENTS: u64 = 1024;
+const COMMIT_CHANGES: u64 = 8192;
+const COMMIT_BYTES: u64 = 2 << 20;
+
+/// Whose new document a snapshot is.
+#[derive(Debug, Clone)]
+pub struct Bringer {
+    /// The connection that brought it.
+    pub connection: ConnectionId,
+    /// Its `client_id`, if it was there when the opener was done.
+    pub client: Option<Arc<str>>,
+}
+
+/// A snapshot that waits for the next commit.
+#[derive(Debug)]
+pub struct PendingSnapshot {
+    /// The document.
+    pub key: DocKey,
+    /// Rows below this are in the snapshot.
+    pub below: u64,
+    /// The snapshot.
+    pub snapshot: Snapshot,
+    /// Who brought it; `None` for a compaction.
+    pub bringer: Option<Bringer>,
+}
+
+/// A step of the commit under way that something follows from.
+#[derive(Debug)]
+pub enum InFlight {
+    /// New changes of a document.
+    Append {
+        /// The document.
+        key: DocKey,
+        /// How many changes.
+        changes: u64,
+        /// Rows below this are durable then.
+        end: u64,
+        /// Bytes of the changes.
+        bytes: u64,
+        /// The document's heads with them.
+        heads: Vec<ChangeHash>,
+        /// When the step was made.
+        now: Millis,
+    },
+    /// A document's new snapshot.
+    Snapshot {
+        /// The document.
+        key: DocKey,
+        /// Rows below this are in the snapshot.
+        below: u64,
+        /// What it holds.
+        info: SnapshotInfo,
+        /// Who brought it; `None` for a compaction.
+        connection: Option<ConnectionId>,
+    },
+    /// A document is deleted, restored or purged.
+    Dispose {
+        /// The document.
+        key: DocKey,
+        /// Which of them.
+        what: Disposal,
+    },
+}
+
+impl InFlight {
+    /// The document that the step is about.
+    pub fn key(&self) -> &DocKey {
+        match self {
+            Self::Append { key, .. } | Self::Snapshot { key, .. } | Self::Dispose { key, .. } => key,
+        }
+    }
+}
+
+/// What waits for the next commit, what of it is being put together, and what is in flight.
+///
+/// Invariants: the steps of one commit are in the order in which the store must apply them: rows without effect on others,
+/// then new changes, then snapshots, then disposals. `in_flight` has what follows from the last commit taken, and nothing else.
+#[derive(Debug, Default)]
+pub struct NextCommit {
+    /// Documents with new changes.
+    dirty: Dirty,
+    /// Steps that nothing follows from, and the commit that is being put together.
+    ops: Vec<Op>,
+    snapshots: Vec<PendingSnapshot>,
+    /// What is to become of whole documents; last in the commit.
+    disposals: Vec<(DocKey, Disposal)>,
+    in_flight: Vec<InFlight>,
+    /// New changes in the commit that is being put together.
+    filled: Filled,
+}
+
+#[derive(Debug, Default)]
+struct Filled {
+    documents: u64,
+    changes: u64,
+    bytes: u64,
+}
+
+impl NextCommit {
+    /// A document has new changes.
+    pub fn mark_dirty(&mut self, key: &DocKey) {
+        self.dirty.mark(key);
+    }
+
+    /// A step that nothing follows from goes into the next commit.
+    pub fn write(&mut self, op: Op) {
+        self.ops.push(op);
+    }
+
+    /// A snapshot goes into the next commit.
+    pub fn write_snapshot(&mut self, snapshot: PendingSnapshot) {
+        self.snapshots.push(snapshot);
+    }
+
+    /// A document is deleted, restored or purged by the next commit.
+    pub fn dispose(&mut self, key: DocKey, what: Disposal) {
+        self.disposals.push((key, what));
+    }
+
+    /// A document's waiting snapshots are not stored.
+    pub fn drop_snapshots(&mut self, key: &DocKey) {
+        self.snapshots.retain(|waiting| waiting.key != *key);
+    }
+
+    /// The result of a document's compaction is not stored.
+    pub fn drop_compaction(&mut self, key: &DocKey) {
+        self.snapshots.retain(|waiting| waiting.key != *key || waiting.bringer.is_some());
+    }
+
+    /// Documents whose new changes must be in this commit: a snapshot's step names the heads of the whole document, and
+    /// nothing can be appended to a deleted one.
+    pub fn whole(&self) -> Vec<DocKey> {
+        let snapshots = self.snapshots.iter().map(|snapshot| &snapshot.key);
+        snapshots.chain(self.disposals.iter().map(|(key, _)| key)).cloned().collect()
+    }
+
+    /// The next document whose new changes have room in this commit besides those of [`NextCommit::whole`].
+    pub fn next_dirty(&mut self) -> Option<DocKey> {
+        let Filled { documents, changes, bytes } = self.filled;
+        let is_full = documents >= COMMIT_DOCUMENTS || changes >= COMMIT_CHANGES || bytes >= COMMIT_BYTES;
+        if is_full { None } else { self.dirty.pop() }
+    }
+
+    /// Adds the step that stores a document's new changes. They count against what one commit takes, unless the whole
+    /// document is in it.
+    pub fn append(&mut self, op: Op, now: Millis, is_whole: bool) {
+        let Op::Append { key, rows, heads, .. } = &op else { return };
+        let bytes = rows.iter().map(|row| row.bytes.len() as u64).sum();
+        let end = rows.last().map_or(0, |row| row.row + 1);
+        let changes = rows.len() as u64;
+        if !is_whole {
+            self.filled.documents += 1;
+            self.filled.changes += changes;
+            self.filled.bytes += bytes;
+        }
+        let (key, heads) = (key.clone(), heads.clone());
+        self.in_flight.push(InFlight::Append { key, changes, end, bytes, heads, now });
+        self.ops.push(op);
+    }
+
+    /// Takes the commit that was put together. `heads` gives a document's heads with all that came, `None` if it is not in
+    /// use: its snapshot is not stored then.
+    pub fn take(
+        &mut self,
+        now: Millis,
+        heads: impl Fn(&DocKey) -> Option<Option<Vec<ChangeHash>>>,
+    ) -> Vec<Op> {
+        self.filled = Filled::default();
+        let mut ops = std::mem::take(&mut self.ops);
+        for PendingSnapshot { key, below, snapshot, bringer } in std::mem::take(&mut self.snapshots) {
+            // Of the whole document: what came after the snapshot counts too.
+            let Some(heads) = heads(&key) else { continue };
+            let Snapshot { info, document, index } = snapshot;
+            let heads = heads.unwrap_or_else(|| info.heads.clone());
+            let connection = bringer.as_ref().map(|bringer| bringer.connection);
+            self.in_flight.push(InFlight::Snapshot {
+                key: key.clone(),
+                below,
+                info: info.clone(),
+                connection,
+            });
+            let (modified, by) = (connection.map(|_| now), bringer.and_then(|bringer| bringer.client));
+            ops.push(Op::Snapshot { key, below_row: below, info, document, index, heads, by, modified });
+        }
+        // Last: what had come of the document is stored, and comes back if it is restored.
+        for (key, what) in std::mem::take(&mut self.disposals) {
+            self.in_flight.push(InFlight::Dispose { key: key.clone(), what });
+            ops.push(Op::Dispose { key, what, now });
+        }
+        ops
+    }
+
+    /// The commit under way is over: what it had.
+    pub fn finish(&mut self) -> Vec<InFlight> {
+        std::mem::take(&mut self.in_flight)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::store::Row;
+    use crate::types::DocumentId;
+
+    fn key(n: u8) -> DocKey {
+        DocKey { namespace: "xyz.one".parse().unwrap(), document: DocumentId([n; 16]) }
+    }
+
+    fn append(n: u8, changes: u64, bytes: usize) -> Op {
+        let row = |row| Row { row, hash: ChangeHash([n; 32]), max_op: row, bytes: vec![0; bytes].into() };
+        let (rows, heads) = ((0..changes).map(row).collect(), vec![ChangeHash([n; 32])]);
+        Op::Append { key: key(n), rows, heads, by: None, now: 1 }
+    }
+
+    fn snapshot(n: u8, brought: bool) -> PendingSnapshot {
+        let info = SnapshotInfo { heads: vec![ChangeHash([n; 32])], changes: 3, bytes: 5 };
+        let snapshot = Snapshot { info, document: Bytes::new(), index: Bytes::new() };
+        let bringer = brought.then(|| Bringer { connection: ConnectionId(7), client: Some("app".into()) });
+        PendingSnapshot { key: key(n), below: 1, snapshot, bringer }
+    }
+
+    /// What a step does, and to which document.
+    fn shown(op: &Op) -> (char, u8) {
+        let (kind, key) = match op {
+            Op::Append { key, .. } => ('a', key),
+            Op::Snapshot { key, .. } => ('s', key),
+            Op::Dispose { key, .. } => ('d', key),
+            Op::Quarantine { key, .. } => ('q', key),
+            other => panic!("{other:?}"),
+        };
+        (kind, key.document.0[0])
+    }
+
+    #[test]
+    fn a_commit_has_changes_before_snapshots_before_disposals() {
+        let mut next = NextCommit::default();
+        next.dispose(key(1), Disposal::Delete);
+        next.write_snapshot(snapshot(2, true));
+        next.write_snapshot(snapshot(9, false));
+        next.mark_dirty(&key(3));
+        next.mark_dirty(&key(3));
+        next.write(Op::Quarantine { key: key(4), reason: "it is harmful".into() });
+        assert_eq!(next.whole(), [key(2), key(9), key(1)]);
+        next.append(append(1, 1, 1), 1, true);
+        assert_eq!(next.next_dirty(), Some(key(3)));
+        next.append(append(3, 2, 10), 1, false);
+        assert_eq!(next.next_dirty(), None);
+        let in_use = |of: &DocKey| (*of != key(9)).then_some(None);
+        let ops = next.take(5, in_use);
+        let order: Vec<_> = ops.iter().map(shown).collect();
+        assert_eq!(order, [('q', 4), ('a', 1), ('a', 3), ('s', 2), ('d', 1)], "9 is not in use any more");
+        let Op::Snapshot { heads, by, modified, .. } = &ops[3] else { panic!("{:?}", ops[3]) };
+        assert_eq!(
+            (&heads[..], by.as_deref(), *modified),
+            (&[ChangeHash([2; 32])][..], Some("app"), Some(5))
+        );
+        let steps = next.finish();
+        let keys: Vec<_> = steps.iter().map(|step| step.key().document.0[0]).collect();
+        assert_eq!(keys, [1, 3, 2, 1], "nothing follows from a quarantine");
+        assert!(matches!(steps[1], InFlight::Append { changes: 2, end: 2, bytes: 20, .. }), "{:?}", steps[1]);
+        assert!(next.take(6, in_use).is_empty() && next.finish().is_empty());
+    }
+
+    #[test]
+    fn a_commit_takes_a_bounded_part_of_what_waits_and_the_next_one_the_rest() {
+        let mut next = NextCommit::default();
+        (1..=3).for_each(|n| next.mark_dirty(&key(n)));
+        next.append(append(9, COMMIT_CHANGES, 1), 1, true);
+        assert_eq!(next.next_dirty(), Some(key(1)), "whole documents come on top");
+        next.append(append(1, 1, COMMIT_BYTES as usize - 1), 1, false);
+        assert_eq!(next.next_dirty(), Some(key(2)));
+        next.append(append(2, 1, 1), 1, false);
+        assert_eq!(next.next_dirty(), None);
+        assert_eq!(next.take(1, |_| None).len(), 3);
+        assert_eq!(next.next_dirty(), Some(key(3)));
+        next.append(append(3, COMMIT_CHANGES, 0), 1, false);
+        next.mark_dirty(&key(1));
+        assert_eq!(next.next_dirty(), None);
+    }
+
+    #[test]
+    fn snapshots_of_a_document_that_starts_over_are_not_stored() {
+        let mut next = NextCommit::default();
+        for (n, brought) in [(1, true), (2, true), (2, false), (3, false)] {
+            next.write_snapshot(snapshot(n, brought));
+        }
+        next.drop_compaction(&key(2));
+        assert_eq!(next.whole(), [key(1), key(2), key(3)]);
+        next.drop_snapshots(&key(2));
+        next.drop_compaction(&key(1));
+        assert_eq!(next.whole(), [key(1), key(3)]);
+    }
+}

@@ -1,0 +1,256 @@
+//! Work that takes an open document: what the opener is asked for, and what follows from its results.
+
+use bytes::Bytes;
+
+use super::Shard;
+use super::next_commit::{Bringer, PendingSnapshot};
+use crate::sync::job::{Done, Intake, Job, Refusal, chunks_bytes};
+use crate::sync::peer::Base;
+use crate::sync::storage::Storage;
+use crate::types::{ChangeHash, ConnectionId, DocKey, Millis};
+
+/// A tail of so many changes (and an eighth of the snapshot's) is compacted even within the grace period.
+pub const LONG_TAIL: u64 = 16_384;
+
+/// What an intake was given, for another try.
+struct Upload {
+    chunks: Vec<Bytes>,
+    operations: u64,
+}
+
+impl Shard {
+    /// Has the opener take in document chunks that a connection sent.
+    pub(super) fn intake(
+        &mut self,
+        connection: ConnectionId,
+        key: &DocKey,
+        chunks: Vec<Bytes>,
+        operations: u64,
+    ) {
+        let Some(doc) = self.documents.get_mut(key) else { return };
+        if !self.budget.begin_upload(connection, chunks_bytes(&chunks)) {
+            return self.close(connection, 1013, "busy taking in another large document, try again");
+        }
+        doc.opener.begin_intake();
+        let existing = !doc.is_unknown();
+        self.jobs.push(Job::Intake { key: key.clone(), connection, chunks, operations, existing });
+    }
+
+    /// Has the opener take changes out of the snapshot for a connection.
+    pub(super) fn extract(
+        &mut self,
+        connection: ConnectionId,
+        key: &DocKey,
+        have: Vec<ChangeHash>,
+        skip: u64,
+    ) {
+        let Some(head) = self.documents.get(key).and_then(|doc| doc.head()) else { return };
+        let snapshot = head.snapshot.as_ref().map_or_else(Vec::new, |info| info.heads.clone());
+        if let Some(state) = self.connections.get_mut(&connection) {
+            state.begin_extraction(key.clone());
+        }
+        self.jobs.push(Job::Extract { key: key.clone(), connection, snapshot, have, skip });
+    }
+
+    /// Starts a compaction if the tail has outgrown the snapshot and devices away for a while had their time.
+    pub(super) fn compact_if_due(&mut self, key: &DocKey, storage: &dyn Storage, now: Millis) {
+        let (floor, grace) = (self.options.compact_floor, self.options.compact_grace_ms);
+        let Some(doc) = self.documents.get_mut(key) else { return };
+        let Some(head) = doc.head().filter(|_| doc.is_synced()) else { return };
+        let snapshot = head.snapshot.as_ref().map_or(0, |info| info.changes);
+        let is_due = head.tail_changes >= floor.max(snapshot);
+        let is_overdue = head.tail_changes >= LONG_TAIL.max(snapshot / 8);
+        if !(is_due || is_overdue) || !doc.opener.may_compact(now, is_overdue) {
+            return;
+        }
+        // The graph stays in memory until the snapshot is swapped in, so that nothing is read between two states.
+        if let Err(fault) = doc.load(storage, true) {
+            return self.faulty(key, None, &fault);
+        }
+        let below = doc.durable_end();
+        doc.opener.begin_compaction(now + grace);
+        self.jobs.push(Job::Compact { key: key.clone(), below });
+        self.recount(key);
+    }
+
+    /// Follows a result of the opener.
+    pub(super) fn take_done(&mut self, done: Done, storage: &dyn Storage, now: Millis) {
+        match done {
+            Done::Intake { key, connection, chunks, operations, result } => {
+                let again = Upload { chunks, operations };
+                self.intake_done(&key, connection, again, result, storage, now)
+            }
+            Done::Refused(job, why) => self.refused(job, &why, storage, now),
+            Done::Extract { key, connection, result } => self.extract_done(&key, connection, result),
+            Done::Compact { key, below, result } => match result {
+                Ok(Some(snapshot)) => {
+                    if self.documents.get(&key).is_some_and(|doc| doc.opener.is_compacting()) {
+                        self.next_commit.write_snapshot(PendingSnapshot {
+                            key,
+                            below,
+                            snapshot,
+                            bringer: None,
+                        });
+                    }
+                }
+                Ok(None) => {
+                    if let Some(doc) = self.documents.get_mut(&key) {
+                        doc.opener.end_compaction();
+                    }
+                }
+                Err(reason) => {
+                    tracing::warn!(document = %key.document, namespace = %key.namespace, reason, "a document could not be compacted: it stays as single changes and syncs on");
+                    self.not_compacted(&key, now);
+                }
+            },
+        }
+    }
+
+    /// A compaction came to nothing. The rows and the old snapshot are what they were, so the document syncs on; another
+    /// attempt right away would most likely fail the same way.
+    fn not_compacted(&mut self, key: &DocKey, now: Millis) {
+        let grace = self.options.compact_grace_ms;
+        if let Some(doc) = self.documents.get_mut(key) {
+            doc.opener.compaction_failed(now + grace);
+        }
+        self.recount(key);
+        self.queue(key);
+        self.forget_if_idle(key);
+    }
+
+    fn intake_done(
+        &mut self,
+        key: &DocKey,
+        connection: ConnectionId,
+        upload: Upload,
+        result: Result<Intake, String>,
+        storage: &dyn Storage,
+        now: Millis,
+    ) {
+        let client = self.connections.get(&connection).map(|conn| conn.info().client.clone());
+        let Some(doc) = self.documents.get_mut(key) else { return };
+        if !doc.opener.intake_returned() {
+            return self.forget_if_idle(key);
+        }
+        if !doc.is_synced() {
+            return self.intake_over(key, storage, now);
+        }
+        match result {
+            Ok(Intake::Snapshot(snapshot)) if doc.is_unknown() => {
+                // Still counts as an intake until it is durable.
+                let bringer = Some(Bringer { connection, client });
+                self.next_commit.write_snapshot(PendingSnapshot {
+                    key: key.clone(),
+                    below: 1,
+                    snapshot,
+                    bringer,
+                });
+                return;
+            }
+            Ok(Intake::Snapshot(_)) => {
+                doc.opener.repeat_intake();
+                let Upload { chunks, operations } = upload;
+                // Ended a moment ago, so it fits again.
+                let _ = self.budget.begin_upload(connection, chunks_bytes(&chunks));
+                self.jobs.push(Job::Intake {
+                    key: key.clone(),
+                    connection,
+                    chunks,
+                    operations,
+                    existing: true,
+                });
+                return;
+            }
+            Ok(Intake::Changes(changes)) => match doc.take_changes(connection, changes, storage) {
+                Ok(received) => {
+                    if received.appended > 0 {
+                        doc.written_by(client);
+                        self.next_commit.mark_dirty(key);
+                    }
+                    if let Some(misfit) = received.misfit {
+                        self.misfit(connection, key, misfit);
+                    }
+                }
+                Err(fault) => self.faulty(key, Some(connection), &fault),
+            },
+            Err(reason) => {
+                self.error(connection, format!("document {}: {reason}; it was not taken", key.document))
+            }
+        }
+        self.intake_over(key, storage, now);
+    }
+
+    /// What a chunk brought is durable, or it was not taken: goes on with what waited for it.
+    pub(super) fn intake_over(&mut self, key: &DocKey, storage: &dyn Storage, now: Millis) {
+        if let Some(doc) = self.documents.get_mut(key) {
+            doc.opener.end_intake();
+        }
+        self.release_held(key, storage, now);
+        self.recount(key);
+        self.ask_or_tell(key, now);
+        self.queue(key);
+        self.forget_if_idle(key);
+    }
+
+    /// The opener refuses the document. It stays as rows and snapshot, and goes on syncing as far as that takes no opening.
+    fn refused(&mut self, job: Job, why: &Refusal, storage: &dyn Storage, now: Millis) {
+        let key = job.key().clone();
+        let Some(doc) = self.documents.get_mut(&key) else { return };
+        if *why == Refusal::StaysClosed {
+            doc.opener.close();
+        }
+        match job {
+            Job::Compact { .. } => return self.not_compacted(&key, now),
+            Job::Intake { .. } if !doc.opener.intake_returned() => {}
+            Job::Intake { connection, .. } => {
+                self.error(connection, format!("document {}: {why}; it was not taken", key.document));
+                return self.intake_over(&key, storage, now);
+            }
+            Job::Extract { connection, .. } => {
+                if let Some(peer) = doc.peer(connection) {
+                    peer.send_whole();
+                }
+                self.extract_over(connection);
+            }
+        }
+        self.queue(&key);
+        self.forget_if_idle(&key);
+    }
+
+    fn extract_done(
+        &mut self,
+        key: &DocKey,
+        connection: ConnectionId,
+        result: Result<Option<(Vec<Bytes>, bool)>, String>,
+    ) {
+        if let Err(reason) = &result {
+            self.quarantine(key, reason.clone());
+        }
+        if let Some(peer) = self.documents.get_mut(key).and_then(|doc| doc.peer(connection))
+            && let Base::Part(extract) = &mut peer.base
+            && extract.running
+        {
+            extract.running = false;
+            match result {
+                Ok(Some((parts, done))) => {
+                    extract.taken += parts.len() as u64;
+                    extract.parts.extend(parts);
+                    extract.done = done;
+                }
+                Ok(None) => peer.stale = true,
+                Err(_) => {}
+            }
+        }
+        self.queue(key);
+        self.extract_over(connection);
+    }
+
+    /// The opener is free for the connection's other documents.
+    fn extract_over(&mut self, connection: ConnectionId) {
+        let conn = self.connections.get_mut(&connection);
+        let waiting = conn.map_or_else(Vec::new, |conn| conn.end_extraction(None));
+        for key in waiting {
+            self.queue(&key);
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! Work that grows with the documents of one connection is done some documents at a time, and nobody is told wrong meanwhile.
+
+use super::*;
+
+const MANY: u16 = 600;
+
+impl Server {
+    /// Asks for many documents, which are absent or not.
+    fn open_many(&mut self, id: ConnectionId) {
+        for n in 0..MANY {
+            let data = Draft { have: Some(&[]), ..Draft::default() }.encode().into();
+            self.receive(id, Body::Request { document: numbered(n), data });
+        }
+    }
+
+    /// What waits for a connection now, without any turn of other work.
+    fn waiting(&mut self, id: ConnectionId) -> Vec<Body> {
+        let next = || self.shard.next(id, &self.storage, self.now, usize::MAX);
+        let body = |out| match out {
+            Out::Message { body, .. } => Some(body),
+            _ => None,
+        };
+        std::iter::from_fn(next).filter_map(body).collect()
+    }
+}
+
+fn numbered(n: u16) -> DocumentId {
+    let mut id = [0; 16];
+    id[..2].copy_from_slice(&n.to_be_bytes());
+    DocumentId(id)
+}
+
+/// A server with many documents that are there.
+fn stored(options: ShardOptions) -> Server {
+    let mut before =
+        Server { shard: Shard::new(ShardOptions { max_documents: 2000, ..options.clone() }), ..server() };
+    let author = before.join(1);
+    let data = written().1;
+    for n in 0..MANY {
+        before.receive(author, Body::Sync { document: numbered(n), data: data.clone() });
+    }
+    before.commit();
+    Server { shard: Shard::new(options), ..before }
+}
+
+#[test]
+fn a_connection_with_many_documents_departs_in_turns() {
+    let mut server = stored(ShardOptions {
+        max_documents: 2000,
+        memory_budget: 8 << 20,
+        held_budget: 8 << 20,
+        ..options()
+    });
+    let (leaving, stays) = (server.join(10), server.join(20));
+    server.open_many(leaving);
+    server.waiting(leaving);
+    // The last document in order is one that only the leaving device may have: it was asked and has not answered.
+    server.request(stays, 0xff);
+    server.pass(ASK_AFTER_MS);
+    assert!(is_request(&server.waiting(leaving)));
+    server.receive(stays, Body::Sync { document: numbered(MANY - 1), data: written().1 });
+    server.commit();
+    server.waiting(leaving);
+    let held_before = server.shard.held();
+
+    server.shard.leave(leaving, server.now);
+    let mut turns = 0;
+    while server.shard.has_backlog() {
+        assert_eq!(server.waiting(leaving), [], "it gets nothing any more");
+        assert!(!server.waiting(stays).contains(&unavailable(0xff)[0]), "the question is not settled");
+        server.pass(1);
+        server.shard.work_off(server.now);
+        turns += 1;
+    }
+    assert!(turns >= 3, "{turns} turns");
+    assert_eq!(server.waiting(stays), unavailable(0xff), "nobody is left who could have it");
+    assert!(held_before > 600_000 && server.shard.held() < 10_000, "{} bytes", server.shard.held());
+    server.shard.leave(stays, server.now);
+    assert_eq!((server.shard.held(), server.shard.memory()), (0, (0, 0)));
+    assert_eq!(server.shard.held_by_category(), Default::default());
+    assert!(server.shard.largest_holders().is_empty() && !server.shard.needs_ticks());
+}
+
+#[test]
+fn nobody_else_gives_way_while_one_that_held_too_much_gives_everything_back() {
+    let budget = 500_000;
+    let mut server =
+        stored(ShardOptions { max_documents: 2000, memory_budget: budget, held_budget: budget, ..options() });
+    let (small, large) = (server.join(1), server.join(2));
+    for n in 0..10 {
+        let data = Draft { have: Some(&[]), ..Draft::default() }.encode().into();
+        server.receive(small, Body::Request { document: numbered(n), data });
+    }
+    server.open_many(large);
+    assert_eq!(server.shard.counters().gave_way, 1);
+    let held = server.shard.held();
+    assert!(server.shard.has_backlog() && held > budget / 2, "{held} bytes");
+    let newcomer = server.join(3);
+    server.receive(newcomer, Body::Sync { document: numbered(0), data: written().1 });
+    let largest = server.shard.largest_holders();
+    assert_eq!((largest.len(), &*largest[0].0.approval.client_id), (3, "https://app.example/2"));
+    server.work_off();
+    assert_eq!(server.shard.counters().gave_way, 1, "the others stay");
+    assert!(server.shard.held() < 20_000, "{} bytes", server.shard.held());
+    assert!(matches!(server.out(large)[..], [Out::Error(_), Out::Close(1013, _)]), "and nothing else");
+    [small, large, newcomer].into_iter().for_each(|id| server.shard.leave(id, server.now));
+    assert_eq!(server.shard.held(), 0);
+}
+
+#[test]
+fn one_that_leaves_while_it_gives_everything_back_is_counted_once() {
+    let budget = 500_000;
+    let mut server =
+        stored(ShardOptions { max_documents: 2000, memory_budget: budget, held_budget: budget, ..options() });
+    let large = server.join(2);
+    server.open_many(large);
+    assert!(server.shard.has_backlog());
+    server.shard.leave(large, server.now);
+    // The rest of what it held is still given back, and nobody else gives way for it.
+    let honest = server.join(3);
+    for n in 0..200 {
+        let data = Draft { have: Some(&[]), ..Draft::default() }.encode().into();
+        server.receive(honest, Body::Request { document: numbered(n), data });
+    }
+    assert!(server.shard.held() > budget, "{} bytes", server.shard.held());
+    assert_eq!(server.shard.counters().gave_way, 1);
+    server.shard.leave(honest, server.now);
+    server.work_off();
+    assert_eq!((server.shard.held(), server.shard.memory()), (0, (0, 0)));
+}
+
+#[test]
+fn a_newcomer_is_asked_for_many_absent_documents_in_turns() {
+    let mut server = server();
+    server.shard = Shard::new(ShardOptions {
+        max_documents: 2000,
+        max_requests: 2000,
+        memory_budget: 8 << 20,
+        held_budget: 8 << 20,
+        ..options()
+    });
+    let waits = server.join(1);
+    server.open_many(waits);
+    assert_eq!(server.waiting(waits).len(), usize::from(MANY), "nobody has them");
+    let newcomer = server.join(2);
+    let mut asked = server.waiting(newcomer).len();
+    assert!((1..usize::from(MANY)).contains(&asked), "{asked} at once");
+    while server.shard.has_backlog() {
+        server.shard.work_off(server.now);
+        let now = server.waiting(newcomer);
+        assert!(now.iter().all(|body| matches!(body, Body::Request { .. })) && now.len() <= asked);
+        asked += now.len();
+    }
+    assert_eq!(asked, usize::from(MANY));
+    // One that leaves meanwhile is not asked any more.
+    let passes = server.join(3);
+    assert!(server.shard.has_backlog());
+    server.shard.leave(passes, server.now);
+    server.work_off();
+    [waits, newcomer].into_iter().for_each(|id| server.shard.leave(id, server.now));
+    server.work_off();
+    assert_eq!((server.shard.held(), server.shard.needs_ticks()), (0, false));
+}
