@@ -9,7 +9,7 @@ use rustix::fs::{FileType, Mode, OFlags};
 
 use super::{Directory, single};
 
-/// A socket's file that was checked. Its path is good while this lives.
+/// A socket's file that was checked. While this lives, its path leads to that file, or is its name (see [`Directory::socket`]).
 #[derive(Debug)]
 pub struct SocketFile {
     /// What the path leads to.

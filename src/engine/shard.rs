@@ -156,9 +156,9 @@ struct ShardThread {
 struct RelayClock {
     /// When the first message came that is in no commit yet.
     waiting: Option<Instant>,
-    /// The same of the commit under way.
+    /// When the first message came whose changes are in the commit under way.
     committing: Option<Instant>,
-    /// The same of the commit that has just become durable, and how many changes were sent before.
+    /// When the first message came whose changes have just become durable, and how many changes were sent before.
     sending: Option<(Instant, u64)>,
 }
 

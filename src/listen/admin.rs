@@ -53,9 +53,11 @@ impl AdminSocket {
     }
 }
 
-/// Listens at a file that only its owner can open, from its first moment on: on Linux it gets the mode that the socket has
-/// when it is bound (`unix_bind_bsd` in the kernel's net/unix/af_unix.c). Afterwards it could be changed by its name only,
-/// which the directory's owner can replace by a link, or by way of `/proc`, which is not everywhere.
+/// Listens at a file that only its owner can open, from its first moment on. On Linux the file gets the mode that the socket
+/// has when it is bound (`unix_bind_bsd` in the kernel's net/unix/af_unix.c).
+///
+/// The mode is not changed afterwards. That would take the file's name, which the directory's owner can replace by a link, or
+/// a path in `/proc`, which is not mounted everywhere.
 fn listen_privately(path: &Path) -> io::Result<UnixListener> {
     let socket = UnixSocket::new_stream()?;
     rustix::fs::fchmod(&socket, Mode::RUSR | Mode::WUSR)?;

@@ -144,7 +144,7 @@ impl Peer {
         self.resend = BTreeSet::new();
     }
 
-    /// It has nothing.
+    /// The peer has nothing.
     pub fn has_nothing(&mut self, head: Option<&Head>) {
         let Some(head) = head else { return self.has_all(0) };
         self.has_all(head.next_row - head.tail_changes);

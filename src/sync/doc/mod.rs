@@ -31,7 +31,7 @@ pub const UPLOAD_GRACE_MS: Millis = 10_000;
 /// Whether a document is synced, and why not.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Status {
-    /// It is synced.
+    /// The document is synced.
     Synced,
     /// The owner deleted it. Its rows are in the trash or purged.
     Deleted,
@@ -54,7 +54,7 @@ impl Status {
 /// A document in use.
 #[derive(Debug)]
 pub struct Doc {
-    /// Its name.
+    /// The document's name.
     key: DocKey,
     status: Status,
     /// What is durable; `None`: the store does not have it.
@@ -93,7 +93,7 @@ impl Doc {
         }
     }
 
-    /// Its name.
+    /// The document's name.
     pub fn key(&self) -> &DocKey {
         &self.key
     }
@@ -103,7 +103,7 @@ impl Doc {
         &self.status
     }
 
-    /// It is synced.
+    /// The document is synced.
     pub fn is_synced(&self) -> bool {
         self.status == Status::Synced
     }
@@ -118,7 +118,7 @@ impl Doc {
         self.head.as_ref()
     }
 
-    /// The store has it.
+    /// The store has the document.
     pub fn is_stored(&self) -> bool {
         self.head.is_some()
     }

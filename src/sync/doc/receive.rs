@@ -1,4 +1,4 @@
-//! What a peer says and brings.
+//! Takes in what a peer says of a document, and the changes that it brings.
 
 use super::{Doc, Fault, UPLOAD_GRACE_MS};
 use crate::sync::chunk::{Change, Chunk};

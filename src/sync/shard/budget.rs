@@ -62,7 +62,7 @@ enum Stage {
     Joined,
     /// It has left or was closed, and what it holds is being given back.
     Departing,
-    /// It has left. What it still holds, the opener has.
+    /// It has left. The opener still has what it holds, or it pays for what others were asked until another one does.
     Left,
 }
 

@@ -49,7 +49,7 @@ impl Connection {
         }
     }
 
-    /// What it proved about itself.
+    /// Returns what the client proved about itself.
     pub fn info(&self) -> &ConnectionInfo {
         &self.info
     }
@@ -83,7 +83,7 @@ impl Connection {
         std::mem::take(&mut self.documents)
     }
 
-    /// Has it closed once what goes before is sent; the first reason counts.
+    /// Has the connection closed, once its errors are sent. The first reason counts.
     pub fn end(&mut self, code: u16, reason: &'static str) {
         self.close.get_or_insert((code, reason));
     }

@@ -71,7 +71,7 @@ impl Documents {
         Some(&mut entry.doc)
     }
 
-    /// Takes a document into use as the store has it; not before `grace_ms` have passed is it compacted.
+    /// Takes a document into use as the store has it. It is not compacted before `grace_ms` have passed.
     pub fn insert(&mut self, key: &DocKey, head: Option<Head>, now: Millis, grace_ms: Millis) {
         let created = head.as_ref().map_or(now, |head| head.created);
         let mut doc = Doc::new(key.clone(), head);

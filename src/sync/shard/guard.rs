@@ -1,5 +1,5 @@
-//! What a panic costs: the document at which the program failed, and no more. Also documents that cannot be worked with
-//! because they are damaged. They are not synced, their bytes stay, and nothing else suffers.
+//! The guard around work on a document. A panic costs the document that the work was begun for: it is not synced any more,
+//! its bytes stay, and nothing else suffers. The same holds for documents that cannot be worked with because they are damaged.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 

@@ -201,7 +201,7 @@ impl NextCommit {
         ops
     }
 
-    /// The commit under way is over: what it had.
+    /// Ends the commit under way, and returns its steps.
     pub fn finish(&mut self) -> Vec<InFlight> {
         std::mem::take(&mut self.in_flight)
     }

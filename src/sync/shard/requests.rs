@@ -34,12 +34,12 @@ enum Others {
     Asked,
 }
 
-/// What one connection that is asked for a document has answered.
+/// The answer of one connection that is asked for a document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Answer {
-    /// Nothing: its question is not sent. It has until then.
+    /// The question is not sent. The connection has until this time to answer.
     Unasked(Millis),
-    /// Nothing. It has until then.
+    /// The question is sent. The connection has until this time to answer.
     Pending(Millis),
     /// It does not have the document, or has said something of it by itself.
     Given,
