@@ -11,7 +11,7 @@ use crate::listen::CertificateNow;
 use crate::types::day;
 use crate::web::admin::{BackupNow, RecordState, Status, Warning};
 
-/// Who holds less of the memory budget than this, in bytes, is not named.
+/// A device that holds less of the memory budget than this is not named. Bytes.
 const NAMED_BYTES: u64 = 1 << 20;
 
 pub(super) fn run(config: &Config, json: bool) -> Result<Exit, CliError> {
@@ -126,7 +126,7 @@ fn words(status: &Status) -> String {
     text
 }
 
-/// Who holds the most of what apps have open; empty if it is not worth a line.
+/// Names the devices that hold the most of what apps have open. The text is empty if none is worth a line.
 fn holders(largest: &[Holder]) -> String {
     let named = largest.iter().filter(|holder| holder.bytes >= NAMED_BYTES).map(|holder| {
         let Holder { namespace, client, session, bytes: held } = holder;

@@ -43,7 +43,7 @@ pub use outbox::Outgoing;
 
 use crate::store::{CommitError, Op, Store};
 use crate::sync::price::Limits;
-use crate::sync::shard::{ShardOptions, shard_of};
+use crate::sync::shard::{LARGEST_HOLDERS, ShardOptions, shard_of};
 use crate::telemetry::histogram::Buckets;
 use crate::types::{ConnectionId, DocKey, Millis, Namespace, Party, PeerId, Shares, StorageId, now};
 use app::AppShares;
@@ -138,9 +138,6 @@ pub struct Holder {
     /// Bytes of the memory budget, about.
     pub bytes: u64,
 }
-
-/// Holders that `status` names.
-const LARGEST_HOLDERS: usize = 5;
 
 /// The largest holders, put together from what each shard says of its own.
 fn largest(of_shards: impl Iterator<Item = (Party, usize)>) -> Vec<Holder> {
@@ -390,12 +387,12 @@ impl Engine {
 
     /// Counters.
     pub fn status(&self) -> EngineStatus {
-        let core = &self.core;
+        let (core, memory) = (&self.core, self.memory());
         EngineStatus {
             connections: lock(&core.registry).len() as u64,
             documents_loaded: core.sum(|stats| &stats.documents_loaded),
-            memory_bytes: core.sum(|stats| &stats.graph_bytes) + core.sum(|stats| &stats.held_bytes),
-            memory: self.memory(),
+            memory_bytes: memory.graphs + memory.connections,
+            memory,
             largest_holders: largest(
                 core.stats.iter().flat_map(|stats| lock(&stats.largest_holders).clone()),
             ),

@@ -85,7 +85,8 @@ pub struct ShardStats {
     pub evictions: AtomicU64,
     pub gave_way: AtomicU64,
     pub quarantines: AtomicU64,
-    /// Who held the most of `held_bytes` about a second ago; nobody while it is less than [`NAMED_BYTES`].
+    /// The devices that held the most of `held_bytes` about a second ago. The list is empty while that is less than
+    /// [`NAMED_BYTES`].
     pub largest_holders: Mutex<Vec<(Party, usize)>>,
     /// From a message's arrival to its changes being in the outboxes of others.
     pub relay: Histogram,

@@ -65,7 +65,7 @@ pub struct ConnectionInfo {
     pub session: Option<Arc<str>>,
     /// The peer id it joined with.
     pub peer: PeerId,
-    /// Its storage id, if it has one and is not ephemeral.
+    /// The client's storage id, if it has one that is not ephemeral.
     pub storage: Option<StorageId>,
     /// Shared by the parts of the connection in all shards.
     pub counts: Arc<Counts>,

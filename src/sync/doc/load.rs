@@ -24,7 +24,7 @@ pub enum Fault {
     Damaged {
         /// The document.
         document: DocumentId,
-        /// What is wrong.
+        /// The fault, in words.
         what: &'static str,
     },
     /// The store is between two states of this document; try again after the commit.

@@ -57,7 +57,7 @@ pub struct Doc {
     /// The document's name.
     key: DocKey,
     status: Status,
-    /// What is durable; `None`: the store does not have it.
+    /// The durable head; `None` if the store does not have the document.
     head: Option<Head>,
     /// Loaded when changes come or peers differ.
     graph: Option<Box<Graph>>,
@@ -67,7 +67,7 @@ pub struct Doc {
     peers: Vec<Peer>,
     /// Rows below this are durable or in the commit under way.
     taken: u64,
-    /// Who wrote the last change that is not durable yet.
+    /// The app that wrote the last change that is not durable yet.
     writer: Option<Arc<str>>,
     /// Messages that wait until the opener has taken in a new document.
     held: Vec<(ConnectionId, SyncMessage)>,
@@ -113,7 +113,7 @@ impl Doc {
         std::mem::replace(&mut self.status, status) == Status::Synced
     }
 
-    /// What is durable of it.
+    /// The document's durable head, if the store has it.
     pub fn head(&self) -> Option<&Head> {
         self.head.as_ref()
     }
@@ -245,7 +245,7 @@ impl Doc {
     }
 
     /// Drops all that was made of the document in memory, also its peers: it is as its head says, or as it was set aside.
-    /// What is in the commit under way stays counted as taken.
+    /// Changes in the commit under way stay counted as taken.
     pub fn start_over(&mut self) {
         let mut fresh = Self::new(self.key.clone(), self.head.take());
         fresh.taken = self.taken.max(fresh.taken);

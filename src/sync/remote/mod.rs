@@ -21,9 +21,9 @@ use crate::types::{ConnectionId, DocKey, Millis};
 /// Who wants to know of which storage, and what is known.
 #[derive(Debug, Default)]
 pub struct RemoteBook {
-    /// Who wants to know.
+    /// The connections that want to know.
     pub subscriptions: Subscriptions,
-    /// What is known.
+    /// The heads that are known.
     pub gossip: Gossip,
 }
 

@@ -77,11 +77,10 @@ impl Shard {
         }
     }
 
-    /// Who pays for what is asked about a document: the first connection that wants it and is not about to leave.
+    /// Finds the connection that pays for what is asked about a document: the first that wants it and stays.
     pub(super) fn payer(&self, key: &DocKey) -> Option<ConnectionId> {
         let mut peers = self.documents.get(key)?.peers().iter().filter(|peer| peer.subscribed);
-        let is_here = |id| self.connections.get(&id).is_some_and(|conn| !conn.is_ending());
-        peers.find(|peer| is_here(peer.connection)).map(|peer| peer.connection)
+        peers.find(|peer| self.is_here(peer.connection)).map(|peer| peer.connection)
     }
 
     /// Nobody wants an absent document any more: those that were asked for it are let go of.
@@ -115,7 +114,7 @@ impl Shard {
     pub(super) fn continue_newcomer(&mut self, now: Millis) {
         while let Some(newcomer) = self.newcomers.pop_front() {
             // One that has left takes no turn.
-            if self.connections.get(&newcomer.id).is_some_and(|conn| !conn.is_ending()) {
+            if self.is_here(newcomer.id) {
                 return self.ask_some(newcomer, now);
             }
         }

@@ -111,7 +111,7 @@ impl Shard {
         let Some(doc) = self.documents.get_mut(key).filter(|doc| !doc.opener.has_intakes()) else { return };
         for (id, message) in doc.take_held(None) {
             self.budget.change(id, Category::Messages, message.bytes(), 0);
-            if self.connections.get(&id).is_some_and(|conn| !conn.is_ending()) {
+            if self.is_here(id) {
                 self.receive_sync(id, key, message, storage, now);
             }
         }

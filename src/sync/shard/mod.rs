@@ -66,7 +66,7 @@ pub use departure::{MAX_SHARED_HEADS, MAX_STATES};
 /// Absent documents that one tick looks at; each may have dozens of devices asked.
 const LOOKS: usize = 64;
 /// Holders of memory that are named.
-const LARGEST_HOLDERS: usize = 5;
+pub const LARGEST_HOLDERS: usize = 5;
 
 /// How a shard behaves. Units as in the configuration.
 #[derive(Debug, Clone)]

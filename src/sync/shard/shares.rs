@@ -122,6 +122,11 @@ impl Shard {
         }
     }
 
+    /// Whether a connection has joined, and is not about to be closed.
+    pub(super) fn is_here(&self, id: ConnectionId) -> bool {
+        self.connections.get(&id).is_some_and(|conn| !conn.is_ending())
+    }
+
     /// Queues an error message.
     pub(super) fn error(&mut self, id: ConnectionId, message: String) {
         if let Some(conn) = self.connections.get_mut(&id) {
