@@ -21,6 +21,8 @@ mod room;
 #[allow(dead_code)]
 #[path = "sim/storage.rs"]
 mod storage;
+#[path = "sync_shard/too_large.rs"]
+mod too_large;
 
 use std::ops::Range;
 

@@ -346,6 +346,8 @@ fn door(
 /// Accepting ends, what waits is committed, sockets close, and the last connection is gone.
 async fn drain(engine: &Engine, access: &Arc<Access>, stopping: &watch::Sender<bool>) {
     stopping.send_replace(true);
+    // Before anything that takes time: whoever stops the server may end its processes too.
+    engine.end_openings();
     if let Err(error) = access.flush().await {
         tracing::warn!(%error, "who asked to be approved lately is forgotten");
     }

@@ -26,6 +26,7 @@ pub fn engine(config: &Config) -> EngineOptions {
         outbox_bytes: config.limits.outbox_bytes,
         outboxes_bytes: config.limits.outbox_total_bytes,
         inbox_bytes: config.limits.inbox_bytes,
+        message_bytes: config.limits.message_bytes,
         max_documents: config.limits.documents,
         max_requests: config.limits.requests,
         price: message_price(&config.limits),

@@ -8,13 +8,15 @@ use super::Core;
 use super::app::{AppShare, InboxPermit};
 use super::decode::{Access, DecodeError};
 use super::fair::Lane;
+use super::opener::{Trouble, TroubleKind};
 use super::outbox::{Outbox, Outgoing};
 use super::shard::Input;
 use crate::sync::event::Event;
 use crate::sync::message::SyncMessage;
+use crate::sync::price::Refused;
 use crate::sync::shard::shard_of;
 use crate::sync::wire::{self, Body, Envelope};
-use crate::types::{ConnectionId, DocumentId, Namespace, PeerId};
+use crate::types::{ConnectionId, DocKey, DocumentId, Namespace, PeerId};
 
 /// The client broke the protocol: send `message` in an `error` message.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -24,10 +26,19 @@ pub struct Rejected {
     pub message: String,
     /// Whether the connection must be closed too.
     pub fatal: bool,
+    /// A document that is not taken from this connection any more, because more of it came at once than a limit allows.
+    too_large: Option<DocumentId>,
 }
 
 fn rejected(fatal: bool, why: impl ToString) -> Rejected {
-    Rejected { message: why.to_string(), fatal }
+    Rejected { message: why.to_string(), fatal, too_large: None }
+}
+
+fn too_large(document: DocumentId, why: &str) -> Rejected {
+    let message = format!(
+        "document {document}: {why}. It was not taken, and no more changes to this document are taken from this connection; other documents sync"
+    );
+    Rejected { message, fatal: false, too_large: Some(document) }
 }
 
 /// What the smallest message takes of an inbox, in bytes. The inbox bounds the number of messages that wait too, since each is
@@ -80,13 +91,7 @@ impl ReceiveHalf {
     pub async fn receive(&mut self, frame: Bytes) -> Result<(), Rejected> {
         let core = &self.connection.core;
         let envelope = wire::decode(&frame).map_err(|error| rejected(error.is_fatal(), error))?;
-        let relayed = matches!(envelope.body, Body::Ephemeral { .. });
-        if !relayed && envelope.sender != self.connection.name.1.as_str() {
-            return Err(rejected(true, "\"senderId\" is not the peer id that this connection joined with"));
-        }
-        if envelope.target.as_deref() != Some(core.peer.as_str()) {
-            return Err(rejected(true, "\"targetId\" is not this server's peer id"));
-        }
+        self.check_address(&envelope)?;
         let copies = match envelope.body {
             Body::Leave => {
                 core.send_all(|| Input::Leave(self.connection.id));
@@ -103,8 +108,68 @@ impl ReceiveHalf {
             }
             _ => self.room(frame.len().saturating_mul(copies)).await?,
         };
-        if let Some(event) = self.event(envelope).await? {
-            self.to_shards(event, permit);
+        match self.event(envelope).await {
+            Ok(Some(event)) => self.to_shards(event, permit),
+            Ok(None) => {}
+            Err(rejected) => {
+                if let Some(document) = rejected.too_large {
+                    self.to_shards(Event::TooLarge { document }, permit);
+                }
+                return Err(rejected);
+            }
+        }
+        Ok(())
+    }
+
+    /// A message of `bytes` bytes, more than [`EngineOptions::message_bytes`](super::EngineOptions::message_bytes), has streamed
+    /// by; `first` and `last` are its ends. Waits while the inbox is full. Returns what to tell the client.
+    pub async fn too_large(&mut self, first: &[u8], last: &[u8], bytes: u64) -> Rejected {
+        let limit = self.connection.core.options.message_bytes;
+        let allowed = format!("more than the {limit} bytes that one may have here (limits.message_bytes)");
+        let envelope = match wire::decode_ends(first, last, bytes) {
+            Ok(envelope) => envelope,
+            Err(_) => {
+                return rejected(
+                    true,
+                    format!("a message of {bytes} bytes came, {allowed}; it cannot be told what it is about"),
+                );
+            }
+        };
+        if let Err(rejected) = self.check_address(&envelope) {
+            return rejected;
+        }
+        let (Body::Sync { document, .. } | Body::Request { document, .. }) = envelope.body else {
+            return rejected(false, format!("a message of {bytes} bytes came, {allowed}; it was ignored"));
+        };
+        tracing::info!(%document, session = %self.connection.lane.party.session, bytes, limit, "a device sent more of a document at once than a message may hold, see limits.message_bytes");
+        let reason = format!("limits.message_bytes allows {:.1} MB in a message", limit as f64 / 1e6);
+        self.note_too_large(document, bytes, reason);
+        match self.hand_in(Event::TooLarge { document }, 0).await {
+            Ok(()) => too_large(document, &format!("a message of {bytes} bytes came, {allowed}")),
+            Err(stopping) => stopping,
+        }
+    }
+
+    /// Has the owner told that a device sent more of a document at once than a limit allows, unless the device may not write
+    /// in any case.
+    fn note_too_large(&self, document: DocumentId, size_bytes: u64, reason: String) {
+        let JoinedConnection { core, name: (namespace, _), lane, access, .. } = &*self.connection;
+        if matches!(access, Access::ReadOnly) {
+            return;
+        }
+        let key = DocKey { namespace: namespace.clone(), document };
+        let trouble = Trouble::new(TroubleKind::MessageTooLarge, &key, Some(&lane.party));
+        core.record.note(Trouble { size_bytes, reason, ..trouble });
+    }
+
+    /// Checks that a message comes from this connection's peer, and is for this server.
+    fn check_address(&self, envelope: &Envelope) -> Result<(), Rejected> {
+        let relayed = matches!(envelope.body, Body::Ephemeral { .. });
+        if !relayed && envelope.sender != self.connection.name.1.as_str() {
+            return Err(rejected(true, "\"senderId\" is not the peer id that this connection joined with"));
+        }
+        if envelope.target.as_deref() != Some(self.connection.core.peer.as_str()) {
+            return Err(rejected(true, "\"targetId\" is not this server's peer id"));
         }
         Ok(())
     }
@@ -137,6 +202,10 @@ impl ReceiveHalf {
         let decoded = core.decoding.decode(lane, payload, *access, app).await;
         decoded.map_err(|error| match error {
             DecodeError::Stopped => rejected(true, error),
+            DecodeError::Refused(Refused::TooExpensive(excess)) if excess.kind.is_of_content() => {
+                self.note_too_large(*document, payload.len() as u64, excess.to_string());
+                too_large(*document, &format!("the sync message was refused: {excess}"))
+            }
             _ => rejected(false, format!("document {document}: the sync message was refused: {error}")),
         })
     }

@@ -79,6 +79,8 @@ pub struct EngineOptions {
     pub outboxes_bytes: usize,
     /// Bytes received from all connections of one approval and not yet worked off before their reading pauses.
     pub inbox_bytes: usize,
+    /// Bytes of one message; of a larger one only the ends are handed in ([`ReceiveHalf::too_large`]).
+    pub message_bytes: usize,
     /// Documents one connection may have open.
     pub max_documents: usize,
     /// Requests for unknown documents one connection may have pending.
@@ -253,7 +255,8 @@ impl Engine {
         let peer = server_peer_id(&storage).map_err(io::Error::other)?;
         let vital = Vital::new();
         let journal = Journal::start(store.clone(), &vital)?;
-        let record = Record::load(&store, journal.clone(), options.opener.memory_bytes);
+        let record =
+            Record::load(&store, journal.clone(), options.opener.memory_bytes, options.message_bytes as u64);
         let opener = OpenerPool::start(store.clone(), record.clone(), options.opener.clone(), &vital)?;
         let decoding = DecodePool::start(options.price, &vital)?;
         let count = options.shards.max(1);
@@ -439,8 +442,16 @@ impl Engine {
         }
     }
 
+    /// Ends the openings of documents, which a stop does not wait for.
+    pub fn end_openings(&self) {
+        // First the record: what is interrupted now is no fault of the documents.
+        self.core.record.stop();
+        self.core.opener.stop();
+    }
+
     /// Commit what waits, close all connections with 1001, stop the threads.
     pub async fn shutdown(&self) {
+        self.end_openings();
         let mut stopped = Vec::new();
         for shard in &self.core.shards {
             let (sender, receiver) = oneshot::channel();
@@ -451,9 +462,6 @@ impl Engine {
         for receiver in stopped {
             let _ = receiver.await;
         }
-        // First the record: what its end interrupts is no fault of the documents.
-        self.core.record.stop();
-        self.core.opener.stop();
         let settled = self.core.journal.stop();
         if !lock(&self.core.registry).is_empty() {
             tokio::time::sleep(QUIET_BEFORE_CLOSE).await;

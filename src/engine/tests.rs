@@ -28,6 +28,7 @@ fn engine_on(store: &Arc<Store>) -> Engine {
         outbox_bytes: 1 << 16,
         outboxes_bytes: 1 << 22,
         inbox_bytes: 1 << 20,
+        message_bytes: 1 << 20,
         max_documents: 10,
         max_requests: 10,
         price: Limits::default(),

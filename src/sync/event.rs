@@ -16,6 +16,11 @@ pub enum Event {
         /// The decoded payload.
         message: SyncMessage,
     },
+    /// The client sent more of a document at once than a limit allows. It was not taken.
+    TooLarge {
+        /// The document.
+        document: DocumentId,
+    },
     /// The client does not have a document that it was asked for.
     Unavailable {
         /// The document.
@@ -55,6 +60,7 @@ impl Event {
     pub fn document(&self) -> Option<DocumentId> {
         match self {
             Self::Sync { document, .. }
+            | Self::TooLarge { document }
             | Self::Unavailable { document }
             | Self::Presence { document, .. }
             | Self::RemoteHeads { document, .. } => Some(*document),

@@ -173,6 +173,15 @@ impl Peer {
         }
     }
 
+    /// Its changes are not taken any more, nor asked for.
+    pub fn end_writing(&mut self) {
+        // A newer client that hears so stops sending what is not taken. An older one would take any answer for a loss, and send
+        // all of it again.
+        self.answer_due = self.v2 && self.writer;
+        self.writer = false;
+        self.need = Vec::new();
+    }
+
     /// Note what a message says of the peer itself. True when what was believed of the peer must be found anew.
     pub fn hear(&mut self, message: &SyncMessage) -> bool {
         let lost_all = message.heads.is_empty() && !self.their_heads.is_empty();

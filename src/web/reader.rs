@@ -17,6 +17,9 @@ use super::frame::{Head, Violation, close_code, parse_head};
 use super::liveness::Liveness;
 use super::receive::pace::{self, Pace, TooSlow};
 use super::receive::{GaveWay, Hold};
+use skipped::Skipped;
+
+mod skipped;
 
 /// Bytes read from a socket at once.
 const READ_BYTES: usize = 32 * 1024;
@@ -35,6 +38,8 @@ thread_local! {
 pub enum Incoming {
     /// A whole binary message.
     Message(Bytes),
+    /// A binary message above the limit has streamed by.
+    TooLarge(Skipped),
     /// Answer with a pong of the same payload.
     Ping(Bytes),
     /// An answer to our ping.
@@ -58,9 +63,6 @@ pub enum ReadError {
     /// Text where only binary messages are spoken.
     #[error("text message received: this protocol sends binary messages only")]
     Text,
-    /// A message above the limit.
-    #[error("message is larger than the limit of {0} bytes (limits.message_bytes)")]
-    TooBig(usize),
     /// A message came too slowly.
     #[error(transparent)]
     TooSlow(#[from] TooSlow),
@@ -82,6 +84,8 @@ pub struct MessageReader<'a, R> {
     message: Vec<u8>,
     /// Bytes of `message` that the budget knows of.
     claimed: usize,
+    /// What is kept of the message under way, if it is above the limit.
+    skipped: Option<Skipped>,
     fragmented: bool,
     limit: usize,
     hold: Hold,
@@ -90,8 +94,8 @@ pub struct MessageReader<'a, R> {
 }
 
 impl<'a, R: AsyncRead + Unpin> MessageReader<'a, R> {
-    /// Reads messages of at most `limit` bytes, which arrive no slower than `slowest`. Those above [`SMALL_MESSAGE`] take
-    /// their memory from `hold`.
+    /// Reads messages which arrive no slower than `slowest`. Those above [`SMALL_MESSAGE`] take their memory from `hold`; of
+    /// those above `limit` bytes only the ends are kept.
     pub fn new(io: R, limit: usize, slowest: pace::Slowest, hold: Hold, liveness: &'a Liveness) -> Self {
         Self {
             io,
@@ -99,6 +103,7 @@ impl<'a, R: AsyncRead + Unpin> MessageReader<'a, R> {
             at: 0,
             message: Vec::new(),
             claimed: 0,
+            skipped: None,
             fragmented: false,
             limit,
             hold,
@@ -139,6 +144,9 @@ impl<'a, R: AsyncRead + Unpin> MessageReader<'a, R> {
             self.payload(&head).await?;
             self.fragmented = !head.fin;
             if head.fin {
+                if let Some(skipped) = self.skipped.take() {
+                    return Ok(Incoming::TooLarge(skipped));
+                }
                 self.hold.complete();
                 return Ok(Incoming::Message(std::mem::take(&mut self.message).into()));
             }
@@ -152,10 +160,15 @@ impl<'a, R: AsyncRead + Unpin> MessageReader<'a, R> {
 
     /// Gives back what the last message held.
     fn forget_message(&mut self) {
+        self.forget_payload();
+        self.skipped = None;
+        self.pace.restart();
+    }
+
+    fn forget_payload(&mut self) {
         self.message = Vec::new();
         self.claimed = 0;
         self.hold.release();
-        self.pace.restart();
     }
 
     async fn head(&mut self) -> Result<Head, ReadError> {
@@ -191,12 +204,9 @@ impl<'a, R: AsyncRead + Unpin> MessageReader<'a, R> {
 
     async fn payload(&mut self, head: &Head) -> Result<(), ReadError> {
         let start = self.message.len();
-        let Some(end) = usize::try_from(head.length)
-            .ok()
-            .and_then(|length| start.checked_add(length))
-            .filter(|end| *end <= self.limit)
-        else {
-            return Err(ReadError::TooBig(self.limit));
+        let end = usize::try_from(head.length).ok().and_then(|length| start.checked_add(length));
+        let Some(end) = end.filter(|end| self.skipped.is_none() && *end <= self.limit) else {
+            return self.skip(head).await;
         };
         // Of a fragmented message only the parts that came are known.
         let most = if head.fin { end } else { self.limit };
@@ -218,6 +228,30 @@ impl<'a, R: AsyncRead + Unpin> MessageReader<'a, R> {
             self.hold.arrived(arrived);
         }
         unmask(&mut self.message[start..], head.mask);
+        Ok(())
+    }
+
+    /// Reads a frame without keeping it, because its message is above the limit: closing the connection would have the client
+    /// send all of it again when it comes back, and its other documents would not get their turn.
+    async fn skip(&mut self, head: &Head) -> Result<(), ReadError> {
+        if self.skipped.is_none() {
+            self.skipped = Some(Skipped::after(&self.message));
+            self.forget_payload();
+        }
+        let mut at = 0;
+        while at < head.length {
+            if self.at == self.pending.len() && !self.fill(false).await? {
+                return Err(cut_off());
+            }
+            let ready = &self.pending[self.at..];
+            let take = usize::try_from(head.length - at).map_or(ready.len(), |left| left.min(ready.len()));
+            if let Some(skipped) = &mut self.skipped {
+                skipped.take(&ready[..take], head.mask, at);
+            }
+            self.at += take;
+            at += take as u64;
+            self.pace.progress(take);
+        }
         Ok(())
     }
 
@@ -296,255 +330,4 @@ fn cut_off() -> ReadError {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::types::Party;
-    use crate::web::receive::ReceiveBudget;
-    use std::sync::Arc;
-    use std::time::Duration;
-    use tokio::io::{AsyncWriteExt, DuplexStream};
-
-    const LIMIT: usize = 100_000;
-
-    /// A reader of a device's connection.
-    fn reader<'a>(
-        io: DuplexStream,
-        budget: &Arc<ReceiveBudget>,
-        session: &str,
-        liveness: &'a Liveness,
-    ) -> MessageReader<'a, DuplexStream> {
-        let slowest = pace::Slowest::new(1_000, Duration::from_secs(600), Duration::from_secs(30));
-        let party = Party::new("xyz.example".parse().unwrap(), session, session);
-        MessageReader::new(io, LIMIT, slowest, budget.hold(party), liveness)
-    }
-
-    async fn is_pending<F: Future>(future: &mut Pin<Box<F>>) -> bool {
-        poll_fn(|cx| std::task::Poll::Ready(future.as_mut().poll(cx).is_pending())).await
-    }
-
-    /// A masked frame with a length of the given width in bytes.
-    fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
-        let mask = [1, 2, 3, 4];
-        let mut bytes = vec![first];
-        match payload.len() {
-            length @ 0..126 => bytes.push(0x80 | length as u8),
-            length @ 126..65536 => {
-                bytes.push(0x80 | 126);
-                bytes.extend((length as u16).to_be_bytes());
-            }
-            length => {
-                bytes.push(0x80 | 127);
-                bytes.extend((length as u64).to_be_bytes());
-            }
-        }
-        bytes.extend(mask);
-        bytes.extend(payload.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask));
-        bytes
-    }
-
-    /// What a reader makes of these bytes, arriving in pieces of `piece` bytes, until it errs or the bytes end.
-    async fn read(bytes: &[u8], piece: usize) -> (Vec<Incoming>, ReadError) {
-        let (mut client, server) = tokio::io::duplex(64);
-        let bytes = bytes.to_vec();
-        let sender = tokio::spawn(async move {
-            for part in bytes.chunks(piece) {
-                if client.write_all(part).await.is_err() {
-                    return;
-                }
-            }
-        });
-        let liveness = Liveness::default();
-        let mut reader = reader(server, &ReceiveBudget::new(LIMIT, Arc::default()), "device", &liveness);
-        let mut got = Vec::new();
-        let error = loop {
-            match reader.next().await {
-                Ok(incoming) => got.push(incoming),
-                Err(error) => break error,
-            }
-        };
-        drop(reader);
-        sender.await.unwrap();
-        (got, error)
-    }
-
-    fn message(payload: &[u8]) -> Incoming {
-        Incoming::Message(Bytes::copy_from_slice(payload))
-    }
-
-    #[tokio::test]
-    async fn messages_fragments_and_control_frames_in_any_cut() {
-        let big: Vec<u8> = (0..70_000u32).map(|i| i as u8).collect();
-        let bytes = [
-            frame(0x82, b"one"),
-            frame(0x02, b"fr"),
-            frame(0x89, b"ping"),
-            frame(0x00, b""),
-            frame(0x80, b"agment"),
-            frame(0x82, &[7; 300]),
-            frame(0x82, &big),
-            frame(0x8a, b""),
-            frame(0x82, b""),
-            frame(0x88, &[0x03, 0xe8, b'x']),
-        ]
-        .concat();
-        for piece in [1, 3, 1000, usize::MAX] {
-            let (got, error) = read(&bytes, piece).await;
-            let wanted = [
-                message(b"one"),
-                Incoming::Ping(Bytes::from_static(b"ping")),
-                message(b"fragment"),
-                message(&[7; 300]),
-                message(&big),
-                Incoming::Pong,
-                message(b""),
-                Incoming::Close(Some(1000)),
-            ];
-            assert_eq!(got, wanted, "pieces of {piece}");
-            assert!(matches!(error, ReadError::HungUp));
-        }
-    }
-
-    #[tokio::test]
-    async fn violations_are_refused() {
-        let unmasked = vec![0x82, 1, b'x'];
-        for bad in [
-            unmasked,
-            frame(0xc2, b"x"),
-            frame(0x83, b"x"),
-            frame(0x80, b"x"),
-            [frame(0x02, b"x"), frame(0x82, b"y")].concat(),
-            frame(0x09, b"x"),
-            frame(0x89, &[0; 126]),
-            frame(0x88, b"x"),
-            frame(0x88, &[0x03, 0xed]),
-            frame(0x88, &[0x03, 0xe8, 0xff]),
-        ] {
-            let (got, error) = read(&bad, usize::MAX).await;
-            assert!(got.is_empty() && matches!(error, ReadError::Violation(_)), "{bad:?}: {error}");
-        }
-        assert!(matches!(read(&frame(0x81, b"text"), 9).await.1, ReadError::Text));
-        assert!(matches!(read(&frame(0x82, b"cut")[..6], 9).await.1, ReadError::Io(_)));
-    }
-
-    #[tokio::test]
-    async fn sizes_are_refused_on_their_claim() {
-        let claims_all = [&[0x82, 0xff][..], &u64::MAX.to_be_bytes(), &[0; 4]].concat();
-        let endless: Vec<u8> = std::iter::once(frame(0x02, &[0; 60_000]))
-            .chain(std::iter::repeat_n(frame(0x00, &[0; 60_000]), 9))
-            .flatten()
-            .collect();
-        for bad in [claims_all, frame(0x82, &vec![0; LIMIT + 1]), endless] {
-            let (got, error) = read(&bad, usize::MAX).await;
-            assert!(got.is_empty() && matches!(error, ReadError::TooBig(LIMIT)), "{error}");
-        }
-        assert_eq!(read(&frame(0x82, &vec![1; LIMIT]), usize::MAX).await.0, [message(&vec![1; LIMIT])]);
-    }
-
-    #[tokio::test]
-    async fn a_claim_reserves_nothing_and_what_arrived_counts_until_it_was_handed_on() {
-        let budget = ReceiveBudget::new(16 * LIMIT, Arc::default());
-        let liveness = Liveness::default();
-        let (mut client, server) = tokio::io::duplex(1 << 20);
-        let mut reader = reader(server, &budget, "device", &liveness);
-        let whole = frame(0x82, &vec![5; 90_000]);
-        client.write_all(&whole[..1_000]).await.unwrap();
-        {
-            let mut next = Box::pin(reader.next());
-            assert!(is_pending(&mut next).await);
-            assert_eq!(budget.held(), 0, "small so far");
-            client.write_all(&whole[1_000..40_000]).await.unwrap();
-            assert!(is_pending(&mut next).await);
-            assert!((40_000..80_000).contains(&budget.held()), "{}", budget.held());
-            client.write_all(&whole[40_000..]).await.unwrap();
-            assert_eq!(next.await.unwrap(), message(&vec![5; 90_000]));
-        }
-        assert_eq!(budget.held(), 90_000);
-        client.write_all(&frame(0x82, &[1; 20_000])[..1_000]).await.unwrap();
-        let mut next = Box::pin(reader.next());
-        assert!(is_pending(&mut next).await);
-        drop(next);
-        assert_eq!(budget.held(), 0);
-        assert!(reader.message.capacity() <= SMALL_MESSAGE && reader.pending.capacity() == 0);
-    }
-
-    #[tokio::test]
-    async fn a_message_waits_unread_for_its_share() {
-        let budget = ReceiveBudget::new(LIMIT, Arc::default());
-        let (one, other) = (Liveness::default(), Liveness::default());
-        let whole = frame(0x82, &vec![5; 90_000]);
-        let (mut client_of_one, server) = tokio::io::duplex(1 << 20);
-        let mut one_reader = reader(server, &budget, "one", &one);
-        let (mut client_of_other, server) = tokio::io::duplex(1 << 20);
-        let mut other_reader = reader(server, &budget, "other", &other);
-        client_of_one.write_all(&whole[..80_000]).await.unwrap();
-        client_of_other.write_all(&whole).await.unwrap();
-        {
-            // The first one to need it has the large slot.
-            let mut first = Box::pin(one_reader.next());
-            assert!(is_pending(&mut first).await && !one.is_paused());
-            client_of_one.write_all(&whole[80_000..]).await.unwrap();
-        }
-        let mut second = Box::pin(other_reader.next());
-        assert!(is_pending(&mut second).await && other.is_paused());
-        drop(one_reader);
-        assert_eq!(second.await.unwrap(), message(&vec![5; 90_000]));
-        assert!(!other.is_paused());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn messages_without_progress_come_to_an_end() {
-        let begin = frame(0x02, &[7; 17_000]);
-        let ping = frame(0x89, b"");
-        for (what, begin, goes_on, seconds) in [
-            ("silence", &begin[..], &b""[..], 60),
-            ("empty fragments", &begin, &frame(0x00, b""), 60),
-            ("fragments of a byte", &begin, &frame(0x00, b"x"), 60),
-            ("pings", &begin, &ping, 60),
-            ("half of a head", &begin[..3], b"", 60),
-            ("half of a ping", &frame(0x89, b"ping")[..4], b"", 60),
-            ("a small message", &frame(0x02, b"x"), &frame(0x00, b"x"), 60),
-            ("half of the rate", &begin, &frame(0x00, &[1; 5_000]), 120),
-        ] {
-            let budget = ReceiveBudget::new(16 * LIMIT, Arc::default());
-            let liveness = Liveness::default();
-            let (mut client, server) = tokio::io::duplex(1 << 20);
-            let mut reader = reader(server, &budget, "device", &liveness);
-            client.write_all(begin).await.unwrap();
-            let goes_on = goes_on.to_vec();
-            let sending = tokio::spawn(async move {
-                while !goes_on.is_empty() && client.write_all(&goes_on).await.is_ok() {
-                    tokio::time::sleep(Duration::from_secs(10)).await;
-                }
-                std::future::pending::<()>().await;
-                drop(client);
-            });
-            let begun = tokio::time::Instant::now();
-            let error = loop {
-                match reader.next().await {
-                    Ok(Incoming::Ping(_)) => {}
-                    Ok(other) => panic!("{what}: {other:?}"),
-                    Err(error) => break error,
-                }
-            };
-            assert!(matches!(error, ReadError::TooSlow(TooSlow::Rate(1_000))), "{what}: {error}");
-            let took = begun.elapsed().as_secs();
-            assert!(took.abs_diff(seconds) <= 20, "{what}: {took}");
-            assert_eq!(budget.held(), 0, "{what}");
-            sending.abort();
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn who_says_nothing_at_all_is_not_slow() {
-        let liveness = Liveness::default();
-        let (mut client, server) = tokio::io::duplex(1 << 20);
-        let mut reader = reader(server, &ReceiveBudget::new(LIMIT, Arc::default()), "device", &liveness);
-        for pause in [0, 10_000] {
-            tokio::time::sleep(Duration::from_secs(pause)).await;
-            client.write_all(&frame(0x82, b"hello")).await.unwrap();
-            assert_eq!(reader.next().await.unwrap(), message(b"hello"));
-            let silent = tokio::time::timeout(Duration::from_secs(10_000), reader.next()).await;
-            assert!(silent.is_err());
-        }
-    }
-}
+mod tests;

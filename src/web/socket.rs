@@ -99,6 +99,10 @@ async fn join<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
                 return handshake::decode_join(&message)
                     .map_err(|(why, them)| Some(Refusal::new(1002, why, them)));
             }
+            Ok(Incoming::TooLarge(_)) => {
+                let why = "\"join\" is larger than a message may be (limits.message_bytes)";
+                return Err(Some(Refusal::new(1009, why.into(), None)));
+            }
             Ok(Incoming::Ping(payload)) => sender.pong(&payload).await.map_err(|_| None)?,
             Ok(Incoming::Pong) => {}
             Ok(Incoming::Close(code)) => {
@@ -119,7 +123,6 @@ fn close_code(error: &ReadError) -> Option<u16> {
         ReadError::Violation(_) => Some(1002),
         ReadError::Text => Some(1003),
         ReadError::TooSlow(_) => Some(1008),
-        ReadError::TooBig(_) => Some(1009),
         ReadError::GaveWay(_) => Some(1013),
     }
 }
@@ -212,6 +215,18 @@ async fn read<R: AsyncRead + Unpin>(
                     if rejected.fatal {
                         return Some(Close::new(1002, rejected.message));
                     }
+                }
+            }
+            Ok(Incoming::TooLarge(skipped)) => {
+                let bytes = skipped.bytes();
+                let (first, last) = skipped.into_ends();
+                let rejected = {
+                    let _not_reading = liveness.pause();
+                    inbound.too_large(&first, &last, bytes).await
+                };
+                control.error(wire::encode_error(us.as_str(), them.as_str(), &rejected.message));
+                if rejected.fatal {
+                    return Some(Close::new(1009, rejected.message));
                 }
             }
             Ok(Incoming::Ping(payload)) => control.pong(payload),

@@ -3,6 +3,7 @@
 // In:  {"id":1,"op":"create","value":{...}}     Out: {"id":1,"result":...} or {"id":1,"error":"..."}
 // Operations are the functions of `operations` below; samod_peer speaks the same language.
 import { createInterface } from "node:readline"
+import { randomFillSync } from "node:crypto"
 import { readFileSync } from "node:fs"
 import { isDeepStrictEqual } from "node:util"
 
@@ -122,6 +123,12 @@ const operations = {
   create({ value }) {
     return keep(repo.create(value)).documentId
   },
+  /** With a value of so many random bytes, which do not compress. */
+  createLarge({ bytes }) {
+    return keep(repo.create({ large: randomFillSync(new Uint8Array(bytes)) })).documentId
+  },
+  /** How long a value of the root is. */
+  size: ({ documentId, key }) => line.doc(known(documentId))[key].length,
   createMany({ count, prefix }) {
     return Array.from({ length: count }, (_, n) => keep(repo.create({ title: `${prefix}${n}`, n })).documentId)
   },

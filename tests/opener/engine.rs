@@ -41,6 +41,7 @@ impl Lab {
             outbox_bytes: 1 << 20,
             outboxes_bytes: 32 << 20,
             inbox_bytes: 40 << 20,
+            message_bytes: 32 << 20,
             max_documents: 1_000,
             max_requests: 100,
             price: Limits::default(),

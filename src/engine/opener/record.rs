@@ -98,8 +98,9 @@ pub struct Record {
 
 impl Record {
     /// Reads what the last process left behind. A record that cannot be read counts as empty: it protects, and must not
-    /// keep the server from starting. What was too large for less than `memory_bytes` may fit now.
-    pub fn load(store: &Store, journal: Journal, memory_bytes: u64) -> Arc<Self> {
+    /// keep the server from starting. What was too large for less than `memory_bytes`, or for messages of less than
+    /// `message_bytes`, may fit now.
+    pub fn load(store: &Store, journal: Journal, memory_bytes: u64, message_bytes: u64) -> Arc<Self> {
         let row = store.record(RecordKind::Pin, PIN).ok().flatten();
         let mut durable: Durable = row.and_then(|row| serde_json::from_slice(&row).ok()).unwrap_or_default();
         for interrupted in std::mem::take(&mut durable.under_way) {
@@ -109,6 +110,7 @@ impl Record {
             TroubleKind::TooLargeToCompact | TroubleKind::TooLargeToTakeIn => {
                 trouble.need_bytes > memory_bytes
             }
+            TroubleKind::MessageTooLarge => trouble.size_bytes > message_bytes,
             TroubleKind::Failed => true,
             // Whether a process can be started is found out anew.
             TroubleKind::NoProcess => false,

@@ -13,6 +13,8 @@ pub enum TroubleKind {
     TooLargeToCompact,
     /// Taking an upload in would take more memory than that: it was refused.
     TooLargeToTakeIn,
+    /// A device sent more of it at once than a limit allows (`limits.message_bytes`, `limits.inflated_bytes` and others).
+    MessageTooLarge,
     /// An opening came to nothing.
     Failed,
     /// The document is too large for the server's own process, and no other could be started.
@@ -32,7 +34,7 @@ pub struct Trouble {
     pub client: String,
     /// Id of the session, which is the device; empty if there is none.
     pub session: String,
-    /// Bytes of what was to be opened, as stored or received.
+    /// Bytes of what was to be opened, as stored or received, or of the message that was too large.
     pub size_bytes: u64,
     /// Estimated bytes of memory that it takes.
     pub need_bytes: u64,
@@ -41,7 +43,7 @@ pub struct Trouble {
 }
 
 impl Trouble {
-    pub(super) fn new(kind: TroubleKind, key: &DocKey, party: Option<&Party>) -> Self {
+    pub(in crate::engine) fn new(kind: TroubleKind, key: &DocKey, party: Option<&Party>) -> Self {
         Self {
             kind,
             namespace: key.namespace.to_string(),

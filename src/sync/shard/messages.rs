@@ -31,6 +31,7 @@ impl Shard {
                 self.recount_peer(id, &key);
                 self.enforce_budget(now);
             }
+            Event::TooLarge { document } => self.end_writing(id, &key(document), storage, now),
             Event::Unavailable { document } => self.said_no(id, &key(document), now),
             Event::Presence { document, sender, session, count, data } => {
                 self.relay_ephemeral(id, &key(document), sender, session, count, data);
@@ -95,6 +96,51 @@ impl Shard {
         }
         self.heads_seen(id, key, now);
         self.recount(key);
+        self.queue(key);
+    }
+
+    /// What the connection has of a document cannot be taken in, and it has been told so. From now on it reads the document at
+    /// most: asked for what is missing, or answered, its client would send all of it again.
+    pub(super) fn end_writing(&mut self, id: ConnectionId, key: &DocKey, storage: &dyn Storage, now: Millis) {
+        if let Err(fault) = self.open(key, storage, now) {
+            return self.faulty(key, Some(id), &fault);
+        }
+        if !self.share(id, key) {
+            return self.forget_if_idle(key);
+        }
+        let Some(doc) = self.documents.get_mut(key) else { return };
+        let is_stored = doc.is_stored();
+        if let Some(peer) = doc.peer(id) {
+            peer.end_writing();
+        }
+        if !is_stored {
+            // Whoever waits for the document does not get it from this one.
+            self.requests.said(id, key);
+        }
+        self.recount_peer(id, key);
+        self.ask_or_tell(key, now);
+        self.queue(key);
+        self.forget_if_idle(key);
+    }
+
+    /// The owner allows another try: whose changes were not taken any more is asked for them again.
+    pub(super) fn begin_anew(&mut self, key: &DocKey, storage: &dyn Storage) {
+        let Some(doc) = self.documents.get_mut(key) else { return };
+        doc.opener.reopen();
+        let mut again = Vec::new();
+        for peer in doc.peers_mut() {
+            let may_write = self.connections.get(&peer.connection).is_some_and(|conn| !conn.info().read_only);
+            if may_write && !peer.writer {
+                peer.writer = true;
+                again.push(peer.connection);
+            }
+        }
+        for id in again {
+            let Some(doc) = self.documents.get_mut(key) else { return };
+            if let Err(fault) = doc.ask_again(id, storage) {
+                return self.faulty(key, Some(id), &fault);
+            }
+        }
         self.queue(key);
     }
 

@@ -266,11 +266,9 @@ impl Shard {
         self.enforce_budget(now);
     }
 
-    /// The owner allows a document to be opened again.
-    pub fn retry(&mut self, key: &DocKey) {
-        if let Some(doc) = self.documents.get_mut(key) {
-            doc.opener.reopen();
-        }
+    /// The owner allows a document to be opened again, and connections whose uploads were refused to send them again.
+    pub fn retry(&mut self, key: &DocKey, storage: &dyn Storage) {
+        self.guarded(key, |shard| shard.begin_anew(key, storage));
     }
 
     /// Time has passed: looks at absent documents that are due. Other devices are asked for those that did not come, and count

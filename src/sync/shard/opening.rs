@@ -203,7 +203,10 @@ impl Shard {
             Job::Compact { .. } => return self.not_compacted(&key, now),
             Job::Intake { .. } if !doc.opener.intake_returned() => {}
             Job::Intake { connection, .. } => {
-                self.error(connection, format!("document {}: {why}; it was not taken", key.document));
+                self.error(connection, format!("document {}: {why}; it was not taken, and no more changes to it are taken from this connection", key.document));
+                if self.is_here(connection) {
+                    self.end_writing(connection, &key, storage, now);
+                }
                 return self.intake_over(&key, storage, now);
             }
             Job::Extract { connection, .. } => {

@@ -41,6 +41,16 @@ pub(super) fn trouble(trouble: &Trouble, memory_bytes: u64) -> (&'static str, St
             ),
             format!("{raise}. If the document is no longer wanted, {forget} ends this warning"),
         ),
+        TroubleKind::MessageTooLarge => (
+            "message_too_large",
+            format!(
+                "document {document} in {namespace}{sender} was not taken in: the device sent {size} of it at once, and {reason}. The device keeps it, and its other documents sync"
+            ),
+            format!(
+                "raise the limit that is named there and restart the server, or split the document up in the app. With limits.message_bytes raise limits.inbox_bytes and limits.inflated_bytes too, all of them to {} or more. If the document is no longer wanted, {forget} ends this warning",
+                whole_megabytes(trouble.size_bytes.saturating_add(trouble.size_bytes / 4))
+            ),
+        ),
         TroubleKind::Failed => (
             "opening_failed",
             format!("document {document} in {namespace} could not be opened: {reason}. It syncs on"),

@@ -7,6 +7,7 @@ use crate::engine::vital::Vital;
 use crate::store::StoreOptions;
 use crate::types::DocumentId;
 
+const MESSAGE: u64 = 1 << 20;
 const MEMORY: u64 = 1 << 30;
 
 fn key(n: u8) -> DocKey {
@@ -22,7 +23,7 @@ fn life(dir: &TempDir, row: Option<&str>, live: impl FnOnce(&Record)) {
         store.commit(&[Op::Record { kind: RecordKind::Pin, key: PIN.into(), row }]).unwrap();
     }
     let journal = Journal::start(store.clone(), &Vital::new()).unwrap();
-    live(&Record::load(&store, journal.clone(), MEMORY));
+    live(&Record::load(&store, journal.clone(), MEMORY, MESSAGE));
     journal.stop().blocking_recv().unwrap();
     drop(journal);
     while Arc::strong_count(&store) > 1 {

@@ -1,0 +1,109 @@
+//! A device that sends more of a document at once than a message may hold: the rest of it syncs, and nobody waits for it.
+
+use super::*;
+
+impl Server {
+    fn too_large(&mut self, id: ConnectionId, n: u8) {
+        self.shard.receive(id, Event::TooLarge { document: document(n) }, &self.storage, self.now);
+    }
+}
+
+/// What a client says first of a document that it has.
+fn offer(doc: &mut AutoCommit) -> Bytes {
+    Draft { heads: &doc.get_heads(), have: Some(&[]), v2: true, ..Draft::default() }.encode().into()
+}
+
+/// A change on top of others, and the message that brings it alone.
+fn edit(doc: &mut AutoCommit, value: i32) -> Bytes {
+    doc.put(ROOT, "edit", value).unwrap();
+    let change = Bytes::copy_from_slice(doc.get_last_local_change().unwrap().raw_bytes());
+    Draft { heads: &doc.get_heads(), chunks: &[change], v2: true, ..Draft::default() }.encode().into()
+}
+
+#[test]
+fn who_sent_too_much_is_not_asked_for_it_again_and_its_other_documents_sync() {
+    let mut server = server();
+    let one = server.join(1);
+    let (mut doc, _) = written();
+    server.sync(one, 1, offer(&mut doc));
+    assert_eq!(server.told(one), Some(vec![]), "it is asked for what it has");
+    server.too_large(one, 1);
+    assert!(server.out(one).is_empty());
+    for value in 0..3 {
+        server.sync(one, 1, edit(&mut doc, value));
+        server.commit();
+        assert!(server.out(one).is_empty(), "an answer would have all of it sent again");
+    }
+    assert!(server.storage.head(&key("xyz.one", 1)).unwrap().is_none());
+    let (other, change) = written();
+    server.sync(one, 2, change);
+    server.commit();
+    assert_eq!(server.told(one), Some(other.clone().get_heads()));
+    server.shard.leave(one, server.now);
+    server.work_off();
+    assert_eq!((server.shard.held(), server.shard.memory()), (0, (0, 0)), "nothing stays");
+}
+
+#[test]
+fn who_waits_for_it_is_told_at_once() {
+    let mut server = server();
+    let (one, two) = (server.join(1), server.join(2));
+    let (mut doc, _) = written();
+    server.sync(one, 1, offer(&mut doc));
+    server.out(one);
+    server.request(two, 1);
+    server.pass(ASK_AFTER_MS + 1);
+    assert!(server.bodies(two).is_empty(), "it seems to be on its way");
+    server.too_large(one, 1);
+    server.pass(1);
+    server.pass(TIMEOUT_MS + 1);
+    assert_eq!(server.bodies(two), unavailable(1));
+}
+
+#[test]
+fn who_was_asked_and_sent_too_much_has_answered() {
+    let mut server = server();
+    let (one, two) = (server.join(1), server.join(2));
+    server.request(two, 1);
+    server.pass(ASK_AFTER_MS + 1);
+    assert!(is_request(&server.bodies(one)));
+    server.too_large(one, 1);
+    assert_eq!(server.bodies(two), unavailable(1));
+}
+
+#[test]
+fn others_changes_still_reach_it() {
+    let mut server = server();
+    let (one, two) = (server.join(1), server.join(2));
+    let (mut doc, change) = written();
+    for id in [one, two] {
+        server.sync(id, 1, change.clone());
+        server.commit();
+        server.out(id);
+    }
+    server.too_large(one, 1);
+    server.sync(two, 1, edit(&mut doc, 7));
+    server.commit();
+    assert_eq!(server.told(one), Some(doc.get_heads()));
+}
+
+#[test]
+fn after_the_owners_word_it_is_asked_again() {
+    let mut server = server();
+    let (one, reader) = (server.join(1), server.join_as(2, "xyz.one", true, None));
+    let (mut doc, _) = written();
+    for id in [one, reader] {
+        server.sync(id, 1, offer(&mut doc));
+        server.too_large(id, 1);
+        server.out(id);
+    }
+    server.shard.retry(&key("xyz.one", 1), &server.storage);
+    let Some(Body::Sync { data, .. }) = server.bodies(one).pop() else { panic!("nothing") };
+    assert_eq!(Message::decode(&data).unwrap().need, doc.get_heads());
+    assert!(server.bodies(reader).is_empty());
+    let change = Bytes::copy_from_slice(doc.get_last_local_change().unwrap().raw_bytes());
+    let data = Draft { heads: &doc.get_heads(), chunks: &[change], ..Draft::default() }.encode();
+    server.sync(one, 1, data.into());
+    server.commit();
+    assert_eq!(server.told(one), Some(doc.get_heads()), "it may write again");
+}
