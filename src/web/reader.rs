@@ -27,6 +27,8 @@ const READ_BYTES: usize = 32 * 1024;
 pub const SMALL_MESSAGE: usize = 4 * 1024;
 /// Up to this size a message's buffer grows by doubling, then by a quarter: little is claimed ahead of what has arrived.
 const DOUBLE_BYTES: usize = 128 * 1024;
+/// A message of more bytes is not even skipped: nobody can allow it, for `limits.message_bytes` is 1 GiB at most.
+const MOST_SKIPPED: u64 = 1 << 30;
 
 thread_local! {
     // One per worker thread instead of one per connection.
@@ -63,6 +65,9 @@ pub enum ReadError {
     /// Text where only binary messages are spoken.
     #[error("text message received: this protocol sends binary messages only")]
     Text,
+    /// A message above the limit, before the client joined or above what is skipped.
+    #[error("message is larger than the limit of {0} bytes (limits.message_bytes)")]
+    TooLarge(usize),
     /// A message came too slowly.
     #[error(transparent)]
     TooSlow(#[from] TooSlow),
@@ -86,6 +91,7 @@ pub struct MessageReader<'a, R> {
     claimed: usize,
     /// What is kept of the message under way, if it is above the limit.
     skipped: Option<Skipped>,
+    skips: bool,
     fragmented: bool,
     limit: usize,
     hold: Hold,
@@ -94,8 +100,8 @@ pub struct MessageReader<'a, R> {
 }
 
 impl<'a, R: AsyncRead + Unpin> MessageReader<'a, R> {
-    /// Reads messages which arrive no slower than `slowest`. Those above [`SMALL_MESSAGE`] take their memory from `hold`; of
-    /// those above `limit` bytes only the ends are kept.
+    /// Reads messages of at most `limit` bytes, which arrive no slower than `slowest`. Those above [`SMALL_MESSAGE`] take
+    /// their memory from `hold`.
     pub fn new(io: R, limit: usize, slowest: pace::Slowest, hold: Hold, liveness: &'a Liveness) -> Self {
         Self {
             io,
@@ -104,12 +110,18 @@ impl<'a, R: AsyncRead + Unpin> MessageReader<'a, R> {
             message: Vec::new(),
             claimed: 0,
             skipped: None,
+            skips: false,
             fragmented: false,
             limit,
             hold,
             pace: Pace::new(slowest),
             liveness,
         }
+    }
+
+    /// From now on the ends of messages above the limit are kept while the rest streams by.
+    pub fn skip_too_large(&mut self) {
+        self.skips = true;
     }
 
     /// The next message or control frame. The memory of the last message counts until this is called again: by then
@@ -234,6 +246,10 @@ impl<'a, R: AsyncRead + Unpin> MessageReader<'a, R> {
     /// Reads a frame without keeping it, because its message is above the limit: closing the connection would have the client
     /// send all of it again when it comes back, and its other documents would not get their turn.
     async fn skip(&mut self, head: &Head) -> Result<(), ReadError> {
+        let before = self.skipped.as_ref().map_or(self.message.len() as u64, Skipped::bytes);
+        if !self.skips || before.saturating_add(head.length) > MOST_SKIPPED {
+            return Err(ReadError::TooLarge(self.limit));
+        }
         if self.skipped.is_none() {
             self.skipped = Some(Skipped::after(&self.message));
             self.forget_payload();

@@ -99,12 +99,9 @@ async fn join<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
                 return handshake::decode_join(&message)
                     .map_err(|(why, them)| Some(Refusal::new(1002, why, them)));
             }
-            Ok(Incoming::TooLarge(_)) => {
-                let why = "\"join\" is larger than a message may be (limits.message_bytes)";
-                return Err(Some(Refusal::new(1009, why.into(), None)));
-            }
+            // Before the reader is told to skip it does not.
+            Ok(Incoming::Pong | Incoming::TooLarge(_)) => {}
             Ok(Incoming::Ping(payload)) => sender.pong(&payload).await.map_err(|_| None)?,
-            Ok(Incoming::Pong) => {}
             Ok(Incoming::Close(code)) => {
                 return Err(Some(Refusal { close: Close { code, reason: "".into() }, error: None }));
             }
@@ -123,6 +120,7 @@ fn close_code(error: &ReadError) -> Option<u16> {
         ReadError::Violation(_) => Some(1002),
         ReadError::Text => Some(1003),
         ReadError::TooSlow(_) => Some(1008),
+        ReadError::TooLarge(_) => Some(1009),
         ReadError::GaveWay(_) => Some(1013),
     }
 }
@@ -162,6 +160,7 @@ async fn talk<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
     }
     let control = Control::default();
     let app = inbound.app();
+    reader.skip_too_large();
     let reading = app.receiving(read(reader, &mut inbound, &app, liveness, (&control, shared, them)));
     let until_closed = async {
         let close = tokio::select! {

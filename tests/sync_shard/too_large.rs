@@ -28,7 +28,11 @@ fn who_sent_too_much_is_not_asked_for_it_again_and_its_other_documents_sync() {
     server.sync(one, 1, offer(&mut doc));
     assert_eq!(server.told(one), Some(vec![]), "it is asked for what it has");
     server.too_large(one, 1);
-    assert!(server.out(one).is_empty());
+    let Some(Body::Sync { data, .. }) = server.bodies(one).pop() else { panic!("a newer client is told") };
+    let told = SyncMessage::decode(&data, &Limits::default()).unwrap();
+    assert!(told.flags.unwrap() & flags::READ_ONLY != 0 && told.need.is_empty(), "{told:?}");
+    server.too_large(one, 1);
+    assert!(server.out(one).is_empty(), "once");
     for value in 0..3 {
         server.sync(one, 1, edit(&mut doc, value));
         server.commit();

@@ -16,7 +16,9 @@ fn reader<'a>(
 ) -> MessageReader<'a, DuplexStream> {
     let slowest = pace::Slowest::new(1_000, Duration::from_secs(600), Duration::from_secs(30));
     let party = Party::new("xyz.example".parse().unwrap(), session, session);
-    MessageReader::new(io, LIMIT, slowest, budget.hold(party), liveness)
+    let mut reader = MessageReader::new(io, LIMIT, slowest, budget.hold(party), liveness);
+    reader.skip_too_large();
+    reader
 }
 
 async fn is_pending<F: Future>(future: &mut Pin<Box<F>>) -> bool {
@@ -155,10 +157,14 @@ async fn what_is_above_the_limit_is_skipped_and_what_follows_is_read() {
 
 #[tokio::test]
 async fn a_message_of_any_claim_is_skipped_as_long_as_it_comes() {
-    for claim in [LIMIT as u64 + 1, u64::MAX] {
-        let endless = [&[0x82, 0xff][..], &claim.to_be_bytes(), &[0; 4], &[7; 50_000]].concat();
-        let (got, error) = read(&endless, usize::MAX).await;
+    let claiming = |claim: u64| [&[0x82, 0xff][..], &claim.to_be_bytes(), &[0; 4], &[7; 50_000]].concat();
+    for claim in [LIMIT as u64 + 1, MOST_SKIPPED] {
+        let (got, error) = read(&claiming(claim), usize::MAX).await;
         assert!(got.is_empty() && matches!(error, ReadError::Io(_)), "{error}");
+    }
+    for claim in [MOST_SKIPPED + 1, u64::MAX] {
+        let (got, error) = read(&claiming(claim), usize::MAX).await;
+        assert!(got.is_empty() && matches!(error, ReadError::TooLarge(LIMIT)), "{error}");
     }
     // Frames of an unfinished message that fit each by itself.
     let endless: Vec<u8> = std::iter::once(frame(0x02, &[0; 60_000]))
@@ -166,6 +172,16 @@ async fn a_message_of_any_claim_is_skipped_as_long_as_it_comes() {
         .flatten()
         .collect();
     assert!(matches!(read(&endless, usize::MAX).await, (got, ReadError::Io(_)) if got.is_empty()));
+}
+
+#[tokio::test]
+async fn before_the_reader_is_told_to_skip_sizes_are_refused_on_their_claim() {
+    let (mut client, server) = tokio::io::duplex(1 << 20);
+    let (budget, liveness) = (ReceiveBudget::new(LIMIT, Arc::default()), Liveness::default());
+    let mut reader = reader(server, &budget, "device", &liveness);
+    reader.skips = false;
+    client.write_all(&frame(0x82, &vec![0; LIMIT + 1])[..20]).await.unwrap();
+    assert!(matches!(reader.next().await, Err(ReadError::TooLarge(LIMIT))));
 }
 
 #[tokio::test]
