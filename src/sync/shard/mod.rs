@@ -20,6 +20,7 @@
 
 mod asking;
 mod budget;
+mod compact_retries;
 mod connection;
 mod departure;
 mod dirty;
@@ -266,11 +267,10 @@ impl Shard {
         self.enforce_budget(now);
     }
 
-    /// The owner allows a document to be opened again.
+    /// The owner allows a document to be opened again. Connections that were refused an upload of it, or changes inside its
+    /// snapshot, are disconnected: automerge sends and asks for them again only on a new connection.
     pub fn retry(&mut self, key: &DocKey) {
-        if let Some(doc) = self.documents.get_mut(key) {
-            doc.opener.reopen();
-        }
+        self.allow_opening(key);
     }
 
     /// Time has passed: looks at absent documents that are due. Other devices are asked for those that did not come, and count
