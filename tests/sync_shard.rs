@@ -14,6 +14,8 @@ mod dispose;
 mod gossip;
 #[path = "sync_shard/presence.rs"]
 mod presence;
+#[path = "sync_shard/refused.rs"]
+mod refused;
 #[path = "sync_shard/requests.rs"]
 mod requests;
 #[path = "sync_shard/room.rs"]

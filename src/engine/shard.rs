@@ -272,7 +272,7 @@ impl ShardThread {
                 Err(error) => drop(waiter.send(Err(error.into()))),
             },
             Input::JobDone(done) => self.shard.job_done(*done, &*self.store, now()),
-            Input::Retry(key) => self.shard.retry(&key, &*self.store),
+            Input::Retry(key) => self.shard.retry(&key),
             Input::Ping => self.heart.beat(),
             Input::Stop(reply) => self.stopping = Some(reply),
             #[cfg(test)]

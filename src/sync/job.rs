@@ -104,6 +104,17 @@ pub enum Refusal {
     EndedBadly,
 }
 
+/// Why changes could not be taken out of a snapshot.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NotExtracted {
+    /// The stored bytes are not what was once stored: their checksum is another one.
+    #[error("its stored snapshot is damaged: {0}")]
+    Damaged(String),
+    /// The stored bytes are what they were, so the failure says nothing against the document. Memory may have run out.
+    #[error("its snapshot could not be opened: {0}")]
+    Failed(String),
+}
+
 /// Bytes of an intake's chunks.
 pub(super) fn chunks_bytes(chunks: &[Bytes]) -> usize {
     chunks.iter().map(Bytes::len).sum()
@@ -152,7 +163,7 @@ pub enum Done {
         /// For whom.
         connection: ConnectionId,
         /// `None` when the snapshot is not the one that was meant.
-        result: Result<Option<(Vec<Bytes>, bool)>, String>,
+        result: Result<Option<(Vec<Bytes>, bool)>, NotExtracted>,
     },
     /// Of [`Job::Compact`]; an error says why the document could not be compacted, `None` that the store could not read
     /// it.

@@ -8,9 +8,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use automerge::{Automerge, LoadOptions, OnPartialLoad, ReadDoc, VerificationMode};
 use bytes::Bytes;
 
-use super::chunk::Change;
+use super::chunk::{self, Change};
 use super::graph::MAX_HEADS;
-use super::job::{Done, EXTRACT_BYTES, Intake, Job, Snapshot};
+use super::job::{Done, EXTRACT_BYTES, Intake, Job, NotExtracted, Snapshot};
+use super::leb::Reader;
 use super::snapshot::Index;
 use super::storage::Storage;
 use crate::store::{SnapshotInfo, StoreError};
@@ -34,6 +35,20 @@ fn guarded<T>(what: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
 
 fn unreadable(error: &StoreError) -> String {
     error.to_string()
+}
+
+/// Judges a snapshot that could not be opened by its checksum. Only damaged bytes are reason enough to stop the sync of a
+/// document: automerge also fails when memory runs out.
+pub fn not_extracted(key: &DocKey, why: String, storage: &dyn Storage) -> NotExtracted {
+    let is_whole = |bytes: &[u8]| {
+        let mut reader = Reader::new(bytes);
+        let raw = chunk::next(&mut reader);
+        raw.is_ok_and(|raw| reader.is_empty() && chunk::check_document(&raw).is_ok())
+    };
+    match storage.snapshot(key) {
+        Ok(Some(bytes)) if !is_whole(&bytes) => NotExtracted::Damaged(why),
+        _ => NotExtracted::Failed(why),
+    }
 }
 
 fn load(bytes: &[u8]) -> Result<Automerge, String> {
@@ -74,6 +89,7 @@ impl Opener {
             }
             Job::Extract { key, connection, snapshot, have, skip } => {
                 let result = guarded(|| self.extract(&key, &snapshot, &have, skip, storage));
+                let result = result.map_err(|why| not_extracted(&key, why, storage));
                 Done::Extract { key, connection, result }
             }
             Job::Compact { key, below } => {

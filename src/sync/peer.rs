@@ -28,6 +28,9 @@ pub enum Base {
     Whole,
     /// To be opened for the changes that it lacks.
     Part(Extract),
+    /// The peer lacks changes of the snapshot and cannot get them on this connection. Nothing else is sent either, because
+    /// it might depend on them.
+    Lacking,
 }
 
 /// Changes inside the snapshot on their way to one peer.
@@ -98,6 +101,10 @@ pub struct Peer {
     pub counted: usize,
     /// Bytes of changes that it sent and that wait for their dependencies, as long as any of the document do.
     pub parked: usize,
+    /// The last time that the snapshot was to be opened for it, it was not there or had been replaced.
+    pub missed: bool,
+    /// An upload of it or changes for it were refused, and only a new connection brings either again.
+    pub refused: bool,
     /// What it has changed since it joined, so its sync state is worth keeping.
     pub moved: bool,
 }
@@ -114,7 +121,7 @@ impl Peer {
             Base::Part(extract) => {
                 extract.have.len() * 32 + extract.parts.iter().map(|part| part.len() + 32).sum::<usize>()
             }
-            Base::Has | Base::Whole => 0,
+            Base::Has | Base::Whole | Base::Lacking => 0,
         };
         hashes * 32 + (self.extra.len() + self.resend.len()) * 16 + base
     }
@@ -167,9 +174,9 @@ impl Peer {
         if self.v2 {
             self.base = Base::Whole;
         } else {
-            self.base = Base::Has;
-            self.takes_none = true;
+            self.base = Base::Lacking;
             self.tell_unavailable = true;
+            self.refused = true;
         }
     }
 
@@ -178,6 +185,7 @@ impl Peer {
         // A newer client that hears so stops sending what is not taken. An older one would take any answer for a loss, and send
         // all of it again.
         self.answer_due = self.v2 && self.writer;
+        self.refused |= self.writer;
         self.writer = false;
         self.need = Vec::new();
     }

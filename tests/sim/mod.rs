@@ -1,5 +1,6 @@
 //! A server (shard, storage, opener) and automerge's own peers on a simulated network. Virtual time, one seed.
 
+mod openings;
 pub mod storage;
 
 use std::collections::VecDeque;
@@ -10,15 +11,15 @@ use bytes::Bytes;
 use groundmist_sync::store::{CommitError, Disposal, Head, Op};
 use groundmist_sync::sync::connection::{ConnectionInfo, Out};
 use groundmist_sync::sync::event::Event;
-use groundmist_sync::sync::job::Job;
+use groundmist_sync::sync::job::{Done, Job};
 use groundmist_sync::sync::message::SyncMessage;
-use groundmist_sync::sync::opener::Opener;
 use groundmist_sync::sync::price::Limits;
 use groundmist_sync::sync::shard::{Shard, ShardOptions};
 use groundmist_sync::sync::storage::Storage;
 use groundmist_sync::sync::wire::Body;
 use groundmist_sync::types::{ConnectionId, DocKey, DocumentId};
 
+use openings::Openings;
 use storage::MemoryStorage;
 
 /// splitmix64: enough for choosing what happens next.
@@ -55,8 +56,9 @@ pub struct World {
     pub rng: Rng,
     pub storage: MemoryStorage,
     shard: Shard,
-    opener: Opener,
-    jobs: VecDeque<Job>,
+    openings: Openings,
+    /// Uploads that came to nothing, of devices that are to be told so.
+    refused_uploads: u64,
     committing: Option<Vec<Op>>,
     pub peers: Vec<Peer>,
     documents: Vec<DocumentId>,
@@ -93,15 +95,10 @@ impl World {
         let documents: Vec<_> = (0..1 + rng.below(2)).map(|n| DocumentId([n as u8 + 1; 16])).collect();
         let peers =
             (0..count).map(|n| Peer::new(n, documents.len(), rng.chance(40), rng.chance(50))).collect();
-        let mut salt = seed;
-        let opener = Opener::new(move || {
-            salt += 1;
-            [salt as u8; 16]
-        });
         Self {
             shard: Shard::new(options.clone()),
-            opener,
-            jobs: VecDeque::new(),
+            openings: Openings::new(&mut rng, seed),
+            refused_uploads: 0,
             committing: None,
             storage: MemoryStorage::default(),
             rng,
@@ -130,6 +127,10 @@ impl World {
             94 if self.rng.chance(30) => self.crash(),
             95 if self.rng.chance(30) => self.fail_commit(),
             96 if self.rng.chance(40) => self.dispose(),
+            97 if self.rng.chance(30) => {
+                let which = self.rng.below(self.documents.len());
+                self.shard.retry(&key(self.documents[which]));
+            }
             _ => {
                 // Mostly little; now and then enough for a question to others, or for one not to be answered.
                 let most = if self.rng.chance(10) { 1000 } else { 30 };
@@ -212,9 +213,10 @@ impl World {
             peer.to_server.clear();
             peer.from_server.clear();
         }
-        self.jobs.clear();
+        self.openings.crash();
+        self.refused_uploads = 0;
         self.committing = None;
-        self.opener.rest();
+        assert_eq!(self.shard.counters().quarantines, 0);
         self.shard = Shard::new(self.options.clone());
     }
 
@@ -279,10 +281,30 @@ impl World {
     }
 
     fn open(&mut self) {
-        self.jobs.extend(self.shard.take_jobs());
-        if let Some(job) = self.jobs.pop_front() {
-            let done = self.opener.run(job, &self.storage);
-            self.shard.job_done(done, &self.storage, self.now);
+        self.openings.submit(self.shard.take_jobs());
+        if let Some(done) = self.openings.go_on(&mut self.rng, &self.storage) {
+            self.job_done(done);
+        }
+    }
+
+    fn job_done(&mut self, done: Done) {
+        if let Done::Refused(Job::Intake { connection, .. }, _)
+        | Done::Intake { connection, result: Err(_), .. } = &done
+            && self.peers.iter().any(|peer| peer.connection == Some(*connection))
+        {
+            self.refused_uploads += 1;
+        }
+        self.shard.job_done(done, &self.storage, self.now);
+    }
+
+    /// From now on openings succeed, and the owner has allowed another try at what they failed at.
+    fn end_faults(&mut self) {
+        self.openings.end_faults();
+        while let Some(done) = self.openings.answer(&mut self.rng) {
+            self.job_done(done);
+        }
+        for document in self.documents.clone() {
+            self.shard.retry(&key(document));
         }
     }
 
@@ -331,13 +353,19 @@ impl World {
                 self.peers[who].unavailable[which] = true;
             }
             Out::Message { .. } | Out::NoRoom => {}
-            Out::Error(message) => panic!("an honest peer got an error: {message}"),
+            Out::Error(message) => {
+                let is_refusal = self.refused_uploads > 0 && message.ends_with("it was not taken");
+                assert!(is_refusal, "an honest peer got an error: {message}");
+                self.refused_uploads -= 1;
+            }
             Out::Close(..) => self.disconnect(who),
         }
     }
 
     /// Let everything be delivered. Panics when it does not come to rest.
     pub fn settle(&mut self) {
+        self.check_nothing_lost();
+        self.end_faults();
         for document in self.documents.clone() {
             self.shard.dispose(&key(document), Disposal::Restore, &self.storage).unwrap();
         }
@@ -354,7 +382,7 @@ impl World {
                 self.pump();
                 self.deliver_to_peer(who);
             }
-            busy |= !self.jobs.is_empty();
+            busy |= !self.openings.is_quiet();
             self.open();
             busy |= self.committing.is_some();
             self.commit();
@@ -373,7 +401,7 @@ impl World {
         self.plenty = true;
         self.pump();
         self.plenty = false;
-        self.jobs.extend(self.shard.take_jobs());
+        self.openings.submit(self.shard.take_jobs());
         let queued = self.peers.iter().any(|peer| !peer.to_server.is_empty() || !peer.from_server.is_empty());
         let ops = self.shard.take_ops(self.now);
         if !ops.is_empty() {
@@ -381,11 +409,24 @@ impl World {
         }
         // One that was sent away comes back.
         let away = self.peers.iter().any(|peer| peer.connection.is_none());
-        queued || away || self.committing.is_some() || !self.jobs.is_empty()
+        queued || away || self.committing.is_some() || !self.openings.is_quiet()
+    }
+
+    /// Whatever was acknowledged is stored, and every document is still synced.
+    fn check_nothing_lost(&self) {
+        assert_eq!(self.shard.counters().quarantines, 0, "a document is not synced any more");
+        for document in &self.documents {
+            let key = key(*document);
+            let mut doc = stored(&self.storage, *document).unwrap_or_default();
+            for hash in self.storage.acknowledged(&key) {
+                assert!(doc.get_change_by_hash(hash).is_some(), "change {hash} was acknowledged and is lost");
+            }
+        }
     }
 
     /// All peers and the storage have the same.
     pub fn check_converged(&mut self) {
+        self.check_nothing_lost();
         for (which, document) in self.documents.clone().into_iter().enumerate() {
             if self.head(document).is_some_and(|head| head.purged) {
                 let (_, snapshot, rows) = self.storage.whole(&key(document)).unwrap().unwrap();

@@ -19,8 +19,8 @@ struct Stored {
 #[derive(Debug, Clone, Default)]
 pub struct MemoryStorage {
     docs: BTreeMap<DocKey, Stored>,
-    /// Hashes of all changes ever made durable.
-    durable: HashSet<ChangeHash>,
+    /// Hashes of all changes ever made durable, but those of purged documents.
+    durable: BTreeMap<DocKey, HashSet<ChangeHash>>,
     states: BTreeMap<(DocKey, StorageId), Vec<ChangeHash>>,
 }
 
@@ -33,7 +33,10 @@ impl MemoryStorage {
                     self.check_kept(key);
                     if modified.is_some() {
                         let new = automerge::Automerge::load(document).unwrap();
-                        self.durable.extend(new.get_changes_meta(&[]).iter().map(|change| change.hash));
+                        self.durable
+                            .entry(key.clone())
+                            .or_default()
+                            .extend(new.get_changes_meta(&[]).iter().map(|change| change.hash));
                     }
                     let doc = self.docs.entry(key.clone()).or_default();
                     doc.rows.retain(|row, _| row >= below_row);
@@ -58,7 +61,18 @@ impl MemoryStorage {
 
     /// The change is in some commit.
     pub fn is_durable(&self, hash: &ChangeHash) -> bool {
-        self.durable.contains(hash)
+        self.durable.values().any(|durable| durable.contains(hash))
+    }
+
+    /// The document's changes that were made durable and not purged.
+    pub fn acknowledged(&self, key: &DocKey) -> impl Iterator<Item = &ChangeHash> {
+        self.durable.get(key).into_iter().flatten()
+    }
+
+    /// The stored snapshot becomes other bytes.
+    #[allow(dead_code)] // not in every test that uses this file
+    pub fn damage_snapshot(&mut self, key: &DocKey, bytes: Bytes) {
+        self.docs.get_mut(key).unwrap().snapshot.as_mut().unwrap().0 = bytes;
     }
 
     /// As the store does it.
@@ -72,6 +86,7 @@ impl MemoryStorage {
             (Disposal::Purge { deleted_by }, Some(deleted)) if deleted <= deleted_by => {
                 let head = Head { deleted: Some(deleted), purged: true, ..Head::new(deleted) };
                 *doc = Stored { head: Some(head), ..Stored::default() };
+                self.durable.remove(key);
                 self.states.retain(|(of, _), _| of != key);
             }
             _ => {}
@@ -87,11 +102,12 @@ impl MemoryStorage {
     fn append(&mut self, key: &DocKey, rows: &[Row], heads: &[ChangeHash], now: u64) {
         self.check_kept(key);
         let doc = self.docs.entry(key.clone()).or_default();
+        let durable = self.durable.entry(key.clone()).or_default();
         let head = doc.head.get_or_insert_with(|| Head::new(now));
         for row in rows {
             assert_eq!(row.row, head.next_row, "rows follow one another");
             head.next_row += 1;
-            self.durable.insert(row.hash);
+            durable.insert(row.hash);
             doc.rows.insert(row.row, row.clone());
         }
         head.heads = heads.to_vec();

@@ -70,7 +70,7 @@ fn a_document_that_stays_closed_is_not_compacted_and_not_quarantined() {
     }
     assert_eq!(state.their_heads, Some(doc.get_heads()), "every change is acknowledged");
     assert_eq!(refused, ["compaction"], "one refusal is enough");
-    server.shard.retry(&key("xyz.one", 1), &server.storage);
+    server.shard.retry(&key("xyz.one", 1));
     doc.put(ROOT, "n", 10).unwrap();
     doc.commit();
     server.sync(one, 1, next(&mut doc, &mut state).unwrap());

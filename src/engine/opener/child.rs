@@ -14,13 +14,17 @@ use rustix::process::{
 
 use super::frame::{Info, Order, Work, nonsense, receive, send, tag, version};
 use crate::store::{Head, Row, SnapshotInfo, StoreError, Whole};
-use crate::sync::job::{Done, Intake, Job, Snapshot};
+use crate::sync::job::{Done, Intake, Job, NotExtracted, Snapshot};
 use crate::sync::opener::Opener;
 use crate::sync::storage::Storage;
 use crate::types::{ChangeHash, ConnectionId, DocKey, DocumentId, Namespace, StorageId};
 
 /// Largest frame. The server sends no more than it has stored or received.
 const MOST: usize = u32::MAX as usize;
+/// What automerge's errors contain where an allocation failed.
+const OUT_OF_MEMORY: &str = "out of memory";
+/// What the process says then, as the allocator does where it aborts.
+const ALLOCATION_FAILED: &str = "memory allocation of a part of the document failed";
 
 /// Serves one document after the handshake, until the server closes the pipe. For a process started for this alone.
 pub fn main() -> ExitCode {
@@ -71,6 +75,10 @@ fn serve(input: &mut impl Read, output: &mut impl Write) -> io::Result<()> {
         let (inputs, job) = read_job(order.work, input)?;
         let done = opener.run(job, &inputs);
         drop(inputs);
+        // automerge reports some allocations that fail as an error of the document, which the document is not to blame for.
+        if failure(&done).is_some_and(|why| why.contains(OUT_OF_MEMORY)) {
+            return Err(io::Error::new(io::ErrorKind::OutOfMemory, ALLOCATION_FAILED));
+        }
         answer(done, output)?;
         output.flush()?;
     }
@@ -180,8 +188,23 @@ impl Storage for Inputs {
     }
 }
 
+/// Why a job failed.
+fn failure(done: &Done) -> Option<String> {
+    match done {
+        Done::Intake { result: Err(why), .. } | Done::Compact { result: Err(why), .. } => Some(why.clone()),
+        // The server knows the snapshot, and judges for itself whether it is damaged.
+        Done::Extract { result: Err(NotExtracted::Damaged(why) | NotExtracted::Failed(why)), .. } => {
+            Some(why.clone())
+        }
+        Done::Refused(_, why) => Some(why.to_string()),
+        Done::Intake { .. } | Done::Extract { .. } | Done::Compact { .. } => None,
+    }
+}
+
 fn answer(done: Done, output: &mut impl Write) -> io::Result<()> {
-    let failed = |output: &mut _, why: &str| send(output, tag::FAILED, &[why.as_bytes()]);
+    if let Some(why) = failure(&done) {
+        return send(output, tag::FAILED, &[why.as_bytes()]);
+    }
     match done {
         Done::Intake { result: Ok(Intake::Changes(changes)), .. } => {
             for change in changes {
@@ -202,13 +225,8 @@ fn answer(done: Done, output: &mut impl Write) -> io::Result<()> {
             }
             send(output, tag::END, &[&[u8::from(is_last)]])
         }
-        Done::Extract { result: Ok(None), .. } | Done::Compact { result: Ok(None), .. } => {
-            send(output, tag::ABSENT, &[])
-        }
-        Done::Intake { result: Err(why), .. }
-        | Done::Extract { result: Err(why), .. }
-        | Done::Compact { result: Err(why), .. } => failed(output, &why),
-        Done::Refused(_, why) => failed(output, &why.to_string()),
+        // Invariant: failures were sent above.
+        _ => send(output, tag::ABSENT, &[]),
     }
 }
 

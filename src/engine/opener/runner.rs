@@ -142,6 +142,7 @@ impl Shared {
             Ok(answer) => Ok((answer, process)),
             Err(Interrupted::Store(error)) => Err(Unfinished::Store(error)),
             Err(Interrupted::Pipe(error)) => Err(Unfinished::Failure(process.failed(&error))),
+            Err(why @ Interrupted::Failed(_)) => Err(Unfinished::Failure(Failure::Ended(why.to_string()))),
             Err(Interrupted::Unlimited(why)) => Err(Unfinished::Failure(Failure::NotStarted(format!(
                 "an opener process could not limit its memory: {why}"
             )))),

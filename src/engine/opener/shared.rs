@@ -57,16 +57,19 @@ impl Shared {
         let began = Instant::now();
         let (key, lane) = (task.job.key().clone(), task.lane.clone());
         let bad_ends = self.record.bad_ends(&key);
+        if bad_ends >= MOST_BAD_ENDS {
+            tracing::debug!(document = %key.document, "document stays closed");
+            // Before the estimate, which reads all of the document.
+            self.refuse(task, Refusal::StaysClosed);
+            return self.desk.done(&lane, &key, began.elapsed());
+        }
         let allowed_bytes = self.desk.memory_bytes();
         let need = estimate(&task.job, &*self.store).unwrap_or_else(|error| {
             // The job meets the same error when it reads the document, and says so to whom it concerns.
             tracing::debug!(document = %key.document, %error, "an opening could not be estimated");
             Need::unknown()
         });
-        if bad_ends >= MOST_BAD_ENDS {
-            tracing::debug!(document = %key.document, "document stays closed");
-            self.refuse(task, Refusal::StaysClosed);
-        } else if need.memory_bytes <= SMALL_BYTES {
+        if need.memory_bytes <= SMALL_BYTES {
             tracing::debug!(document = %key.document, kind = task.job.kind(), "opening a document");
             let Task { job, shard, .. } = task;
             let kind = Figures::kind(&job);
@@ -104,6 +107,10 @@ impl Shared {
             }
             Done::Compact { key, result: Err(why), .. } => {
                 let reason = format!("its changes could not be compacted: {why}");
+                self.record.note(Trouble { reason, ..Trouble::new(Failed, key, None) });
+            }
+            Done::Extract { key, result: Err(why), .. } => {
+                let reason = why.to_string();
                 self.record.note(Trouble { reason, ..Trouble::new(Failed, key, None) });
             }
             Done::Intake { key, result: Ok(_), .. } => {

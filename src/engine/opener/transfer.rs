@@ -11,9 +11,10 @@ use super::frame::{Info, Order, nonsense, receive, send, tag};
 use crate::store::{Row, SnapshotInfo, StoreError};
 use crate::sync::chunk::{self, Change, Kind};
 use crate::sync::graph::MAX_HEADS;
-use crate::sync::job::{Done, EXTRACT_BYTES, Intake, Job, Snapshot};
+use crate::sync::job::{Done, EXTRACT_BYTES, Intake, Job, NotExtracted, Snapshot};
 use crate::sync::leb::Reader;
 use crate::sync::meter::Meter;
+use crate::sync::opener::not_extracted;
 use crate::sync::price::Limits;
 use crate::sync::pricing::Pricing;
 use crate::sync::snapshot::Index;
@@ -44,6 +45,9 @@ pub enum Interrupted {
     /// The store could not give what the job needs.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The process failed at a snapshot that is as it was when the server took it in.
+    #[error("it failed at a document that is not damaged: {0}")]
+    Failed(String),
     /// The process could not limit itself.
     #[error("it could not limit its memory: {0}")]
     Unlimited(String),
@@ -81,7 +85,8 @@ impl Answer {
             Job::Extract { key, connection, .. } => {
                 let result = match self {
                     Self::Parts(parts, is_last) => Ok(Some((parts, is_last))),
-                    Self::Failed(why) => Err(why),
+                    // Invariant: `run` lets a failure at an intact snapshot through as `Interrupted`.
+                    Self::Failed(why) => Err(NotExtracted::Damaged(why)),
                     _ => Ok(None),
                 };
                 Done::Extract { key, connection, result }
@@ -130,7 +135,14 @@ pub fn run(
     send(&mut to, tag::END, &[])?;
     to.flush()?;
     drop(to);
-    receive_answer(&mut BufReader::with_capacity(64 << 10, pipe), job, &expected)
+    let answer = receive_answer(&mut BufReader::with_capacity(64 << 10, pipe), job, &expected)?;
+    match (answer, job) {
+        (Answer::Failed(why), Job::Extract { key, .. }) => match not_extracted(key, why, storage) {
+            NotExtracted::Damaged(why) => Ok(Answer::Failed(why)),
+            NotExtracted::Failed(why) => Err(Interrupted::Failed(why)),
+        },
+        (answer, _) => Ok(answer),
+    }
 }
 
 fn send_intake(to: &mut impl Write, job: &Job, storage: &dyn Storage) -> Result<Expected, Interrupted> {

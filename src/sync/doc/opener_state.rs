@@ -20,14 +20,21 @@ pub struct OpenerState {
     closed: bool,
     /// No compaction before this time, unless the tail is very long.
     compact_after: Millis,
-    /// No compaction before this time, however long the tail: the last one failed.
-    compact_retry: Millis,
+    /// No compaction before this time, however long the tail, because the last one failed.
+    compact_retry: Option<Millis>,
 }
 
 impl OpenerState {
-    /// The state after the document starts over: nothing of what is queued counts.
+    /// The state after the document starts over: nothing of what is queued counts. The times before which it is not
+    /// compacted stay.
     pub fn restarted(&self) -> Self {
-        Self { queued: self.queued, discarded: self.queued, ..Self::default() }
+        Self {
+            queued: self.queued,
+            discarded: self.queued,
+            compact_after: self.compact_after,
+            compact_retry: self.compact_retry,
+            ..Self::default()
+        }
     }
 
     /// The opener gets a document chunk.
@@ -69,7 +76,7 @@ impl OpenerState {
     pub fn may_compact(&self, now: Millis, overdue: bool) -> bool {
         !self.compacting
             && !self.closed
-            && now >= self.compact_retry
+            && self.compact_retry.is_none_or(|retry| now >= retry)
             && (overdue || now >= self.compact_after)
     }
 
@@ -77,6 +84,7 @@ impl OpenerState {
     pub fn begin_compaction(&mut self, next: Millis) {
         self.compacting = true;
         self.compact_after = next;
+        self.compact_retry = None;
     }
 
     /// The compaction is over, or its result is not taken.
@@ -87,7 +95,17 @@ impl OpenerState {
     /// The compaction failed, and the next attempt comes no earlier than `retry`.
     pub fn compaction_failed(&mut self, retry: Millis) {
         self.compacting = false;
-        self.compact_retry = retry;
+        self.compact_retry = Some(retry);
+    }
+
+    /// When the compaction that failed may be tried again, if the last one failed.
+    pub fn compaction_retry(&self) -> Option<Millis> {
+        self.compact_retry
+    }
+
+    /// A compaction failed when the document was in use before, and the next attempt comes no earlier than `retry`.
+    pub fn retry_compaction_after(&mut self, retry: Millis) {
+        self.compact_retry = Some(retry);
     }
 
     /// A compaction is under way.
@@ -108,7 +126,7 @@ impl OpenerState {
     /// The owner allows the document to be opened again.
     pub fn reopen(&mut self) {
         self.closed = false;
-        self.compact_retry = 0;
+        self.compact_retry = None;
     }
 }
 
@@ -157,6 +175,7 @@ mod tests {
         opener.compaction_failed(10);
         assert!(!opener.is_compacting() && !opener.may_compact(9, true), "however long the tail");
         assert!(opener.may_compact(10, false));
+        assert!(!opener.restarted().may_compact(9, true), "not forgotten when the document starts over");
         opener.reopen();
         assert!(opener.may_compact(0, false));
     }

@@ -181,21 +181,6 @@ impl Doc {
         self.peers[at] = peer;
     }
 
-    /// This peer may write again: asks it for what is missing of what it has. A client that takes it for sent already sends it
-    /// when it connects anew.
-    /// # Errors
-    /// When the store cannot give the graph.
-    pub fn ask_again(&mut self, connection: ConnectionId, storage: &dyn Storage) -> Result<(), Fault> {
-        if !self.is_unknown() {
-            self.load(storage, true)?;
-            self.recheck(connection);
-        } else if let Some(peer) = self.peer(connection) {
-            peer.need.clone_from(&peer.their_heads);
-            peer.answer_due = true;
-        }
-        Ok(())
-    }
-
     /// Place again a peer that a compaction has overtaken.
     /// # Errors
     /// When the store cannot give the graph.

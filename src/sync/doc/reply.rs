@@ -66,7 +66,7 @@ impl Doc {
             return false;
         }
         let base = match &peer.base {
-            Base::Has => false,
+            Base::Has | Base::Lacking => false,
             Base::Whole => true,
             Base::Part(extract) => !extract.parts.is_empty() || !extract.running,
         };
@@ -186,6 +186,7 @@ impl Doc {
         let mut load = Load { room, cursor: peer.cursor, ..Load::default() };
         match &peer.base {
             Base::Has => {}
+            Base::Lacking => return Ok(load),
             Base::Whole => {
                 let bytes =
                     self.head.as_ref().and_then(|head| head.snapshot.as_ref()).map_or(0, |info| info.bytes);

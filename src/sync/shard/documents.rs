@@ -1,7 +1,9 @@
-//! The documents in use, when each was last used, and how many bytes its graph was last counted with.
+//! The documents in use, when each was last used, and how many bytes its graph was last counted with; what is remembered of
+//! documents that are not in use any more.
 
 use std::collections::HashMap;
 
+use super::compact_retries::CompactRetries;
 use crate::store::Head;
 use crate::sync::doc::Doc;
 use crate::types::{DocKey, Millis};
@@ -45,6 +47,7 @@ pub struct Documents {
     uses: u64,
     /// When the first document was opened: about the start of the process.
     started: Option<Millis>,
+    compact_retries: CompactRetries,
 }
 
 impl Documents {
@@ -78,6 +81,9 @@ impl Documents {
         // Counted from the start of the process too. If compacting a document ends the process, the next process must not
         // begin with the same compaction.
         doc.opener.compact_after(created.max(*self.started.get_or_insert(now)) + grace_ms);
+        if let Some(retry) = self.compact_retries.take(key) {
+            doc.opener.retry_compaction_after(retry);
+        }
         self.entries.insert(key.clone(), Box::new(Entry { doc, used: self.uses, graph_bytes: 0 }));
     }
 
@@ -86,7 +92,19 @@ impl Documents {
         if !self.get(key)?.is_idle() {
             return None;
         }
-        self.entries.remove(key).map(|entry| GraphChange::of_one(entry.graph_bytes, 0))
+        let entry = self.entries.remove(key)?;
+        if let Some(retry) = entry.doc.opener.compaction_retry() {
+            self.compact_retries.remember(key.clone(), retry);
+        }
+        Some(GraphChange::of_one(entry.graph_bytes, 0))
+    }
+
+    /// The owner allows a document to be opened again, in use or not.
+    pub fn allow_opening(&mut self, key: &DocKey) {
+        self.compact_retries.take(key);
+        if let Some(doc) = self.get_mut(key) {
+            doc.opener.reopen();
+        }
     }
 
     /// Counts a document's graph anew.

@@ -102,6 +102,9 @@ impl Shard {
     /// What the connection has of a document cannot be taken in, and it has been told so. From now on it reads the document at
     /// most: asked for what is missing, or answered, its client would send all of it again.
     pub(super) fn end_writing(&mut self, id: ConnectionId, key: &DocKey, storage: &dyn Storage, now: Millis) {
+        if !self.is_here(id) {
+            return;
+        }
         if let Err(fault) = self.open(key, storage, now) {
             return self.faulty(key, Some(id), &fault);
         }
@@ -121,27 +124,6 @@ impl Shard {
         self.ask_or_tell(key, now);
         self.queue(key);
         self.forget_if_idle(key);
-    }
-
-    /// The owner allows another try: whose changes were not taken any more is asked for them again.
-    pub(super) fn begin_anew(&mut self, key: &DocKey, storage: &dyn Storage) {
-        let Some(doc) = self.documents.get_mut(key) else { return };
-        doc.opener.reopen();
-        let mut again = Vec::new();
-        for peer in doc.peers_mut() {
-            let may_write = self.connections.get(&peer.connection).is_some_and(|conn| !conn.info().read_only);
-            if may_write && !peer.writer {
-                peer.writer = true;
-                again.push(peer.connection);
-            }
-        }
-        for id in again {
-            let Some(doc) = self.documents.get_mut(key) else { return };
-            if let Err(fault) = doc.ask_again(id, storage) {
-                return self.faulty(key, Some(id), &fault);
-            }
-        }
-        self.queue(key);
     }
 
     /// A change contradicts the document's graph.

@@ -20,6 +20,7 @@
 
 mod asking;
 mod budget;
+mod compact_retries;
 mod connection;
 mod departure;
 mod dirty;
@@ -266,9 +267,10 @@ impl Shard {
         self.enforce_budget(now);
     }
 
-    /// The owner allows a document to be opened again, and connections whose uploads were refused to send them again.
-    pub fn retry(&mut self, key: &DocKey, storage: &dyn Storage) {
-        self.guarded(key, |shard| shard.begin_anew(key, storage));
+    /// The owner allows a document to be opened again. Connections that were refused an upload of it, or changes inside its
+    /// snapshot, are disconnected: automerge sends and asks for them again only on a new connection.
+    pub fn retry(&mut self, key: &DocKey) {
+        self.allow_opening(key);
     }
 
     /// Time has passed: looks at absent documents that are due. Other devices are asked for those that did not come, and count

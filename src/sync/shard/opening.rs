@@ -1,10 +1,12 @@
 //! Work that takes an open document: what the opener is asked for, and what follows from its results.
 
+use std::fmt::Display;
+
 use bytes::Bytes;
 
 use super::Shard;
 use super::next_commit::{Bringer, PendingSnapshot};
-use crate::sync::job::{Done, Intake, Job, Refusal, chunks_bytes};
+use crate::sync::job::{Done, Intake, Job, NotExtracted, Refusal, chunks_bytes};
 use crate::sync::peer::Base;
 use crate::sync::storage::Storage;
 use crate::types::{ChangeHash, ConnectionId, DocKey, Millis};
@@ -73,6 +75,16 @@ impl Shard {
         self.recount(key);
     }
 
+    /// The owner allows another try.
+    pub(super) fn allow_opening(&mut self, key: &DocKey) {
+        self.documents.allow_opening(key);
+        let Some(doc) = self.documents.get(key) else { return };
+        let refused = doc.peers().iter().filter(|peer| peer.refused);
+        for id in refused.map(|peer| peer.connection).collect::<Vec<_>>() {
+            self.close(id, 1012, "the server's owner allows another try at a document, connect again");
+        }
+    }
+
     /// Follows a result of the opener.
     pub(super) fn take_done(&mut self, done: Done, storage: &dyn Storage, now: Millis) {
         match done {
@@ -93,11 +105,8 @@ impl Shard {
                         });
                     }
                 }
-                Ok(None) => {
-                    if let Some(doc) = self.documents.get_mut(&key) {
-                        doc.opener.end_compaction();
-                    }
-                }
+                // The store could not read it.
+                Ok(None) => self.not_compacted(&key, now),
                 Err(reason) => {
                     tracing::warn!(document = %key.document, namespace = %key.namespace, reason, "a document could not be compacted: it stays as single changes and syncs on");
                     self.not_compacted(&key, now);
@@ -173,11 +182,17 @@ impl Shard {
                 }
                 Err(fault) => self.faulty(key, Some(connection), &fault),
             },
-            Err(reason) => {
-                self.error(connection, format!("document {}: {reason}; it was not taken", key.document))
-            }
+            Err(reason) => self.not_taken(key, connection, &reason),
         }
         self.intake_over(key, storage, now);
+    }
+
+    /// An upload was not taken, and the device is told why.
+    fn not_taken(&mut self, key: &DocKey, connection: ConnectionId, why: &impl Display) {
+        if let Some(peer) = self.documents.get_mut(key).and_then(|doc| doc.peer(connection)) {
+            peer.refused = true;
+        }
+        self.error(connection, format!("document {}: {why}; it was not taken", key.document));
     }
 
     /// What a chunk brought is durable, or it was not taken: goes on with what waited for it.
@@ -203,14 +218,15 @@ impl Shard {
             Job::Compact { .. } => return self.not_compacted(&key, now),
             Job::Intake { .. } if !doc.opener.intake_returned() => {}
             Job::Intake { connection, .. } => {
-                self.error(connection, format!("document {}: {why}; it was not taken, and no more changes to it are taken from this connection", key.document));
-                if self.is_here(connection) {
-                    self.end_writing(connection, &key, storage, now);
-                }
+                self.not_taken(&key, connection, why);
+                self.end_writing(connection, &key, storage, now);
                 return self.intake_over(&key, storage, now);
             }
             Job::Extract { connection, .. } => {
-                if let Some(peer) = doc.peer(connection) {
+                // The peer may have got on by another way meanwhile.
+                if let Some(peer) = doc.peer(connection)
+                    && matches!(&peer.base, Base::Part(extract) if extract.running)
+                {
                     peer.send_whole();
                 }
                 self.extract_over(connection);
@@ -224,10 +240,14 @@ impl Shard {
         &mut self,
         key: &DocKey,
         connection: ConnectionId,
-        result: Result<Option<(Vec<Bytes>, bool)>, String>,
+        result: Result<Option<(Vec<Bytes>, bool)>, NotExtracted>,
     ) {
-        if let Err(reason) = &result {
-            self.quarantine(key, reason.clone());
+        match &result {
+            Ok(_) => {}
+            Err(damage @ NotExtracted::Damaged(_)) => self.quarantine(key, damage.to_string()),
+            Err(failure @ NotExtracted::Failed(_)) => {
+                tracing::warn!(document = %key.document, namespace = %key.namespace, %failure, "a device gets all of a document, and one that cannot read that nothing");
+            }
         }
         if let Some(peer) = self.documents.get_mut(key).and_then(|doc| doc.peer(connection))
             && let Base::Part(extract) = &mut peer.base
@@ -239,9 +259,14 @@ impl Shard {
                     extract.taken += parts.len() as u64;
                     extract.parts.extend(parts);
                     extract.done = done;
+                    peer.missed = false;
                 }
-                Ok(None) => peer.stale = true,
-                Err(_) => {}
+                // A compaction has replaced the snapshot, so the peer is placed again. Twice in a row means that the store
+                // cannot read it: asking again at once would go on for ever.
+                Ok(None) if peer.missed => peer.send_whole(),
+                Ok(None) => (peer.missed, peer.stale) = (true, true),
+                Err(NotExtracted::Failed(_)) => peer.send_whole(),
+                Err(NotExtracted::Damaged(_)) => {}
             }
         }
         self.queue(key);
