@@ -18,6 +18,8 @@ pub struct OpenerState {
     compacting: bool,
     /// The opener refuses the document, because opening it has ended the process before.
     closed: bool,
+    /// The opener has refused what peers sent of the document in one piece: they are to send its changes one by one.
+    singly: bool,
     /// No compaction before this time, unless the tail is very long.
     compact_after: Millis,
     /// No compaction before this time, however long the tail: the last one failed.
@@ -27,7 +29,7 @@ pub struct OpenerState {
 impl OpenerState {
     /// The state after the document starts over: nothing of what is queued counts.
     pub fn restarted(&self) -> Self {
-        Self { queued: self.queued, discarded: self.queued, ..Self::default() }
+        Self { queued: self.queued, discarded: self.queued, singly: self.singly, ..Self::default() }
     }
 
     /// The opener gets a document chunk.
@@ -105,9 +107,19 @@ impl OpenerState {
         self.closed = true;
     }
 
+    /// Peers are to send the document's changes one by one.
+    pub fn wants_singly(&mut self) {
+        self.singly = true;
+    }
+
+    /// Whether peers are to send the document's changes one by one.
+    pub fn is_singly(&self) -> bool {
+        self.singly
+    }
+
     /// The owner allows the document to be opened again.
     pub fn reopen(&mut self) {
-        self.closed = false;
+        (self.closed, self.singly) = (false, false);
         self.compact_retry = 0;
     }
 }

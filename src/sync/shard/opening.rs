@@ -204,6 +204,7 @@ impl Shard {
             Job::Intake { .. } if !doc.opener.intake_returned() => {}
             Job::Intake { connection, .. } => {
                 self.error(connection, format!("document {}: {why}; it was not taken", key.document));
+                self.ask_singly(connection, &key);
                 return self.intake_over(&key, storage, now);
             }
             Job::Extract { connection, .. } => {
@@ -215,6 +216,28 @@ impl Shard {
         }
         self.queue(&key);
         self.forget_if_idle(&key);
+    }
+
+    /// The document is too much to take in whole: from the connection's next life on the device is to send its changes one by
+    /// one. On this one it would send the whole document again with every edit, for it was told that we understand that.
+    fn ask_singly(&mut self, connection: ConnectionId, key: &DocKey) {
+        let Some(doc) = self.documents.get_mut(key) else { return };
+        let Some(peer) = doc.peer(connection).filter(|peer| peer.v2 && !peer.takes_none) else { return };
+        let heads = peer.their_heads.clone();
+        doc.opener.wants_singly();
+        // Once: a device that sends the whole document all the same would come back for ever.
+        if self.wholes.refuse(key, &heads) {
+            self.close(connection, 1013, "a document is too large to be taken in whole: send its changes");
+        }
+    }
+
+    /// New changes of the document are durable. If they have brought all that was refused, that is no trouble any more.
+    pub(super) fn note_if_came_singly(&mut self, key: &DocKey) {
+        let Some(refused) = self.wholes.refused(key) else { return };
+        let came = self.documents.get(key).is_some_and(|doc| doc.knows_all(refused));
+        if came {
+            self.came_singly.push(key.clone());
+        }
     }
 
     fn extract_done(
