@@ -234,6 +234,9 @@ impl ShardThread {
                 let party = connected.map(|connected| connected.lane.party.clone());
                 self.opener.submit(Task::new(job, party, self.input.clone()));
             }
+            for key in self.shard.take_came_singly() {
+                self.opener.came_singly(&key);
+            }
             self.fill_outboxes();
             self.measure_relay();
             self.publish();

@@ -15,6 +15,8 @@ use crate::types::ChangeHash;
 
 /// Bytes of durable changes that a graph keeps at hand for relaying, in bytes; older ones are read from the store.
 const RECENT_BYTES: usize = 64 * 1024;
+/// Changes for which there may be room in the list of those at hand, besides four times those that it has.
+const MIN_ROOM: usize = 64;
 /// What a graph costs in memory besides its changes, about: itself and the least that each of its lists takes.
 const GRAPH_MEMORY: usize = 1000;
 /// What one change costs in memory besides its bytes, about: the entry, the map from hash to row.
@@ -295,6 +297,10 @@ impl Graph {
             let Some(bytes) = self.recent.pop_front() else { break };
             self.recent_bytes -= bytes.len();
         }
+        // A first upload brings a document's whole history at once, and the room for it would stay for good.
+        if self.recent.capacity() > 4 * self.recent.len() + MIN_ROOM {
+            self.recent.shrink_to_fit();
+        }
     }
 
     /// Which rows of the tail `seeds` have as ancestors or are, by place in the tail; and the hashes in the snapshot
@@ -398,6 +404,10 @@ impl Graph {
             let Some(bytes) = self.recent.pop_front() else { break };
             self.recent_bytes -= bytes.len();
         }
+        // The tail is short now. The room that a long one had is megabytes.
+        self.entries.shrink_to_fit();
+        self.rows.shrink_to_fit();
+        self.recent.shrink_to_fit();
     }
 
     /// Bytes of memory in use, about, without what waits for its dependencies.
@@ -410,5 +420,36 @@ impl Graph {
             + self.index.as_ref().map_or(0, Index::memory)
             + (self.heads.len() + self.snapshot_heads.len()) * 32
             + self.long_bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_room_that_a_long_history_took_is_given_back() {
+        const CHANGES: u64 = 20_000;
+        let hash = |n: u64| {
+            let mut hash = [0; 32];
+            hash[..8].copy_from_slice(&n.to_le_bytes());
+            ChangeHash(hash)
+        };
+        let mut graph = Graph::new(0, Vec::new());
+        for n in 1..=CHANGES {
+            let deps = if n > 1 { vec![hash(n - 1)] } else { Vec::new() };
+            let (actor, bytes) = (Bytes::from_static(b"actor"), Bytes::from(vec![0; 100]));
+            let change = Change { hash: hash(n), actor, seq: n, start_op: n, max_op: n, deps, bytes };
+            assert_eq!(graph.add(change), Ok(Added::At(n - 1)));
+        }
+        assert!(graph.recent.capacity() >= CHANGES as usize);
+        graph.trim(CHANGES);
+        let at_hand = RECENT_BYTES / 100;
+        assert!(graph.recent.len() <= at_hand && graph.recent.capacity() <= 4 * at_hand + MIN_ROOM);
+        assert_eq!(graph.recent(CHANGES - 1).map(Bytes::len), Some(100));
+        graph.rebase(CHANGES, vec![hash(CHANGES)]);
+        let rooms = [graph.entries.capacity(), graph.rows.capacity(), graph.recent.capacity()];
+        assert_eq!(rooms, [0; 3]);
+        assert_eq!((graph.end(), graph.heads()), (CHANGES, &[hash(CHANGES)][..]));
     }
 }

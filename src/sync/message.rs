@@ -231,6 +231,9 @@ pub struct Draft<'a> {
     pub v2: bool,
     /// Flag bits besides `SUPPORTS_SYNC_RESET`.
     pub flags: u8,
+    /// The peer is to send changes one by one and not the whole document: nothing says that we understand version 2, and no
+    /// flags are sent. A peer that has read flags on this connection goes by those.
+    pub singly: bool,
 }
 
 impl Draft<'_> {
@@ -263,8 +266,10 @@ impl Draft<'_> {
                 out.extend_from_slice(chunk);
             }
         }
-        // Two entries: the old "V2" capability, then the bit field (automerge `MessageFlags`).
-        out.extend_from_slice(&[2, 2, 0x80 | flags::SUPPORTS_SYNC_RESET | self.flags]);
+        if !self.singly {
+            // Two entries: the old "V2" capability, then the bit field (automerge `MessageFlags`).
+            out.extend_from_slice(&[2, 2, 0x80 | flags::SUPPORTS_SYNC_RESET | self.flags]);
+        }
         out
     }
 }
@@ -302,6 +307,14 @@ mod tests {
         assert_eq!(whole.version, MessageVersion::V2);
         let whole = SyncMessage::decode(&whole.encode().into(), &Limits::default()).unwrap();
         assert_eq!(whole.documents.len(), 1);
+
+        // A peer that was not told of version 2 sends the changes one by one.
+        let mut state = automerge::sync::State::new();
+        let ask = Draft { have: Some(&[]), singly: true, ..Draft::default() }.encode();
+        doc.sync().receive_sync_message(&mut state, Message::decode(&ask).unwrap()).unwrap();
+        let singly = doc.sync().generate_sync_message(&mut state).unwrap().encode();
+        let singly = SyncMessage::decode(&singly.into(), &Limits::default()).unwrap();
+        assert_eq!((singly.documents.len(), singly.changes.len()), (0, 20));
     }
 
     #[test]

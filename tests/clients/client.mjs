@@ -2,6 +2,7 @@
 //   node client.mjs v1|v2
 // In:  {"id":1,"op":"create","value":{...}}     Out: {"id":1,"result":...} or {"id":1,"error":"..."}
 // Operations are the functions of `operations` below; samod_peer speaks the same language.
+import { createHash, randomBytes } from "node:crypto"
 import { createInterface } from "node:readline"
 import { randomFillSync } from "node:crypto"
 import { readFileSync } from "node:fs"
@@ -162,6 +163,41 @@ const operations = {
         for (const [key, value] of Object.entries(set)) doc[repeat ? `${key}${n}` : key] = value
       })
     return line.heads(handle)
+  },
+  /** Paste a text under `key` of the root in one change, an operation for each character: random base64, or all `equal`. */
+  paste({ documentId, key, characters, equal = false }) {
+    const base64 = () => randomBytes(Math.ceil((characters * 3) / 4)).toString("base64").slice(0, characters)
+    const text = equal ? "x".repeat(characters) : base64()
+    known(documentId).change(doc => (doc[key] = text))
+    return true
+  },
+  /** Count `key` of the root up to `to`, a change each. */
+  async count({ documentId, key, to }) {
+    const handle = known(documentId)
+    for (let n = 1; n <= to; n++) {
+      handle.change(doc => (doc[key] = n))
+      // What has come meanwhile has its turn, as it would while somebody types.
+      if (n % 100 === 0) await sleep(0)
+    }
+    return line.heads(handle)
+  },
+  /** What tells a long text under `key` from any other. */
+  digest({ documentId, key }) {
+    const text = line.doc(known(documentId))[key]
+    return `${text.length} ${createHash("sha256").update(text).digest("hex")}`
+  },
+  /** The first sync of a device that has nothing, on a connection of its own: how many milliseconds until it has a document. */
+  async firstSync({ url, documentId, timeoutMs = 60_000 }) {
+    const began = performance.now()
+    const own = new line.WebSocketAdapter(url, RETRY_MS)
+    const device = new line.Repo({ network: [own], peerId: `device-${randomBytes(8).toString("hex")}`, isEphemeral: true })
+    await until(() => device.peers[0], timeoutMs, () => "a connection")
+    const handle = line.find(device, documentId)
+    await until(() => handle.state === "ready", timeoutMs, () => `${documentId}, is ${handle.state}`)
+    const took = performance.now() - began
+    own.retryInterval = 0
+    own.socket.close()
+    return took
   },
   heads: ({ documentId }) => line.heads(known(documentId)),
   /** Wait until the root holds all of `has`. */

@@ -55,11 +55,12 @@ export class Server {
 
   /**
    * With `settings`, environment variables, it is run as an owner runs it; without, as for trying it out (`--dev`). With
-   * settings and `dev` among them both: `link` then signs a browser in, once.
+   * settings and `dev` among them both: `link` then signs a browser in, once. In a control `group` (see memory.mjs) if there is one.
    */
-  constructor(dataDir, settings) {
+  constructor(dataDir, settings, group) {
     this.dataDir = dataDir
     this.settings = settings
+    this.group = group
   }
 
   async start() {
@@ -88,6 +89,7 @@ export class Server {
   }
 
   #spawn(command, args, options = {}) {
+    if (this.group) [command, args] = this.group.wrap(command, args)
     this.#child = spawn(command, args, { stdio: ["ignore", "pipe", "pipe"], ...options })
     this.#child.exited = new Promise(done => this.#child.on("exit", (code, signal) => done({ code, signal })))
     this.#child.stderr.on("data", data => (this.#log += data))
@@ -168,6 +170,15 @@ export class Server {
   get log() {
     return this.#log
   }
+
+  get pid() {
+    return this.#child.pid
+  }
+
+  /** Whether the process that was started last still runs: nothing here starts another one by itself. */
+  get isRunning() {
+    return this.#child.exitCode === null && this.#child.signalCode === null
+  }
 }
 
 /** A client in its own process: `await client.create({ value })` and so on for every operation it has. */
@@ -218,11 +229,11 @@ export class Scene {
   #root = mkdtempSync(join(tmpdir(), "groundmist-clients-"))
   #count = 0
 
-  /** Start a server, with `settings` if any, and have everything cleaned up after `test`. */
-  static async begin(test, settings) {
+  /** Start a server, with `settings` and in a control `group` if any, and have everything cleaned up after `test`. */
+  static async begin(test, settings, group) {
     const scene = new Scene()
     test.after(() => scene.#end())
-    scene.server = new Server(join(scene.#root, "server"), settings)
+    scene.server = new Server(join(scene.#root, "server"), settings, group)
     await scene.server.start()
     return scene
   }
@@ -262,6 +273,7 @@ export class Scene {
   async #end() {
     await Promise.all(this.#clients.map(client => client.close()))
     await this.server.stop()
+    await this.server.group?.remove()
     rmSync(this.#root, { recursive: true, force: true })
     if (this.server.leaked) throw new Error("the server logged a sync token")
   }

@@ -188,15 +188,29 @@ fn the_device_and_the_owner_are_told_what_is_too_large() {
     // The first sync of a 2.x client brings the document whole.
     writer.until("the reason", |peer| !peer.errors.is_empty());
     assert!(writer.errors[0].contains("memory.opener"), "{:?}", writer.errors);
-    writer.store(small, "k", "v");
     let told = warnings(&data_dir, "document_too_large").concat();
     assert!(told.contains(&large.to_string()) && told.contains("memory.opener"), "{told}");
     let text = String::from_utf8(server.command(&["status"]).stdout).unwrap();
     assert!(!text.contains("All is well"), "{text}");
     let (_, metrics) = server.admin_get("/metrics");
     assert!(metrics.contains("groundmist_openings_refused_total{reason=\"too_large\"} 1\n"), "{metrics}");
+    // When the device comes back it sends the changes one by one, which needs no opening, and that ends the warning.
+    writer.rejoin(&server).unwrap();
+    writer.store(small, "k", "v");
+    writer.until("the acknowledgement", |peer| peer.is_acknowledged(large));
+    wait_for("the warning's end", || warnings(&data_dir, "document_too_large").is_empty().then_some(()));
+    let mut reader = Peer::join(&server, "reader");
+    reader.request(large);
+    let heads = writer.heads(large);
+    reader.until("all of the document", |peer| peer.heads(large) == heads);
+    let (_, metrics) = server.admin_get("/metrics");
+    assert!(metrics.contains("groundmist_openings_refused_total{reason=\"too_large\"} 1\n"), "{metrics}");
     assert!(metrics.contains("groundmist_openings_total{kind=\"intake\",place=\"thread\"} 1\n"), "{metrics}");
     // A document that is no longer wanted is no trouble any more.
-    answer(&data_dir, 0, &["docs", "retry", "dev.local", &large.to_string()]);
+    let unwanted = new_document();
+    reader.put_text(unwanted, "text", &"x".repeat(LARGE_TEXT));
+    reader.until("the reason", |peer| !peer.errors.is_empty());
+    assert!(!warnings(&data_dir, "document_too_large").is_empty());
+    answer(&data_dir, 0, &["docs", "retry", "dev.local", &unwanted.to_string()]);
     assert!(warnings(&data_dir, "document_too_large").is_empty());
 }

@@ -1,5 +1,6 @@
 //! Documents that the opener refuses because opening them has ended the process: they sync on as far as they can.
 
+use automerge::sync::Capability;
 use groundmist_sync::sync::job::{Done, Job, Refusal};
 use sha2::{Digest as _, Sha256};
 
@@ -30,21 +31,96 @@ fn next(doc: &mut AutoCommit, state: &mut State) -> Option<Bytes> {
     doc.sync().generate_sync_message(state).map(|message| message.encode().into())
 }
 
+impl Server {
+    /// A device says what it has of document 1 until it has nothing to say; what the opener refused meanwhile.
+    fn upload(&mut self, id: ConnectionId, doc: &mut AutoCommit, state: &mut State) -> Vec<&'static str> {
+        let mut refused = Vec::new();
+        while let Some(data) = next(doc, state) {
+            self.sync(id, 1, data);
+            refused.extend(self.refuse());
+            if !refused.is_empty() {
+                break;
+            }
+            self.commit();
+            self.taken(id, doc, state);
+        }
+        refused
+    }
+}
+
+/// A document of three changes.
+fn three_changes() -> AutoCommit {
+    let mut doc = AutoCommit::new();
+    for n in 0..3 {
+        doc.put(ROOT, "n", n).unwrap();
+        doc.commit();
+    }
+    doc
+}
+
 #[test]
-fn a_refused_upload_is_told_and_the_connection_goes_on() {
+fn a_refused_upload_is_told_and_comes_change_by_change_on_the_next_connection() {
     let mut server = server();
     let one = server.join(1);
-    let mut doc = AutoCommit::new();
-    doc.put(ROOT, "k", "v").unwrap();
-    server.sync(one, 1, whole(&mut doc));
-    assert_eq!(server.refuse(), ["intake"]);
+    let (mut doc, mut state) = (three_changes(), State::new());
+    assert_eq!(server.upload(one, &mut doc, &mut state), ["intake"]);
     let out = server.out(one);
     assert!(matches!(&out[0], Out::Error(why) if why.contains("docs retry")), "{out:?}");
-    assert!(!out.iter().any(|out| matches!(out, Out::Close(..))));
+    assert!(matches!(&out[1..], [Out::Close(1013, _)]), "{out:?}");
+    server.shard.leave(one, server.now);
+    server.work_off();
+    assert!(server.shard.take_came_singly().is_empty());
+
+    let (two, mut state) = (server.join(2), State::new());
+    assert_eq!(server.upload(two, &mut doc, &mut state), [""; 0]);
+    assert_eq!(state.their_heads, Some(doc.get_heads()), "all of it is acknowledged");
+    assert_eq!(server.shard.take_came_singly(), [key("xyz.one", 1)]);
     let (other, change) = written();
-    server.sync(one, 2, change);
+    server.sync(two, 2, change);
     server.commit();
-    assert_eq!(server.told(one), Some(other.clone().get_heads()), "another document is taken in as ever");
+    assert_eq!(server.told(two), Some(other.clone().get_heads()), "another document is taken in as ever");
+
+    // The owner allows it to be sent whole again.
+    server.shard.retry(&key("xyz.one", 1));
+    let (three, mut state) = (server.join(3), State::new());
+    doc.put(ROOT, "n", 3).unwrap();
+    doc.commit();
+    server.upload(three, &mut doc, &mut state);
+    let is_told = |cap: &Capability| matches!(cap, Capability::MessageV2);
+    assert!(state.their_capabilities.iter().flatten().any(is_told));
+}
+
+#[test]
+fn a_device_that_sends_all_of_a_refused_document_anyway_is_closed_once() {
+    let mut server = server();
+    let mut doc = three_changes();
+    for (id, is_closed) in [(1, true), (2, false), (3, false)] {
+        let id = server.join(id);
+        server.sync(id, 1, whole(&mut doc));
+        assert_eq!(server.refuse(), ["intake"]);
+        let out = server.out(id);
+        assert!(matches!(&out[0], Out::Error(_)), "{out:?}");
+        assert_eq!(out.iter().any(|out| matches!(out, Out::Close(..))), is_closed, "{out:?}");
+        server.shard.leave(id, server.now);
+        server.work_off();
+    }
+}
+
+#[test]
+fn a_part_of_what_was_refused_is_not_all_of_it() {
+    let mut server = server();
+    let (one, mut doc) = (server.join(1), three_changes());
+    server.sync(one, 1, whole(&mut doc));
+    assert_eq!(server.refuse(), ["intake"]);
+    let (two, mut state) = (server.join(2), State::new());
+    let mut part = AutoCommit::new();
+    part.apply_changes(doc.get_changes(&[])[..2].to_vec()).unwrap();
+    assert_eq!(server.upload(two, &mut part, &mut state), [""; 0]);
+    assert_eq!(state.their_heads, Some(part.get_heads()));
+    assert!(server.shard.take_came_singly().is_empty());
+    part.merge(&mut doc).unwrap();
+    assert_eq!(server.upload(two, &mut part, &mut state), [""; 0]);
+    assert_eq!(server.shard.take_came_singly(), [key("xyz.one", 1)]);
 }
 
 #[test]

@@ -91,11 +91,21 @@ fn with_snapshot() -> (Server, AutoCommit) {
 fn a_refused_upload_comes_again_when_the_owner_allows_another_try() {
     for refusal in refusals() {
         let mut server = server();
-        let (one, bystander) = (server.join(1), server.join(2));
+        let (first, bystander) = (server.join(1), server.join(2));
         let mut doc = AutoCommit::new();
         doc.put(ROOT, "k", "v").unwrap();
-        server.sync(one, 1, whole(&mut doc));
+        server.sync(first, 1, whole(&mut doc));
         server.request(bystander, 1);
+        let job = server.job();
+        server.done(Done::Refused(job, refusal.clone()));
+        let out = server.out(first);
+        assert!(
+            matches!(&out[..], [Out::Error(_), Out::Close(1013, _)]),
+            "the changes may come singly: {out:?}"
+        );
+        server.shard.leave(first, server.now);
+        let one = server.join(4);
+        server.sync(one, 1, whole(&mut doc));
         let job = server.job();
         server.done(Done::Refused(job, refusal.clone()));
         let out = server.out(one);

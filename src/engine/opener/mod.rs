@@ -39,7 +39,7 @@ use super::shard::Input;
 use super::vital::Vital;
 use crate::store::Store;
 use crate::sync::job::Job;
-use crate::types::{ConnectionId, Party};
+use crate::types::{ConnectionId, DocKey, Party};
 use desk::Desk;
 use figures::Figures;
 use shared::Shared;
@@ -126,6 +126,11 @@ impl OpenerPool {
     /// Hands a job over; the shard is told when it is done or refused.
     pub fn submit(&self, task: Task) {
         self.0.0.desk.submit(task);
+    }
+
+    /// All of a document that was too large to take in whole has come change by change.
+    pub fn came_singly(&self, key: &DocKey) {
+        self.0.0.record.is_well(key, &[TroubleKind::TooLargeToTakeIn]);
     }
 
     /// Jobs that wait.

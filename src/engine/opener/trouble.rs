@@ -11,7 +11,7 @@ use crate::types::{DocKey, Party};
 pub enum TroubleKind {
     /// Compacting the document would take more memory than `memory.opener` allows: it stays as single changes.
     TooLargeToCompact,
-    /// Taking an upload in would take more memory than that: it was refused.
+    /// Taking an upload in whole would take more memory than that: it was refused, until its changes have come one by one.
     TooLargeToTakeIn,
     /// A device sent more of it at once than a limit allows (`limits.message_bytes`, `limits.inflated_bytes` and others).
     MessageTooLarge,

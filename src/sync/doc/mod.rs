@@ -157,6 +157,12 @@ impl Doc {
             || self.peers.iter().any(|peer| peer.uploads(now))
     }
 
+    /// The graph is in memory and has all of these changes, and all of it is durable.
+    pub fn knows_all(&self, hashes: &[ChangeHash]) -> bool {
+        let graph = self.graph.as_ref().filter(|graph| graph.end() == self.durable_end());
+        graph.is_some_and(|graph| hashes.iter().all(|hash| graph.knows(hash)))
+    }
+
     /// Bytes of memory that the graph takes, about.
     pub fn graph_bytes(&self) -> usize {
         self.graph.as_ref().map_or(0, |graph| graph.memory())

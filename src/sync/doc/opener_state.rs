@@ -18,6 +18,8 @@ pub struct OpenerState {
     compacting: bool,
     /// The opener refuses the document, because opening it has ended the process before.
     closed: bool,
+    /// The opener has refused what peers sent of the document in one piece: they are to send its changes one by one.
+    singly: bool,
     /// No compaction before this time, unless the tail is very long.
     compact_after: Millis,
     /// No compaction before this time, however long the tail, because the last one failed.
@@ -31,6 +33,7 @@ impl OpenerState {
         Self {
             queued: self.queued,
             discarded: self.queued,
+            singly: self.singly,
             compact_after: self.compact_after,
             compact_retry: self.compact_retry,
             ..Self::default()
@@ -123,10 +126,19 @@ impl OpenerState {
         self.closed = true;
     }
 
+    /// Peers are to send the document's changes one by one.
+    pub fn wants_singly(&mut self) {
+        self.singly = true;
+    }
+
+    /// Whether peers are to send the document's changes one by one.
+    pub fn is_singly(&self) -> bool {
+        self.singly
+    }
+
     /// The owner allows the document to be opened again.
     pub fn reopen(&mut self) {
-        self.closed = false;
-        self.compact_retry = None;
+        (self.closed, self.singly, self.compact_retry) = (false, false, None);
     }
 }
 

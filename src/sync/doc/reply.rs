@@ -17,9 +17,9 @@ pub const MESSAGE_BYTES: usize = 256 * 1024;
 /// What a message takes besides hashes and changes, about, in bytes: names, addresses, lengths.
 pub const FIXED_BYTES: usize = 1024;
 
-/// The request by which a client is asked for a document that the server lacks.
-pub fn question(document: DocumentId) -> Body {
-    Body::Request { document, data: Draft { have: Some(&[]), ..Draft::default() }.encode().into() }
+/// The request by which a client is asked for a document that the server lacks, in one piece or `singly`, change by change.
+pub fn question(document: DocumentId, singly: bool) -> Body {
+    Body::Request { document, data: Draft { have: Some(&[]), singly, ..Draft::default() }.encode().into() }
 }
 
 /// The next message for a peer.
@@ -166,6 +166,7 @@ impl Doc {
             chunks: &load.chunks,
             v2: peer.v2,
             flags: if peer.writer { 0 } else { flags::READ_ONLY },
+            singly: peer.writer && self.opener.is_singly(),
         };
         let data = draft.encode().into();
         let changes = load.chunks.len() as u64;

@@ -39,6 +39,7 @@ impl Shard {
                 if new {
                     doc.opener.compact_after(taken_at + self.options.compact_grace_ms);
                 }
+                self.note_if_came_singly(&key);
                 self.now_durable(&key, new, taken_at);
                 self.compact_if_due(&key, storage, taken_at);
             }

@@ -12,6 +12,7 @@
 //! - `SendQueue`: who has something to send, about which documents.
 //! - `NextCommit`: what goes to the journal, and what is in flight.
 //! - `Budget`: the memory that all of it takes, and who gives way.
+//! - `Wholes`: documents that were too much to take in whole.
 //!
 //! What stands between them is in the other files of this folder, as parts of `impl Shard`: each carries what one owner
 //! returns to the next. Two rules hold there. A connection has a document among its own exactly while the document has it
@@ -39,6 +40,7 @@ mod sending;
 mod shares;
 #[cfg(test)]
 mod tests;
+mod wholes;
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -59,6 +61,7 @@ use documents::Documents;
 use next_commit::NextCommit;
 use requests::Requests;
 use send_queue::SendQueue;
+use wholes::Wholes;
 
 pub use asking::ASK_AFTER_MS;
 pub use budget::Categories;
@@ -125,6 +128,9 @@ pub struct Shard {
     next_commit: NextCommit,
     send_queue: SendQueue,
     budget: Budget,
+    wholes: Wholes,
+    /// Documents that were refused whole and of which all of that is durable now.
+    came_singly: Vec<DocKey>,
     presence: Presence,
     roster: Roster,
     remote: RemoteBook,
@@ -145,6 +151,8 @@ impl Shard {
             requests: Requests::default(),
             next_commit: NextCommit::default(),
             send_queue: SendQueue::default(),
+            wholes: Wholes::default(),
+            came_singly: Vec::new(),
             presence: Presence::default(),
             roster: Roster::default(),
             remote: RemoteBook::default(),
@@ -255,6 +263,12 @@ impl Shard {
         std::mem::take(&mut self.jobs)
     }
 
+    /// Documents that the opener refused as a whole, and that have come change by change since: that they were refused is no
+    /// trouble any more.
+    pub fn take_came_singly(&mut self) -> Vec<DocKey> {
+        std::mem::take(&mut self.came_singly)
+    }
+
     /// The opener has finished a job.
     pub fn job_done(&mut self, done: Done, storage: &dyn Storage, now: Millis) {
         if let Done::Intake { connection, chunks, .. }
@@ -270,6 +284,7 @@ impl Shard {
     /// The owner allows a document to be opened again. Connections that were refused an upload of it, or changes inside its
     /// snapshot, are disconnected: automerge sends and asks for them again only on a new connection.
     pub fn retry(&mut self, key: &DocKey) {
+        self.wholes.allow(key);
         self.allow_opening(key);
     }
 

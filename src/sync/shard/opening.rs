@@ -219,7 +219,9 @@ impl Shard {
             Job::Intake { .. } if !doc.opener.intake_returned() => {}
             Job::Intake { connection, .. } => {
                 self.not_taken(&key, connection, why);
-                self.end_writing(connection, &key, storage, now);
+                if !self.ask_singly(connection, &key) {
+                    self.end_writing(connection, &key, storage, now);
+                }
                 return self.intake_over(&key, storage, now);
             }
             Job::Extract { connection, .. } => {
@@ -234,6 +236,33 @@ impl Shard {
         }
         self.queue(&key);
         self.forget_if_idle(&key);
+    }
+
+    /// The document is too much to take in whole: from the connection's next life on the device is to send its changes one by
+    /// one. On this one it would send the whole document again with every edit, for it was told that we understand that. False
+    /// if that does not help.
+    fn ask_singly(&mut self, connection: ConnectionId, key: &DocKey) -> bool {
+        let Some(doc) = self.documents.get_mut(key) else { return false };
+        let Some(peer) = doc.peer(connection).filter(|peer| peer.v2 && !peer.takes_none) else {
+            return false;
+        };
+        let heads = peer.their_heads.clone();
+        doc.opener.wants_singly();
+        // Once: a device that sends the whole document all the same would come back for ever.
+        let is_first = self.wholes.refuse(key, &heads);
+        if is_first {
+            self.close(connection, 1013, "a document is too large to be taken in whole: send its changes");
+        }
+        is_first
+    }
+
+    /// New changes of the document are durable. If they have brought all that was refused, that is no trouble any more.
+    pub(super) fn note_if_came_singly(&mut self, key: &DocKey) {
+        let Some(refused) = self.wholes.refused(key) else { return };
+        let came = self.documents.get(key).is_some_and(|doc| doc.knows_all(refused));
+        if came {
+            self.came_singly.push(key.clone());
+        }
     }
 
     fn extract_done(

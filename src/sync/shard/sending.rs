@@ -82,7 +82,7 @@ impl Shard {
                 return Reply::NoRoom;
             }
             self.requests.take_question(id, key);
-            return Reply::Send(question(key.document), 0);
+            return Reply::Send(question(key.document, doc.opener.is_singly()), 0);
         }
         let may_extract = !conn.extracts();
         match doc.reply(id, storage, may_extract, room) {

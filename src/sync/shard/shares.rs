@@ -32,8 +32,12 @@ impl Shard {
                 Err(error) => return Err(error.into()),
             }
         }
+        let is_singly = self.wholes.refused(key).is_some();
         // Invariant: inserted above.
         let Some(doc) = self.documents.touch(key) else { unreachable!("document is in use") };
+        if is_singly {
+            doc.opener.wants_singly();
+        }
         Ok(doc)
     }
 

@@ -37,9 +37,11 @@ pub(super) fn trouble(trouble: &Trouble, memory_bytes: u64) -> (&'static str, St
         TroubleKind::TooLargeToTakeIn => (
             "document_too_large",
             format!(
-                "document {document} in {namespace}{sender} ({size}) was not taken in: that takes about {need} of memory, and memory.opener allows {allowed}. The device keeps it, and its other documents sync"
+                "document {document} in {namespace}{sender} ({size}) was not taken in whole: that takes about {need} of memory, and memory.opener allows {allowed}. The device keeps it, and its other documents sync. When the device connects again it is asked for single changes, which take no such memory"
             ),
-            format!("{raise}. If the document is no longer wanted, {forget} ends this warning"),
+            format!(
+                "nothing, if this ends when the device has connected again. Otherwise {raise}. If the document is no longer wanted, {forget} ends this warning"
+            ),
         ),
         TroubleKind::MessageTooLarge => (
             "message_too_large",
