@@ -15,7 +15,7 @@
 //! - [`config`]: settings from file, environment and flags, checked before a socket opens.
 //! - [`telemetry`]: logs, histograms, counters.
 //! - [`directory`]: a directory opened once and checked, and files in it.
-//! - [`sys`]: calls to the C library, one line of `unsafe` each.
+//! - [`sys`]: what the system tells of itself; calls to the C library, one line of `unsafe` each.
 //! - [`types`]: plain values that all others share.
 
 pub mod access;

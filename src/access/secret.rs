@@ -1,11 +1,11 @@
 //! The server's own secret: given by configuration, or made on the first start.
 
 use std::fs::File;
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read as _};
 use std::path::PathBuf;
 
 use crate::config::Config;
-use crate::directory::{Directory, close_to_others};
+use crate::directory::{Directory, ReplaceError, close_to_others};
 use crate::store::backup::{RESTORED_SECRET, stamp};
 use crate::store::{Op, RecordKind, Store, StoreError};
 use crate::types::{MIN_SECRET_BYTES, Secret, now};
@@ -47,6 +47,13 @@ pub enum SecretError {
     /// No random bytes.
     #[error("the system's random source failed: {0}")]
     Random(getrandom::Error),
+}
+
+impl From<ReplaceError> for SecretError {
+    fn from(error: ReplaceError) -> Self {
+        let ReplaceError { operation, path, source } = error;
+        Self::Io { operation, path, source }
+    }
 }
 
 /// The configured secret, or the one in the data directory, made there if missing. Call it with the store
@@ -119,7 +126,7 @@ pub fn adopt_restored(store: &Store, data_dir: &Directory) -> Result<Option<Path
         })?;
         kept = Some(copy);
     }
-    put(data_dir, &bytes)?;
+    data_dir.replace(SECRET_FILE, &bytes)?;
     store.commit(&[Op::Record { kind: RecordKind::Pin, key: RESTORED_SECRET.into(), row: None }])?;
     let path = data_dir.path_of(SECRET_FILE);
     tracing::info!(file = %path.display(), "put the restored secret that signs sync tokens in place");
@@ -129,21 +136,10 @@ pub fn adopt_restored(store: &Store, data_dir: &Directory) -> Result<Option<Path
 fn create(data_dir: &Directory) -> Result<Secret, SecretError> {
     let mut bytes = [0u8; GENERATED_BYTES];
     getrandom::fill(&mut bytes).map_err(SecretError::Random)?;
-    put(data_dir, &bytes)?;
+    data_dir.replace(SECRET_FILE, &bytes)?;
     let path = data_dir.path_of(SECRET_FILE);
     tracing::info!(file = %path.display(), "made the secret that signs sync tokens");
     Ok(Secret::new(&bytes))
-}
-
-/// Whole or not at all, whenever the power is cut: written beside, synced, renamed, directory synced.
-fn put(data_dir: &Directory, bytes: &[u8]) -> Result<(), SecretError> {
-    let beside = format!("{SECRET_FILE}.new");
-    let io =
-        |operation, name: &str, source| SecretError::Io { operation, path: data_dir.path_of(name), source };
-    let mut file = data_dir.create_anew(&beside).map_err(|e| io("creating", &beside, e))?;
-    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(|e| io("writing", &beside, e))?;
-    data_dir.rename(&beside, SECRET_FILE).map_err(|e| io("putting in place", SECRET_FILE, e))?;
-    data_dir.sync().map_err(|e| io("syncing the directory of", SECRET_FILE, e))
 }
 
 #[cfg(test)]

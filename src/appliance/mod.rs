@@ -27,6 +27,7 @@ use crate::web::admin::{Admin, Backups, DocumentsApi, RecordWatch, ReloadFuture}
 use crate::web::metrics::{Doors, Metrics};
 use crate::web::{AdminHttp, Door, OwnersPage, Web};
 use data_dir::DataDir;
+use life::Life;
 use reload::{Part, Prepared, Reload};
 use signals::{Asked, Signals};
 use sockets::Sockets;
@@ -37,6 +38,7 @@ pub use aside::Aside;
 mod aside;
 mod bin;
 mod data_dir;
+mod life;
 pub mod options;
 mod reload;
 mod signals;
@@ -110,14 +112,18 @@ pub async fn run(loaded: Loaded, sources: Sources, level: Level) -> Result<(), E
     let mut signals =
         Signals::new().map_err(|source| Error::System { operation: "listening for signals", source })?;
     let directory = DataDir::prepare(&config)?;
+    let last_saved = life::last_saved(directory.opened());
     let store = Arc::new(open_store(&config, directory.opened())?);
     secret::adopt_restored(&store, directory.opened())?;
     let secret = secret::load_or_create(&config, directory.opened())?;
     let engine = Engine::start(store.clone(), options::engine(&config)).map_err(Error::Engine)?;
+    let life = Life::begin(directory.opened().clone(), last_saved, engine.interrupted());
     let reload = |parts| Arc::new(Reload::new(sources, loaded, parts));
-    let start = Start { config: &config, dev, started, engine: &engine, store, secret: &secret };
+    let start = Start { config: &config, dev, started, engine: &engine, store, secret: &secret, life: &life };
     let served = serve(start, level, reload, &mut signals).await;
     if served.as_ref().is_err_and(|error| !matches!(error, Error::Died(_))) {
+        // It never served, and whoever started it was told why.
+        life.stop();
         engine.shutdown().await;
     }
     served
@@ -131,6 +137,7 @@ struct Start<'a> {
     engine: &'a Engine,
     store: Arc<Store>,
     secret: &'a Secret,
+    life: &'a Arc<Life>,
 }
 
 async fn serve(
@@ -139,7 +146,7 @@ async fn serve(
     reload: impl FnOnce(Vec<Part>) -> Arc<Reload>,
     signals: &mut Signals,
 ) -> Result<(), Error> {
-    let Start { config, dev, started, engine, store, secret } = start;
+    let Start { config, dev, started, engine, store, secret, life } = start;
     let access = Access::open(store.clone(), Arc::new(engine.clone()), secret, config.access.clone())?;
     let sockets = Sockets::open(config)?;
     let admin = AdminSocket::bind(&config.admin_socket())?;
@@ -185,6 +192,7 @@ async fn serve(
         certificate: sockets.certificate.clone(),
         memory_budget: config.memory.budget,
         started: Instant::now(),
+        unclean_ends: life.ends(),
         backups: Arc::new(Backups::new(
             store.clone(),
             secret.clone(),
@@ -219,10 +227,16 @@ async fn serve(
     let informing = tokio::spawn(systemd::inform(engine.clone(), notes));
     let emptying = tokio::spawn(bin::empty(engine.clone(), bin));
     let trimming = tokio::spawn(trim::keep_trim(engine.clone()));
+    let following = tokio::spawn(life.clone().follow(engine.ended_badly()));
     let died = until_the_end(engine, listening, &reload, signals).await;
+    // Before anything else: if the rest takes too long and the process is killed, the server was stopped all the same.
+    match &died {
+        None => life.stop(),
+        Some(part) => life.fail(part),
+    }
     informing.abort();
-    // Both hold what must be closed when this returns.
-    for task in [trimming, emptying] {
+    // They hold what must be closed when this returns.
+    for task in [trimming, emptying, following] {
         task.abort();
         let _ = task.await;
     }

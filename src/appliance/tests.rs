@@ -46,8 +46,9 @@ async fn a_request_that_panics_ends_alone_and_a_shard_that_dies_ends_the_server(
     let engine = Engine::start(store.clone(), options::engine(&config)).unwrap();
     let mut signals = Signals::new().unwrap();
     let reload = |parts| Arc::new(Reload::new(sources, loaded, parts));
-    let start =
-        Start { config: &config, dev: false, started: now(), engine: &engine, store, secret: &secret };
+    let begin = || Life::begin(directory(&config), None, engine.interrupted());
+    let (life, secret) = (&begin(), &secret);
+    let start = Start { config: &config, dev: false, started: now(), engine: &engine, store, secret, life };
     let served = serve(start, Level::detached(), reload, &mut signals);
     let trouble = async {
         let admin = loop {
@@ -67,6 +68,8 @@ async fn a_request_that_panics_ends_alone_and_a_shard_that_dies_ends_the_server(
     let (served, ()) = tokio::join!(served, trouble);
     assert!(matches!(&served, Err(Error::Died(thread)) if thread == "shard-0"), "{served:?}");
     assert!(served.unwrap_err().to_string().contains("start it again"));
+    let ends = begin().ends();
+    assert_eq!((ends.len(), ends[0].failed.as_deref()), (1, Some("shard-0")), "the owner is told");
 }
 
 #[tokio::test]

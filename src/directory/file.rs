@@ -2,9 +2,9 @@
 
 use std::ffi::OsStr;
 use std::fs::{File, Metadata, Permissions};
-use std::io;
+use std::io::{self, Write as _};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, fchown};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -122,6 +122,23 @@ impl Directory {
         self.create_as_we_are(name.as_ref())
     }
 
+    /// Puts a file in the place of what is at `name`, whole or not at all, whenever the power is cut: it is written beside it,
+    /// synced and renamed, and the directory is synced. Only one caller at a time may do so for a name.
+    /// # Errors
+    /// It could not be written, or put in place. What was at `name` may still be there.
+    pub fn replace(&self, name: &str, bytes: &[u8]) -> Result<(), ReplaceError> {
+        let beside = format!("{name}.new");
+        let failed = |operation, name: &str| {
+            let path = self.path_of(name);
+            move |source| ReplaceError { operation, path, source }
+        };
+        let mut file = self.create_anew(&beside).map_err(failed("creating", &beside))?;
+        let written = file.write_all(bytes).and_then(|()| file.sync_all());
+        written.map_err(failed("writing", &beside))?;
+        self.rename(&beside, name).map_err(failed("putting in place", name))?;
+        self.sync().map_err(failed("syncing the directory of", name))
+    }
+
     fn create_as_we_are(&self, name: &OsStr) -> io::Result<File> {
         let flags = FLAGS | OFlags::RDWR | OFlags::CREATE | OFlags::EXCL;
         Ok(rustix::fs::openat(self.at(), single(name)?, flags, FILE_MODE)?.into())
@@ -139,6 +156,18 @@ impl Directory {
         }
         Ok(file)
     }
+}
+
+/// A file could not be put in the place of another.
+#[derive(Debug, thiserror::Error)]
+#[error("{operation} {path} failed: {source}", path = path.display())]
+pub struct ReplaceError {
+    /// What was being done.
+    pub operation: &'static str,
+    /// To which file.
+    pub path: PathBuf,
+    /// Why.
+    pub source: io::Error,
 }
 
 /// Why a name is not opened as a regular file.

@@ -31,7 +31,7 @@ mod root;
 mod socket;
 mod walk;
 
-pub use file::{close_to_others, open_source};
+pub use file::{ReplaceError, close_to_others, open_source};
 pub use socket::SocketFile;
 
 /// Mode of the files that are made: they hold what is the owner's alone.

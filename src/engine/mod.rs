@@ -29,7 +29,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 pub use crate::sync::connection::ConnectionInfo;
 pub use app::AppShare;
@@ -374,6 +374,17 @@ impl Engine {
         // A shard that has stopped has no document open.
         let _ = shards[shard_of(&key.document, shards.len())].send(Input::Retry(key.clone()));
         Ok(retried)
+    }
+
+    /// The documents that were being opened when the last process ended without having been stopped, as far as that was
+    /// written down beforehand.
+    pub fn interrupted(&self) -> &[BadEnd] {
+        self.core.record.interrupted()
+    }
+
+    /// Tells each time that opening a document in a process of its own has ended badly.
+    pub fn ended_badly(&self) -> watch::Receiver<u64> {
+        self.core.record.ended_badly()
     }
 
     /// Has the first shard die.

@@ -1,5 +1,7 @@
 //! How much memory the process and the machine have, and giving what is free of it back to the system.
 
+use super::groups::memory_limit;
+
 /// Resident memory of this process in bytes, from `/proc/self/status` (proc(5)); `None` if the system does not say.
 pub fn resident_bytes() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/self/status").ok()?;
@@ -30,63 +32,13 @@ pub fn give_back() {}
 pub fn machine_bytes() -> u64 {
     let info = rustix::system::sysinfo();
     let machine = (info.totalram as u64).saturating_mul(u64::from(info.mem_unit.max(1)));
-    let groups = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    let limit = group_limit(&groups, &|path| std::fs::read_to_string(path).ok());
-    let least = limit.map_or(machine, |limit| limit.min(machine));
+    let least = memory_limit().map_or(machine, |limit| limit.min(machine));
     if least == 0 { 1 << 30 } else { least }
-}
-
-/// The lowest limit of a control group and those that it is in (cgroups(7)), by the text of `/proc/self/cgroup`.
-fn group_limit(groups: &str, read: &dyn Fn(&str) -> Option<String>) -> Option<u64> {
-    let mut least: Option<u64> = None;
-    for line in groups.lines() {
-        let mut fields = line.splitn(3, ':').skip(1);
-        let (Some(controllers), Some(path)) = (fields.next(), fields.next()) else { continue };
-        let (root, file) = match controllers {
-            "" => ("/sys/fs/cgroup", "memory.max"),
-            _ if controllers.split(',').any(|name| name == "memory") => {
-                ("/sys/fs/cgroup/memory", "memory.limit_in_bytes")
-            }
-            _ => continue,
-        };
-        // In a container the path may be the host's, of which only the last part is to be seen: then the root is our group.
-        let mut at = path.trim_end_matches('/');
-        loop {
-            // "max", and what version 1 has in its place, are above any machine.
-            let limit = read(&format!("{root}{at}/{file}")).and_then(|text| text.trim().parse::<u64>().ok());
-            least = [least, limit].into_iter().flatten().min();
-            let Some((above, _)) = at.rsplit_once('/') else { break };
-            at = above;
-        }
-    }
-    least
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn limit(groups: &str, files: &[(&str, &str)]) -> Option<u64> {
-        group_limit(groups, &|path| {
-            files.iter().find(|(name, _)| *name == path).map(|(_, text)| (*text).to_owned())
-        })
-    }
-
-    #[test]
-    fn the_lowest_limit_of_all_groups_counts() {
-        let two = [
-            ("/sys/fs/cgroup/system.slice/memory.max", "805306368\n"),
-            ("/sys/fs/cgroup/system.slice/sync.service/memory.max", "max\n"),
-        ];
-        assert_eq!(limit("0::/system.slice/sync.service\n", &two), Some(768 << 20));
-        let one = [("/sys/fs/cgroup/memory/docker/a/memory.limit_in_bytes", "536870912\n")];
-        assert_eq!(limit("9:name=systemd:/\n4:memory:/docker/a\n0::/\n", &one), Some(512 << 20));
-        let container = [("/sys/fs/cgroup/memory.max", "1024\n")];
-        assert_eq!(limit("0::/\n", &container), Some(1024));
-        assert_eq!(limit("0::/../outside\n", &container), Some(1024));
-        assert_eq!(limit("", &[]), None);
-        assert_eq!(limit("nonsense\n4:cpu:/\n", &container), None);
-    }
 
     #[test]
     fn this_machine_has_memory() {

@@ -89,6 +89,12 @@ pub fn day(at: Millis) -> String {
     format!("{day} {} {year}", month.unwrap_or(&"?"))
 }
 
+/// `3 Feb 2027, 08:05 UTC`.
+pub fn minute(at: Millis) -> String {
+    let (.., hour, minute, _) = civil(at);
+    format!("{}, {hour:02}:{minute:02} UTC", day(at))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

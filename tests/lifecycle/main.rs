@@ -3,7 +3,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod ends;
 mod reload;
-
 mod stop;
 mod systemd;

@@ -88,6 +88,12 @@ impl Task {
         let connection = job.connection().unwrap_or(ConnectionId(0));
         Self { lane: Lane { party, connection }, job, shard }
     }
+
+    /// Who sent or wants the document; of a compaction nobody does.
+    fn sender(&self) -> Option<&Party> {
+        let party = &self.lane.party;
+        (&*party.approval.client_id != COMPACTING).then_some(party)
+    }
 }
 
 /// Handle to the opener's threads; they end when the last one is dropped.

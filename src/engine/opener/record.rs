@@ -7,93 +7,52 @@
 //! not opened any more until the owner asks for it: it goes on syncing as rows.
 //!
 //! A clean stop crosses out what is under way: it is no fault of the documents.
+//!
+//! Beside bad ends the record keeps other troubles for the owner. Apps share the room for both, and troubles are written one
+//! write at a time: an app that causes many forgets only its own, and makes the disk no busier than its commits do.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 
-use serde::{Deserialize, Deserializer, Serialize};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use super::trouble::{Trouble, TroubleKind};
 use crate::engine::journal::{Journal, Reply};
 use crate::engine::lock;
 use crate::store::{CommitError, Op, RecordKind, Store};
-use crate::types::DocKey;
+use crate::types::{DocKey, Party};
+pub use durable::BadEnd;
+use durable::{Durable, Name};
+
+mod durable;
 
 /// Bad ends of openings of one document, in a row, after which the document stays closed.
 pub const MOST_BAD_ENDS: u32 = 2;
-/// Documents with bad ends that are remembered, and other troubles; beyond it the oldest is forgotten.
-const MOST_DOCUMENTS: usize = 1_000;
 /// Name of the record among the pins.
 const PIN: &[u8] = b"openings";
 /// Why an opening that coincided with an end of the server counts.
 const WITH_THE_SERVER: &str = "the server ended at the same time";
-
-/// A document whose openings ended badly.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct BadEnd {
-    /// Its namespace.
-    pub namespace: String,
-    /// Its id.
-    pub document: String,
-    /// How often in a row.
-    pub ends: u32,
-    /// How the last one ended, in words.
-    #[serde(default)]
-    pub reason: String,
-    /// Bytes of memory that it was estimated to need. An opening that needs less and ends well proves nothing.
-    #[serde(default)]
-    pub need_bytes: u64,
-}
-
-impl BadEnd {
-    fn of(key: &DocKey, need_bytes: u64, reason: &str) -> Self {
-        let (namespace, document) = (key.namespace.to_string(), key.document.to_string());
-        Self { namespace, document, ends: 0, reason: reason.into(), need_bytes }
-    }
-
-    fn is(&self, key: &DocKey) -> bool {
-        self.document == key.document.to_string() && self.namespace == key.namespace.as_str()
-    }
-}
-
-/// What is durable: JSON in the row [`PIN`].
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-struct Durable {
-    /// Openings under way that may take the server with them.
-    #[serde(default, deserialize_with = "one_or_many")]
-    under_way: Vec<BadEnd>,
-    /// Documents whose last opening ended badly, the oldest first.
-    bad: Vec<BadEnd>,
-    /// What else the owner must know.
-    #[serde(default)]
-    troubles: Vec<Trouble>,
-}
-
-/// The record of a server that opened one document at a time has one or null.
-fn one_or_many<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<BadEnd>, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Stored {
-        Many(Vec<BadEnd>),
-        One(Option<BadEnd>),
-    }
-    Ok(match Stored::deserialize(deserializer)? {
-        Stored::Many(many) => many,
-        Stored::One(one) => one.into_iter().collect(),
-    })
-}
 
 #[derive(Default)]
 struct State {
     durable: Durable,
     /// The engine stops: an opening that its end interrupts is not the document's fault.
     stopping: bool,
+    /// Troubles are being written. What changes meanwhile waits for the end of that.
+    writing: bool,
+    /// Troubles have changed since they were last handed to the journal.
+    changed: bool,
 }
 
 /// The record; shared by the opener, which keeps it, and by `status`.
 pub struct Record {
     journal: Journal,
     state: Mutex<State>,
+    /// What was under way when the last process ended without having been stopped.
+    interrupted: Vec<BadEnd>,
+    /// How often an opening has ended badly since the start.
+    ended_badly: watch::Sender<u64>,
+    /// For the journal, which says when troubles are written.
+    me: Weak<Self>,
 }
 
 impl Record {
@@ -103,9 +62,8 @@ impl Record {
     pub fn load(store: &Store, journal: Journal, memory_bytes: u64, message_bytes: u64) -> Arc<Self> {
         let row = store.record(RecordKind::Pin, PIN).ok().flatten();
         let mut durable: Durable = row.and_then(|row| serde_json::from_slice(&row).ok()).unwrap_or_default();
-        for interrupted in std::mem::take(&mut durable.under_way) {
-            durable.count(interrupted);
-        }
+        let interrupted = std::mem::take(&mut durable.under_way);
+        interrupted.iter().for_each(|ended| durable.count(ended.clone()));
         durable.troubles.retain(|trouble| match trouble.kind {
             TroubleKind::TooLargeToCompact | TroubleKind::TooLargeToTakeIn => {
                 trouble.need_bytes > memory_bytes
@@ -115,23 +73,47 @@ impl Record {
             // Whether a process can be started is found out anew.
             TroubleKind::NoProcess => false,
         });
-        Arc::new(Self { journal, state: Mutex::new(State { durable, stopping: false }) })
+        durable.make_room();
+        let state = Mutex::new(State { durable, ..State::default() });
+        let ended_badly = watch::Sender::new(0);
+        let record = Arc::new_cyclic(|me| Self { journal, state, interrupted, ended_badly, me: me.clone() });
+        if !record.interrupted.is_empty() {
+            // Else the next process would take them for its own end's.
+            drop(record.write(&mut lock(&record.state)));
+        }
+        record
+    }
+
+    /// The openings that were under way, written down, when the last process ended without having been stopped.
+    pub fn interrupted(&self) -> &[BadEnd] {
+        &self.interrupted
+    }
+
+    /// Tells each time that an opening has ended badly.
+    pub fn ended_badly(&self) -> watch::Receiver<u64> {
+        self.ended_badly.subscribe()
     }
 
     /// How often in a row openings of the document ended badly.
     pub fn bad_ends(&self, key: &DocKey) -> u32 {
         let state = lock(&self.state);
-        state.durable.bad.iter().find(|bad| bad.is(key)).map_or(0, |bad| bad.ends)
+        let bad = &state.durable.bad;
+        if bad.is_empty() {
+            return 0;
+        }
+        let name = Name::of(key);
+        bad.iter().find(|bad| name.is_of(bad)).map_or(0, |bad| bad.ends)
     }
 
-    /// Writes an opening down that may take the server with it; durable when this returns.
-    pub fn begin(&self, key: &DocKey, need_bytes: u64) {
+    /// Writes an opening down that may take the server with it; durable when this returns. `party`: who sent or wants the
+    /// document.
+    pub fn begin(&self, key: &DocKey, party: Option<&Party>, need_bytes: u64) {
         let mut state = lock(&self.state);
         if state.stopping {
             return;
         }
-        state.durable.under_way.push(BadEnd::of(key, need_bytes, WITH_THE_SERVER));
-        let written = self.write(&state.durable);
+        state.durable.under_way.push(BadEnd::of(key, party, need_bytes, WITH_THE_SERVER));
+        let written = self.write(&mut state);
         drop(state);
         // On a full disk nothing can be written down. Refusing to open would then refuse a reader what is stored.
         if !matches!(written.blocking_recv(), Ok(Ok(()))) {
@@ -144,59 +126,52 @@ impl Record {
         let mut state = lock(&self.state);
         if state.durable.cross_out(key) | state.durable.forget(key, need_bytes) {
             // Not waited for: if it is lost with a power cut, one end too many is counted.
-            drop(self.write(&state.durable));
+            drop(self.write(&mut state));
         }
     }
 
     /// The opening has ended badly.
-    pub fn end_badly(&self, key: &DocKey, need_bytes: u64, reason: &str) {
+    pub fn end_badly(&self, key: &DocKey, party: Option<&Party>, need_bytes: u64, reason: &str) {
         let mut state = lock(&self.state);
         if state.stopping {
             return;
         }
         state.durable.cross_out(key);
-        state.durable.count(BadEnd::of(key, need_bytes, reason));
-        drop(self.write(&state.durable));
+        state.durable.count(BadEnd::of(key, party, need_bytes, reason));
+        drop(self.write(&mut state));
+        self.ended_badly.send_modify(|times| *times += 1);
     }
 
     /// The opening came to nothing, through no fault of the document.
     pub fn cancel(&self, key: &DocKey) {
         let mut state = lock(&self.state);
         if state.durable.cross_out(key) {
-            drop(self.write(&state.durable));
+            drop(self.write(&mut state));
         }
     }
 
-    /// The engine stops: the openings under way are crossed out.
+    /// The engine stops: the openings under way are crossed out, and what was noted lately is written.
     pub fn stop(&self) {
         let mut state = lock(&self.state);
         state.stopping = true;
-        if !std::mem::take(&mut state.durable.under_way).is_empty() {
-            drop(self.write(&state.durable));
+        if !std::mem::take(&mut state.durable.under_way).is_empty() | state.changed {
+            drop(self.write(&mut state));
         }
     }
 
     /// Notes a trouble. It is written when it is new, so that a device that tries again and again costs no commits.
     pub fn note(&self, trouble: Trouble) {
         let mut state = lock(&self.state);
-        let troubles = &mut state.durable.troubles;
-        if let Some(known) = troubles.iter_mut().find(|known| known.is_like(&trouble)) {
-            *known = trouble;
-            return;
+        if state.durable.note(trouble) {
+            self.write_in_turn(&mut state);
         }
-        troubles.push(trouble);
-        let excess = troubles.len().saturating_sub(MOST_DOCUMENTS);
-        troubles.drain(..excess);
-        drop(self.write(&state.durable));
     }
 
-    /// Troubles of these kinds with the document are over.
+    /// Troubles of these kinds with the document are over. Costs no commit where there was none.
     pub fn is_well(&self, key: &DocKey, kinds: &[TroubleKind]) {
         let mut state = lock(&self.state);
-        let before = state.durable.troubles.len();
-        state.durable.troubles.retain(|trouble| !trouble.is_about(key) || !kinds.contains(&trouble.kind));
-        if state.durable.troubles.len() < before {
-            drop(self.write(&state.durable));
+        if state.durable.clear(key, |trouble| kinds.contains(&trouble.kind)) {
+            self.write_in_turn(&mut state);
         }
     }
 
@@ -206,12 +181,10 @@ impl Record {
     pub async fn retry(&self, key: &DocKey) -> Result<bool, CommitError> {
         let written = {
             let mut state = lock(&self.state);
-            let before = state.durable.troubles.len();
-            state.durable.troubles.retain(|trouble| !trouble.is_about(key));
-            if !state.durable.forget(key, u64::MAX) && state.durable.troubles.len() == before {
+            if !(state.durable.clear(key, |_| true) | state.durable.forget(key, u64::MAX)) {
                 return Ok(false);
             }
-            self.write(&state.durable)
+            self.write(&mut state)
         };
         written.await.unwrap_or(Err(CommitError::Stopped)).map(|()| true)
     }
@@ -230,7 +203,7 @@ impl Record {
             kind: TroubleKind::Failed,
             namespace: bad.namespace.clone(),
             document: bad.document.clone(),
-            client: String::new(),
+            client: bad.client.clone(),
             session: String::new(),
             size_bytes: 0,
             need_bytes: bad.need_bytes,
@@ -239,41 +212,47 @@ impl Record {
         state.durable.troubles.iter().cloned().chain(failed).collect()
     }
 
-    fn write(&self, durable: &Durable) -> oneshot::Receiver<Result<(), CommitError>> {
+    fn write(&self, state: &mut State) -> oneshot::Receiver<Result<(), CommitError>> {
         let (sender, receiver) = oneshot::channel();
-        // Invariant: a struct of texts and numbers is always JSON.
-        let row = serde_json::to_vec(durable).ok();
-        let op = Op::Record { kind: RecordKind::Pin, key: PIN.into(), row };
-        self.journal.commit(vec![op], Reply::waiter(sender));
+        state.changed = false;
+        self.hand_over(&state.durable, Reply::waiter(sender));
         receiver
     }
-}
 
-impl Durable {
-    fn count(&mut self, ended: BadEnd) {
-        let same = |bad: &BadEnd| (&bad.namespace, &bad.document) == (&ended.namespace, &ended.document);
-        match self.bad.iter_mut().find(|bad| same(bad)) {
-            Some(bad) => {
-                bad.ends += 1;
-                bad.need_bytes = bad.need_bytes.max(ended.need_bytes);
-                bad.reason = ended.reason;
-            }
-            None => self.bad.push(BadEnd { ends: 1, ..ended }),
+    /// Writes troubles, one write at a time: clients can cause them faster than a disk writes, and each write carries all.
+    fn write_in_turn(&self, state: &mut State) {
+        state.changed = true;
+        if state.writing {
+            return;
         }
-        let excess = self.bad.len().saturating_sub(MOST_DOCUMENTS);
-        self.bad.drain(..excess);
+        (state.writing, state.changed) = (true, false);
+        let me = self.me.clone();
+        let written = move |result: Result<(), CommitError>| {
+            // A journal that has ended says so while `hand_over` is called, with the state locked; nothing is left to do.
+            if let (Some(me), false) = (me.upgrade(), matches!(result, Err(CommitError::Stopped))) {
+                me.written(result.is_ok());
+            }
+        };
+        self.hand_over(&state.durable, Reply::call(written));
     }
 
-    fn cross_out(&mut self, key: &DocKey) -> bool {
-        let before = self.under_way.len();
-        self.under_way.retain(|opening| !opening.is(key));
-        self.under_way.len() < before
+    /// Troubles are written, or could not be. After a failure the next change tries again: at once would be over and over
+    /// on a full disk.
+    fn written(&self, is_durable: bool) {
+        let mut state = lock(&self.state);
+        state.writing = false;
+        if !is_durable {
+            state.changed = true;
+        } else if state.changed {
+            self.write_in_turn(&mut state);
+        }
     }
 
-    fn forget(&mut self, key: &DocKey, need_bytes: u64) -> bool {
-        let before = self.bad.len();
-        self.bad.retain(|bad| !bad.is(key) || bad.need_bytes > need_bytes);
-        self.bad.len() < before
+    /// With the state locked, so that the journal gets the rows in the order in which they were made.
+    fn hand_over(&self, durable: &Durable, reply: Reply) {
+        // Invariant: a struct of texts and numbers is always JSON.
+        let row = serde_json::to_vec(durable).ok();
+        self.journal.commit(vec![Op::Record { kind: RecordKind::Pin, key: PIN.into(), row }], reply);
     }
 }
 

@@ -69,7 +69,7 @@ impl Shared {
         let set_aside = kept.as_ref().map_or(set_aside, |kept| set_aside.of_process(&kept.set_aside));
         let is_marked = kept.is_none() && need.memory_bytes > self.desk.memory_bytes() / 2;
         if is_marked {
-            self.record.begin(&key, need.memory_bytes);
+            self.record.begin(&key, task.sender(), need.memory_bytes);
         }
         tracing::debug!(document = %key.document, kind = task.job.kind(), need_bytes = need.memory_bytes, "opening a document in a process of its own");
         let mut keeps = None;
@@ -99,7 +99,7 @@ impl Shared {
                 self.refuse(task, Refusal::NoProcess);
             }
             Err(Unfinished::Failure(Failure::Ended(why))) => {
-                self.record.end_badly(&key, need.memory_bytes, &why);
+                self.record.end_badly(&key, task.sender(), need.memory_bytes, &why);
                 tracing::warn!(document = %key.document, namespace = %key.namespace, kind = task.job.kind(), why, "the process that opened a document ended badly");
                 self.refuse(task, Refusal::EndedBadly);
             }

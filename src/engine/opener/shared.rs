@@ -9,7 +9,7 @@ use super::figures::{Figures, Where};
 use super::record::{MOST_BAD_ENDS, Record};
 use super::transfer::Answer;
 use super::trouble::{Trouble, TroubleKind};
-use super::{COMPACTING, OpenerOptions, Task};
+use super::{OpenerOptions, Task};
 use crate::engine::shard::Input;
 use crate::store::Store;
 use crate::sync::job::{Done, Job, Refusal};
@@ -135,10 +135,8 @@ impl Shared {
         let _ = task.shard.send(Input::JobDone(Box::new(Done::Refused(task.job, why))));
     }
 
-    /// The owner reads who sent a document; of a compaction nobody did.
+    /// The owner reads who sent a document.
     pub(super) fn trouble(&self, kind: TroubleKind, task: &Task) -> Trouble {
-        let party = &task.lane.party;
-        let is_sent = &*party.approval.client_id != COMPACTING;
-        Trouble::new(kind, task.job.key(), is_sent.then_some(party))
+        Trouble::new(kind, task.job.key(), task.sender())
     }
 }

@@ -60,10 +60,6 @@ impl Trouble {
         Self { size_bytes: need.size_bytes, need_bytes: need.memory_bytes, ..self }
     }
 
-    pub(super) fn is_about(&self, key: &DocKey) -> bool {
-        self.document == key.document.to_string() && self.namespace == key.namespace.as_str()
-    }
-
     /// The same trouble with the same document, whoever has it.
     pub(super) fn is_like(&self, other: &Self) -> bool {
         (self.kind, &self.document, &self.namespace) == (other.kind, &other.document, &other.namespace)

@@ -43,6 +43,7 @@ mod answer;
 mod apps;
 mod backup;
 mod documents;
+mod ends;
 mod openings;
 mod owner;
 mod record;
@@ -59,6 +60,7 @@ pub use documents::{
     Deleted, Document, Documents, DocumentsApi, Growth, MAX_DOCUMENT_BYTES, Merged, NamespaceNow, Namespaces,
     Pieces, Point, Purged, Retried,
 };
+pub use ends::{ENDS_LIFE_MS, Evidence, MOST_ENDS, OpenedDocument, UncleanEnd};
 pub use owner::OwnerNow;
 pub use record::{RecordNow, RecordState, RecordWatch};
 pub use reload::{Changed, Reload, ReloadFuture, Reloaded};
@@ -96,6 +98,8 @@ pub struct Admin {
     pub memory_budget: usize,
     /// When the server started.
     pub started: Instant,
+    /// How the server ended before, if that was unclean and in the last week, the oldest first.
+    pub unclean_ends: Vec<UncleanEnd>,
     /// Makes backups.
     pub backups: Arc<Backups>,
     /// Reads the configuration again.

@@ -4,10 +4,11 @@ use crate::engine::{BadEnd, Trouble, TroubleKind};
 
 /// Of a document that stays closed: message and fix.
 pub(super) fn closed(closed: &BadEnd) -> (String, String) {
-    let BadEnd { namespace, document, ends, reason, .. } = closed;
+    let BadEnd { namespace, document, client, ends, reason, .. } = closed;
+    let sender = sender(client, "");
     let how = if reason.is_empty() { String::new() } else { format!(" (the last time {reason})") };
     let message = format!(
-        "opening document {document} in {namespace} ended badly {ends} times in a row{how}, so the document stays closed: it syncs on, but it is not compacted, and large uploads into it are refused"
+        "opening document {document} in {namespace}{sender} ended badly {ends} times in a row{how}, so the document stays closed: it syncs on, but it is not compacted, and large uploads into it are refused"
     );
     let fix = format!(
         "give the server more memory (memory.opener), then allow another try: `sudo groundmist-sync docs retry {namespace} {document}`"
@@ -18,7 +19,8 @@ pub(super) fn closed(closed: &BadEnd) -> (String, String) {
 /// Of another trouble: code, message and fix. `memory_bytes` is what `memory.opener` allows.
 pub(super) fn trouble(trouble: &Trouble, memory_bytes: u64) -> (&'static str, String, String) {
     let Trouble { namespace, document, need_bytes, reason, .. } = trouble;
-    let (sender, size, need) = (sender(trouble), size(trouble.size_bytes), size(*need_bytes));
+    let sender = sender(&trouble.client, &trouble.session);
+    let (size, need) = (size(trouble.size_bytes), size(*need_bytes));
     let allowed = self::size(memory_bytes);
     // A quarter more than the estimate, so that the document may grow.
     let raise = format!(
@@ -55,7 +57,7 @@ pub(super) fn trouble(trouble: &Trouble, memory_bytes: u64) -> (&'static str, St
         ),
         TroubleKind::Failed => (
             "opening_failed",
-            format!("document {document} in {namespace} could not be opened: {reason}. It syncs on"),
+            format!("document {document} in {namespace}{sender} could not be opened: {reason}. It syncs on"),
             format!(
                 "nothing, if this does not come again; {forget} ends this warning and allows another try at once"
             ),
@@ -70,8 +72,8 @@ pub(super) fn trouble(trouble: &Trouble, memory_bytes: u64) -> (&'static str, St
     }
 }
 
-fn sender(trouble: &Trouble) -> String {
-    match (&trouble.client[..], &trouble.session[..]) {
+fn sender(client: &str, session: &str) -> String {
+    match (client, session) {
         ("", _) => String::new(),
         (client, "") => format!(" from the app {client}"),
         (client, session) => format!(" from the app {client} (session {session})"),
@@ -122,12 +124,17 @@ mod tests {
         let old = BadEnd {
             namespace: "xyz.example".into(),
             document: "abc".into(),
+            client: "https://app.example/".into(),
             ends: 2,
             reason: String::new(),
             need_bytes: 0,
         };
         let (message, fix) = closed(&old);
-        assert!(message.contains("2 times") && !message.contains("()"), "{message}");
+        assert!(
+            message.contains("from the app https://app.example/ ended badly 2 times")
+                && !message.contains("()"),
+            "{message}"
+        );
         assert!(fix.contains("docs retry xyz.example abc"));
     }
 }

@@ -8,6 +8,7 @@ use rustix::fs::statvfs;
 use serde::{Deserialize, Serialize};
 
 use super::answer::{Answer, Failure, json};
+use super::ends::{UncleanEnd, recent};
 use super::owner::{OwnerNow, owner_now};
 use super::record::RecordNow;
 use super::warnings::{Warning, warnings};
@@ -56,6 +57,8 @@ pub struct Status {
     pub record: RecordNow,
     /// Where the data directory is.
     pub disk: Disk,
+    /// How the server ended in the last seven days without having been stopped, the oldest first.
+    pub unclean_ends: Vec<UncleanEnd>,
     /// What she must look at, the gravest first.
     pub warnings: Vec<Warning>,
 }
@@ -108,6 +111,7 @@ pub(super) async fn status(admin: &Admin) -> Answer {
         owner: owner_now(&admin.ownership),
         record: admin.record.now(),
         disk: disk.unwrap_or_default(),
+        unclean_ends: recent(&admin.unclean_ends, now()),
         warnings: Vec::new(),
     };
     status.warnings = warnings(&status, now());
@@ -147,6 +151,7 @@ pub(crate) mod tests {
             owner: OwnerNow { handle: None, did: None, reason: None },
             record: RecordNow::default(),
             disk: Disk { free_bytes: 1 << 40, total_bytes: 2 << 40 },
+            unclean_ends: Vec::new(),
             warnings: Vec::new(),
         }
     }

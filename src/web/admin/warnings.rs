@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::record::RecordState;
-use super::{Status, openings};
+use super::{Status, ends, openings};
 use crate::config::TlsMode;
 use crate::listen::CertificateNow;
 use crate::types::{Millis, day};
@@ -41,6 +41,9 @@ pub fn warnings(status: &Status, now: Millis) -> Vec<Warning> {
     if !status.alive {
         let fix = "if this lasts, restart the server; the log says more";
         warn("not_alive", true, "the engine does not answer in time".into(), Some(fix));
+    }
+    if let Some((message, fix)) = ends::killed(&status.unclean_ends, status.engine.opener_memory_bytes) {
+        warn("was_killed", false, message, Some(&fix));
     }
     for closed in &status.engine.closed_documents {
         let (message, fix) = openings::closed(closed);
@@ -140,6 +143,7 @@ mod tests {
         bad.engine.closed_documents = vec![BadEnd {
             namespace: "xyz.one".into(),
             document: "abc".into(),
+            client: String::new(),
             ends: 2,
             reason: "it was killed".into(),
             need_bytes: 0,

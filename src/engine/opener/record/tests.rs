@@ -1,7 +1,10 @@
 //! What is recorded over several lives of the process.
 
+use std::sync::mpsc;
+
 use tempfile::TempDir;
 
+use super::durable::MOST_NOTED;
 use super::*;
 use crate::engine::vital::Vital;
 use crate::store::StoreOptions;
@@ -14,7 +17,22 @@ fn key(n: u8) -> DocKey {
     DocKey { namespace: "xyz.example".parse().unwrap(), document: DocumentId([n; 16]) }
 }
 
-/// One life of the process: what is done in it, then it is gone without a word. `row`: what stands there before.
+/// The document of this number among many.
+fn one_of_many(n: usize) -> DocKey {
+    let document = DocumentId((n as u128).to_be_bytes());
+    DocKey { document, ..key(0) }
+}
+
+fn app(name: &str) -> Party {
+    Party::new(key(0).namespace, name, "device")
+}
+
+/// How many entries the app has, and whether the document is among its.
+fn held<'a>(clients: impl Iterator<Item = &'a String>, name: &str) -> usize {
+    clients.filter(|client| *client == name).count()
+}
+
+/// One life of the process: what is done in it and written, then it is gone without a word. `row`: what stands there before.
 fn life(dir: &TempDir, row: Option<&str>, live: impl FnOnce(&Record)) {
     let store = Store::open(&dir.path().join("store"), &StoreOptions { cache_bytes: 1 << 20 }).unwrap();
     let store = Arc::new(store);
@@ -23,7 +41,13 @@ fn life(dir: &TempDir, row: Option<&str>, live: impl FnOnce(&Record)) {
         store.commit(&[Op::Record { kind: RecordKind::Pin, key: PIN.into(), row }]).unwrap();
     }
     let journal = Journal::start(store.clone(), &Vital::new()).unwrap();
-    live(&Record::load(&store, journal.clone(), MEMORY, MESSAGE));
+    let record = Record::load(&store, journal.clone(), MEMORY, MESSAGE);
+    live(&record);
+    // Troubles are written one write after the other.
+    while lock(&record.state).writing {
+        std::thread::yield_now();
+    }
+    drop(record);
     journal.stop().blocking_recv().unwrap();
     drop(journal);
     while Arc::strong_count(&store) > 1 {
@@ -35,16 +59,16 @@ fn life(dir: &TempDir, row: Option<&str>, live: impl FnOnce(&Record)) {
 fn two_openings_that_end_with_the_server_close_their_documents() {
     let dir = TempDir::new().unwrap();
     life(&dir, None, |record| {
-        record.begin(&key(1), 100);
-        record.begin(&key(2), 100);
+        record.begin(&key(1), None, 100);
+        record.begin(&key(2), None, 100);
     });
     life(&dir, None, |record| {
         assert!(record.closed().is_empty(), "once may be chance");
         assert_eq!((record.bad_ends(&key(1)), record.bad_ends(&key(2)), record.bad_ends(&key(3))), (1, 1, 0));
         assert_eq!(record.troubles().len(), 2, "and the owner hears of it");
-        record.begin(&key(2), 100);
+        record.begin(&key(2), None, 100);
         record.end(&key(2), 100);
-        record.begin(&key(1), 100);
+        record.begin(&key(1), None, 100);
     });
     life(&dir, None, |record| {
         assert_eq!((record.bad_ends(&key(1)), record.bad_ends(&key(2))), (2, 0));
@@ -64,18 +88,18 @@ fn two_openings_that_end_with_the_server_close_their_documents() {
 fn a_bad_end_counts_and_a_clean_stop_does_not() {
     let dir = TempDir::new().unwrap();
     life(&dir, None, |record| {
-        record.end_badly(&key(1), 100, "it was killed");
-        record.begin(&key(2), 100);
-        record.begin(&key(3), 100);
+        record.end_badly(&key(1), None, 100, "it was killed");
+        record.begin(&key(2), None, 100);
+        record.begin(&key(3), None, 100);
         record.cancel(&key(3));
         record.stop();
-        record.end_badly(&key(2), 100, "it was killed by the stop");
+        record.end_badly(&key(2), None, 100, "it was killed by the stop");
     });
     life(&dir, None, |record| {
         let ends = [1, 2, 3].map(|n| record.bad_ends(&key(n)));
         assert_eq!(ends, [1, 0, 0]);
         assert_eq!(record.troubles()[0].reason, "it was killed");
-        record.end_badly(&key(1), 100, "it hung");
+        record.end_badly(&key(1), None, 100, "it hung");
         assert_eq!(record.closed()[0].reason, "it hung");
         record.end(&key(1), 99);
         assert_eq!(record.bad_ends(&key(1)), 2, "a smaller opening proves nothing");
@@ -116,4 +140,117 @@ fn troubles_last_until_they_are_over() {
         record.is_well(&key(1), &[TroubleKind::TooLargeToCompact]);
     });
     life(&dir, None, |record| assert!(record.troubles().is_empty()));
+}
+
+#[test]
+fn an_app_with_many_troubles_pushes_out_its_own() {
+    let dir = TempDir::new().unwrap();
+    let trouble = |n, party: Option<&Party>| Trouble {
+        need_bytes: MEMORY + 1,
+        ..Trouble::new(TroubleKind::TooLargeToTakeIn, &one_of_many(n), party)
+    };
+    let (honest, other, hostile) = (app("honest"), app("other"), app("hostile"));
+    life(&dir, None, |record| {
+        for n in 0..3 {
+            record.note(trouble(n, Some(&honest)));
+            record.note(trouble(10 + n, None));
+        }
+        (100..100 + 2 * MOST_NOTED).for_each(|n| record.note(trouble(n, Some(&hostile))));
+        record.note(trouble(20, Some(&other)));
+        // Another app that has the same trouble with the document does not make it its own.
+        record.note(trouble(0, Some(&hostile)));
+    });
+    life(&dir, None, |record| {
+        let troubles = record.troubles();
+        let of = |name| held(troubles.iter().map(|trouble| &trouble.client), name);
+        assert_eq!(troubles.len(), MOST_NOTED);
+        assert_eq!((of("honest"), of(""), of("other"), of("hostile")), (3, 3, 1, MOST_NOTED - 7));
+        let newest = trouble(99 + 2 * MOST_NOTED, Some(&hostile));
+        assert!(troubles.contains(&newest), "the oldest went");
+    });
+}
+
+#[test]
+fn an_app_with_many_bad_ends_pushes_out_its_own() {
+    let dir = TempDir::new().unwrap();
+    let (honest, hostile) = (app("honest"), app("hostile"));
+    life(&dir, None, |record| {
+        for n in [0, 0, 1] {
+            record.end_badly(&one_of_many(n), Some(&honest), 100, "it hung");
+        }
+        record.end_badly(&one_of_many(2), None, 100, "it hung");
+        for n in 100..100 + 2 * MOST_NOTED {
+            record.end_badly(&one_of_many(n), Some(&hostile), 100, &"long ".repeat(1000));
+        }
+        record.end_badly(&one_of_many(1), Some(&hostile), 100, "it hung");
+        record.end_badly(&one_of_many(99), Some(&hostile), 100, "it hung");
+    });
+    life(&dir, None, |record| {
+        let ends = [0, 1, 2, 99, 100].map(|n| record.bad_ends(&one_of_many(n)));
+        assert_eq!(ends, [2, 2, 1, 1, 0]);
+        let (closed, once) = (record.closed(), record.troubles());
+        assert!(closed.iter().all(|bad| bad.client == "honest"));
+        assert_eq!(held(once.iter().map(|trouble| &trouble.client), "hostile"), MOST_NOTED - 3);
+        assert!(once.iter().all(|trouble| trouble.reason.len() <= 300));
+    });
+}
+
+#[test]
+fn what_an_older_version_stored_beyond_the_limits_is_cut() {
+    let dir = TempDir::new().unwrap();
+    let bad: Vec<_> = (0..1000).map(|n| BadEnd::of(&one_of_many(n), None, 1, "it hung")).collect();
+    let row = serde_json::to_string(&Durable { bad, ..Durable::default() }).unwrap();
+    life(&dir, Some(&row), |record| assert_eq!(record.troubles().len(), MOST_NOTED));
+}
+
+/// Stops the journal until what this returns is dropped.
+fn busy(journal: &Journal) -> mpsc::Sender<()> {
+    let ((began, begun), (over, end)) = (mpsc::channel(), mpsc::channel::<()>());
+    let wait = move |_| {
+        began.send(()).unwrap();
+        let _ = end.recv();
+    };
+    journal.commit(Vec::new(), Reply::call(wait));
+    begun.recv().unwrap();
+    over
+}
+
+#[test]
+fn one_write_of_troubles_waits_however_many_there_are() {
+    let dir = TempDir::new().unwrap();
+    let failed = |n| Trouble::new(TroubleKind::Failed, &one_of_many(n), None);
+    life(&dir, None, |record| {
+        let end = busy(&record.journal);
+        (0..50).for_each(|n| record.note(failed(n)));
+        record.is_well(&one_of_many(7), &[TroubleKind::Failed]);
+        assert_eq!(record.journal.waiting(), 1);
+        // What came while the first one waited is written when it is, without any other word.
+        drop(end);
+    });
+    life(&dir, None, |record| {
+        assert_eq!(record.troubles().len(), 49);
+        let end = busy(&record.journal);
+        record.note(failed(60));
+        record.note(failed(61));
+        record.stop();
+        drop(end);
+    });
+    life(&dir, None, |record| assert_eq!(record.troubles().len(), 51, "a clean stop writes what waits"));
+}
+
+#[test]
+fn what_is_well_or_known_costs_no_commit() {
+    let dir = TempDir::new().unwrap();
+    let failed = |n| Trouble::new(TroubleKind::Failed, &key(n), None);
+    life(&dir, None, |record| {
+        record.note(failed(1));
+        let end = busy(&record.journal);
+        record.note(failed(1));
+        record.is_well(&key(1), &[TroubleKind::NoProcess]);
+        record.is_well(&key(2), &[TroubleKind::Failed]);
+        record.end(&key(1), 100);
+        record.cancel(&key(1));
+        assert_eq!(record.journal.waiting(), 0);
+        drop(end);
+    });
 }
