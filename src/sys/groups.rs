@@ -41,8 +41,8 @@ fn read(path: &str) -> Option<String> {
 
 fn lowest_limit(groups: &str, read: &dyn Fn(&str) -> Option<String>) -> Option<u64> {
     // "max", and what version 1 has in its place, are above any machine.
-    let limits = files(groups, &LIMIT, read).into_iter();
-    limits.filter_map(|(_, _, text)| text.trim().parse().ok()).min()
+    let files = files(groups, &LIMIT, read).into_iter();
+    files.filter_map(|(_, _, text)| text.trim().parse().ok()).min()
 }
 
 fn counts(groups: &str, read: &dyn Fn(&str) -> Option<String>) -> Vec<OutOfMemory> {
