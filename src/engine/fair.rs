@@ -62,6 +62,11 @@ impl<T> FairQueue<T> {
         self.approvals.charge(lane, extra);
     }
 
+    /// Drops the items that `keep` does not want. Lanes keep their turns.
+    pub fn retain(&mut self, keep: &mut dyn FnMut(&T) -> bool) {
+        self.len = self.approvals.retain(keep);
+    }
+
     /// Items queued.
     pub fn len(&self) -> usize {
         self.len
@@ -85,6 +90,8 @@ trait Queue<T>: Default {
     fn push(&mut self, lane: &Lane, cost: u64, item: T);
     fn pop_any(&mut self) -> Option<(Lane, u64, T)>;
     fn charge(&mut self, lane: &Lane, extra: i64);
+    /// Items that are left.
+    fn retain(&mut self, keep: &mut dyn FnMut(&T) -> bool) -> usize;
     fn is_empty(&self) -> bool;
 }
 
@@ -108,6 +115,11 @@ impl<T> Queue<T> for Items<T> {
     }
 
     fn charge(&mut self, _lane: &Lane, _extra: i64) {}
+
+    fn retain(&mut self, keep: &mut dyn FnMut(&T) -> bool) -> usize {
+        self.0.retain(|(_, _, item)| keep(item));
+        self.0.len()
+    }
 
     fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -283,6 +295,19 @@ impl<T, K: Name, N: Queue<T>> Queue<T> for Level<K, N> {
         } else {
             self.place(name, time);
         }
+    }
+
+    fn retain(&mut self, keep: &mut dyn FnMut(&T) -> bool) -> usize {
+        let mut left = 0;
+        for (turn, name) in self.ready.clone() {
+            let Some(child) = self.lanes.get_mut(&name) else { continue };
+            left += child.node.retain(keep);
+            if child.node.is_empty() {
+                self.ready.remove(&turn);
+                self.retire(name, turn.0);
+            }
+        }
+        left
     }
 
     fn is_empty(&self) -> bool {

@@ -319,6 +319,7 @@ impl ShardThread {
                 Queued::Leave => {
                     self.connections.remove(&id);
                     self.shard.leave(id, now());
+                    self.opener.leave(id);
                 }
             }
             let after = Instant::now();

@@ -92,6 +92,11 @@ pub enum Refusal {
         /// `memory.opener`.
         allowed_bytes: u64,
     },
+    /// What would come of it is more than the server holds at once.
+    #[error(
+        "this document holds more than the 128 MiB of changes that the server takes in at once; it takes them one by one"
+    )]
+    TooMuch,
     /// A document of this size is opened in a process of its own, and none can be started.
     #[error(
         "this document is too large to be opened in the server's own process, and the server could not start another; its owner finds the reason in its log"

@@ -127,6 +127,7 @@ impl Meter {
             return Err(Bad("an actor id of more than 256 bytes"));
         }
         self.chunk.name_bytes += bytes;
+        self.price.longest_actor = self.price.longest_actor.max(bytes);
         Ok(())
     }
 

@@ -18,7 +18,7 @@ use crate::store::{SnapshotInfo, StoreError};
 use crate::types::{ChangeHash, DocKey};
 
 /// A document chunk with at most this many changes is kept as single changes, a larger one as a snapshot.
-const SMALL_DOCUMENT_CHANGES: usize = 256;
+pub const SMALL_DOCUMENT_CHANGES: usize = 256;
 
 /// Runs jobs one after the other.
 pub struct Opener {
@@ -49,6 +49,20 @@ pub fn not_extracted(key: &DocKey, why: String, storage: &dyn Storage) -> NotExt
         Ok(Some(bytes)) if !is_whole(&bytes) => NotExtracted::Damaged(why),
         _ => NotExtracted::Failed(why),
     }
+}
+
+/// A document's snapshot if it is the one with these heads.
+/// # Errors
+/// The store cannot give it.
+pub fn meant_snapshot(
+    key: &DocKey,
+    heads: &[ChangeHash],
+    storage: &dyn Storage,
+) -> Result<Option<Bytes>, StoreError> {
+    let snapshot = storage.snapshot(key)?;
+    // Heads never come back, so a snapshot that is the one that was meant now was it a moment ago too.
+    let info = storage.head(key)?.and_then(|head| head.snapshot);
+    Ok(snapshot.filter(|_| info.is_some_and(|info| info.heads == heads)))
 }
 
 fn load(bytes: &[u8]) -> Result<Automerge, String> {
@@ -184,7 +198,8 @@ impl Opener {
         let (_, doc) = match self.last.take().filter(|(last, doc)| last == key && is_meant(doc)) {
             Some(last) => self.last.insert(last),
             None => {
-                let Ok(Some(bytes)) = storage.snapshot(key) else { return Ok(None) };
+                // Another may take much more memory than was estimated.
+                let Ok(Some(bytes)) = meant_snapshot(key, meant, storage) else { return Ok(None) };
                 self.last.insert((key.clone(), load(&bytes)?))
             }
         };

@@ -103,6 +103,8 @@ pub struct Peer {
     pub parked: usize,
     /// The last time that the snapshot was to be opened for it, it was not there or had been replaced.
     pub missed: bool,
+    /// From its first message on it was asked for single changes instead of the whole document.
+    pub asked_singly: bool,
     /// An upload of it or changes for it were refused, and only a new connection brings either again.
     pub refused: bool,
     /// What it has changed since it joined, so its sync state is worth keeping.

@@ -171,9 +171,11 @@ pub struct Price {
     pub document_changes: u64,
     /// Actors that the chunks name, each chunk's counted by itself.
     pub actors: u64,
-    /// Keys, and names of marks: how many operations have one.
+    /// Bytes of the longest actor id.
+    pub longest_actor: u64,
+    /// Keys, names of marks, messages of changes: how many operations or changes have one.
     pub names: u64,
-    /// Bytes of those names, each as often as an operation has it.
+    /// Bytes of those names, each as often as an operation or a change has it.
     pub name_bytes: u64,
     /// Bytes of memory that decoding the most expensive single chunk takes.
     pub chunk_memory: u64,

@@ -2,7 +2,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use automerge::{ROOT, transaction::Transactable as _};
 use groundmist_sync::engine::{OPENER_COMMAND, TroubleKind};
@@ -22,24 +22,27 @@ fn frame(tag: u8, content: &[u8]) -> Vec<u8> {
     [&[tag], &length.to_le_bytes()[..], content].concat()
 }
 
-/// Has a process take a document in with so much memory: what it says after its version, on standard error, and its code.
-fn take_in(memory_bytes: u64, cpu_seconds: u64, parent: u32) -> (Vec<u8>, String, Option<i32>) {
+/// What is said to a process to have it take a document in.
+fn job(memory_bytes: u64, cpu_seconds: u64, parent: u32) -> Vec<u8> {
     let mut order = Vec::new();
     [u64::from(parent), memory_bytes, cpu_seconds]
         .into_iter()
         .for_each(|number| unsigned(&mut order, number));
     order.extend([0, 0]);
-    let mut process = Command::new(PROGRAM)
-        .arg(OPENER_COMMAND)
-        .env_clear()
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let job = [frame(2, &order), frame(3, &text(LARGE).save()), frame(8, b"")].concat();
+    [frame(2, &order), frame(3, &text(LARGE).save()), frame(8, b"")].concat()
+}
+
+fn process() -> Child {
+    let mut program = Command::new(PROGRAM);
+    program.arg(OPENER_COMMAND).env_clear();
+    program.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
+/// Has a process take a document in with so much memory: what it says after its version, on standard error, and its code.
+fn take_in(memory_bytes: u64, cpu_seconds: u64, parent: u32) -> (Vec<u8>, String, Option<i32>) {
+    let mut process = process();
     // It may have ended by then.
-    let _ = process.stdin.take().unwrap().write_all(&job);
+    let _ = process.stdin.take().unwrap().write_all(&job(memory_bytes, cpu_seconds, parent));
     let (mut said, mut errors) = (Vec::new(), String::new());
     process.stdout.take().unwrap().read_to_end(&mut said).unwrap();
     process.stderr.take().unwrap().read_to_string(&mut errors).unwrap();
@@ -57,6 +60,27 @@ fn a_process_takes_no_more_memory_than_it_was_allowed() {
     assert!(errors.contains("memory allocation of"), "{errors}");
     let (answer, errors, _) = take_in(MEMORY, 60, parent + 1);
     assert!(answer.is_empty() && errors.contains("the server has ended"), "{errors}");
+}
+
+#[test]
+fn a_process_that_has_a_document_open_can_open_nothing_else() {
+    let mut process = process();
+    process.stdin.as_mut().unwrap().write_all(&job(MEMORY, 60, std::process::id())).unwrap();
+    let mut answer = [0; 5];
+    let said = process.stdout.as_mut().unwrap();
+    for _ in ["its version", "the change"] {
+        said.read_exact(&mut answer).unwrap();
+        let length = u32::from_le_bytes(answer[1..5].try_into().unwrap());
+        said.read_exact(&mut vec![0; length as usize]).unwrap();
+    }
+    assert_eq!(answer[0], 11);
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", process.id())).unwrap();
+    for name in ["Max open files", "Max core file size"] {
+        let limit = limits.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        assert_eq!(limit.split_whitespace().take(2).collect::<Vec<_>>(), ["0", "0"], "{name}");
+    }
+    drop(process.stdin.take());
+    assert!(process.wait().unwrap().success());
 }
 
 #[tokio::test(flavor = "multi_thread")]

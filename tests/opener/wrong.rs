@@ -7,7 +7,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use automerge::{AutoCommit, ROOT, transaction::Transactable as _};
-use groundmist_sync::engine::TroubleKind;
+use groundmist_sync::engine::{OPENER_COMMAND, TroubleKind};
 
 use crate::engine::{LARGE, Lab, MEMORY, PROGRAM, key, text};
 
@@ -78,7 +78,53 @@ async fn a_process_that_ends_is_told_apart() {
     ends_badly(&hello(), "kill -SEGV $$", "signal 11").await;
     ends_badly(&hello(), "kill -XCPU $$", "processor time").await;
     let aborts = "echo 'memory allocation of 64 bytes failed' >&2; kill -ABRT $$";
-    ends_badly(&hello(), aborts, "ran out of the memory").await;
+    ends_badly(&hello(), aborts, "more memory than memory.opener").await;
+    ends_badly(&hello(), "kill -TERM $$", "signal 15").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_that_wants_more_than_was_estimated_is_tried_once_with_all_that_is_allowed() {
+    let dir = tempfile::tempdir().unwrap();
+    let (tries, real) = (dir.path().join("tries"), PROGRAM);
+    // The first one wants too much, the second one is the real program.
+    let then = format!(
+        "echo again >>{0}; [ $(/usr/bin/wc -l <{0}) = 1 ] || exec {real} {OPENER_COMMAND}",
+        tries.display()
+    );
+    let program = dir.path().join("program");
+    let aborts = "echo 'memory allocation of 64 bytes failed' >&2; kill -ABRT $$";
+    let said = dir.path().join("said");
+    fs::write(&said, hello()).unwrap();
+    let script = format!("#!/bin/sh\n{then}\n/bin/cat {}\n{aborts}\n", said.display());
+    fs::write(&program, script).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    let lab = Lab::new(&program, MEMORY);
+    let mut doc = text(LARGE);
+    let brought = lab.bring(&key(1), &mut doc).await.unwrap();
+    assert_eq!((brought.heads, brought.refused.len()), (doc.get_heads(), 0));
+    assert_eq!(fs::read_to_string(&tries).unwrap().lines().count(), 2);
+    let status = lab.engine.status();
+    assert!(status.opening_troubles.is_empty() && status.closed_documents.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_that_is_ended_by_a_stop_of_all_processes_says_nothing_of_the_document() {
+    let dir = tempfile::tempdir().unwrap();
+    let started = dir.path().join("started");
+    let then = format!("echo >{}; kill -TERM $$", started.display());
+    let lab = Lab::new(&program(dir.path(), &hello(), &then), MEMORY);
+    let stop = async {
+        crate::common::wait_for_async("the process", async || started.exists().then_some(())).await;
+        lab.engine.end_openings();
+    };
+    let (key, mut doc) = (key(1), text(LARGE));
+    // What is under way at a stop is dropped, so nobody is answered.
+    tokio::select! {
+        _ = lab.bring(&key, &mut doc) => {}
+        () = async { stop.await; lab.engine.shutdown().await } => {}
+    }
+    let status = lab.engine.status();
+    assert!(status.opening_troubles.is_empty() && status.closed_documents.is_empty(), "{status:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

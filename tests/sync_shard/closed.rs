@@ -107,6 +107,26 @@ fn a_device_that_sends_all_of_a_refused_document_anyway_is_closed_once() {
 }
 
 #[test]
+fn every_connection_that_was_asked_for_the_whole_document_is_closed() {
+    let mut server = server();
+    let (one, two, mut doc) = (server.join(1), server.join(2), three_changes());
+    [one, two].into_iter().for_each(|id| server.sync(id, 1, whole(&mut doc)));
+    let mut refused = server.refuse();
+    refused.extend(server.refuse());
+    assert_eq!(refused, ["intake", "intake"]);
+    for id in [one, two] {
+        let out = server.out(id);
+        assert!(out.iter().any(|out| matches!(out, Out::Close(1013, _))), "{out:?}");
+    }
+    server.shard.leave(two, server.now);
+    server.work_off();
+    let again = server.join(3);
+    server.sync(again, 1, whole(&mut doc));
+    assert_eq!(server.refuse(), ["intake"]);
+    assert!(!server.out(again).iter().any(|out| matches!(out, Out::Close(..))), "it was asked for changes");
+}
+
+#[test]
 fn a_part_of_what_was_refused_is_not_all_of_it() {
     let mut server = server();
     let (one, mut doc) = (server.join(1), three_changes());

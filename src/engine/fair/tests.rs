@@ -120,6 +120,22 @@ fn an_approval_that_may_not_be_served_is_passed_over() {
 }
 
 #[test]
+fn what_is_not_wanted_any_more_goes_and_lanes_keep_their_turns() {
+    let mut queue = FairQueue::default();
+    for n in 0..4 {
+        (0..3).for_each(|item| queue.push(&lane(n, 1, n), 10, item));
+    }
+    pop(&mut queue).unwrap();
+    queue.retain(&mut |item| *item == 2);
+    assert_eq!(queue.len(), 4);
+    let order: Vec<_> = std::iter::from_fn(|| pop(&mut queue)).map(|(lane, _)| lane.connection.0).collect();
+    assert_eq!(order, [1, 2, 3, 0]);
+    queue.push(&lane(1, 1, 1), 10, 0);
+    queue.retain(&mut |_| false);
+    assert_vanished(&mut queue);
+}
+
+#[test]
 fn costs_are_shared_evenly_and_nobody_starves() {
     for seed in 1..=40 {
         let mut random = Random(seed);

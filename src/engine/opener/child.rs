@@ -66,7 +66,7 @@ fn serve(input: &mut impl Read, output: &mut impl Write) -> io::Result<()> {
             return Err(io::Error::other("the server has ended"));
         }
         cpu_seconds += order.cpu_seconds;
-        let limited = if is_limited { Ok(()) } else { limit_memory(order.memory_bytes) };
+        let limited = if is_limited { Ok(()) } else { limit(order.memory_bytes) };
         if let Err(error) = limited.and_then(|()| limit_cpu(cpu_seconds)) {
             send(output, tag::UNLIMITED, &[error.to_string().as_bytes()])?;
             return output.flush();
@@ -84,10 +84,12 @@ fn serve(input: &mut impl Read, output: &mut impl Write) -> io::Result<()> {
     }
 }
 
-/// No more memory than allowed, and no core file, for a copy of the memory would hold documents.
-fn limit_memory(memory_bytes: u64) -> io::Result<()> {
+/// No more memory than allowed, no file and no socket besides the pipes, and no core file, for a copy of the memory would hold
+/// documents.
+fn limit(memory_bytes: u64) -> io::Result<()> {
     let most = |value| Rlimit { current: Some(value), maximum: Some(value) };
     setrlimit(Resource::Core, most(0))?;
+    setrlimit(Resource::Nofile, most(0))?;
     let allowed = getrlimit(Resource::Data).maximum.map_or(memory_bytes, |maximum| memory_bytes.min(maximum));
     Ok(setrlimit(Resource::Data, most(allowed))?)
 }
@@ -145,7 +147,10 @@ fn read_job(work: Work, input: &mut impl Read) -> io::Result<(Inputs, Job)> {
     inputs.rows = RefCell::new(rows);
     let job = match work {
         Work::Intake { existing } => Job::Intake { key, connection, chunks, operations: 0, existing },
-        Work::Extract { snapshot, have, skip } => Job::Extract { key, connection, snapshot, have, skip },
+        Work::Extract { snapshot, have, skip } => {
+            head.snapshot = Some(SnapshotInfo { heads: snapshot.clone(), changes: 0, bytes: 0 });
+            Job::Extract { key, connection, snapshot, have, skip }
+        }
         Work::Compact { snapshot_changes } => {
             let snapshot = inputs.snapshot.borrow();
             let info = |_: &Bytes| SnapshotInfo { heads: Vec::new(), changes: snapshot_changes, bytes: 0 };

@@ -5,8 +5,8 @@
 //! with a process of its own.
 //!
 //! Invariants: one job of a document is in here at a time, others wait behind it in the order in which they came; the
-//! protocol relies on that. One compaction is under way at a time, because it can wait. What the processes may take
-//! together is at most `memory.opener`.
+//! protocol relies on that. One compaction is under way at a time, because it can wait. No app has all of the processes. What
+//! they are estimated to need together is at most `memory.opener`.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,7 +17,8 @@ use super::estimate::Need;
 use super::{CHILDREN, COMPACTING, Task};
 use crate::engine::fair::{FairQueue, Lane};
 use crate::engine::lock;
-use crate::types::{Approval, DocKey};
+use crate::sync::job::Job;
+use crate::types::{Approval, ConnectionId, DocKey};
 
 /// A document kept open for the next part of an extraction is let go after this time.
 pub const KEEP_OPEN: Duration = Duration::from_secs(5);
@@ -48,6 +49,11 @@ impl SetAside {
     pub fn of_process(self, process: &Self) -> Self {
         Self { memory_bytes: process.memory_bytes, ..self }
     }
+
+    /// By how much the queue was told too little, in nanoseconds.
+    fn missed(&self, took: Duration) -> i64 {
+        cost(took) - i64::try_from(self.cost_ns).unwrap_or(i64::MAX)
+    }
 }
 
 /// What a thread with a process does next.
@@ -74,6 +80,8 @@ struct State {
     for_kept: [Option<Box<Large>>; CHILDREN],
     /// Jobs that a thread has in hand.
     in_hand: usize,
+    /// Whose jobs the processes do.
+    running: [Option<Approval>; CHILDREN],
     /// Threads that wait and have no process.
     free: usize,
 }
@@ -90,6 +98,29 @@ fn may(compacting: bool) -> impl Fn(&Approval) -> bool {
     move |approval| !compacting || &*approval.client_id != COMPACTING
 }
 
+impl State {
+    /// A process does the job from now on, or its thread.
+    fn begin(&mut self, number: usize, large: Box<Large>) -> Next {
+        self.in_hand += 1;
+        self.running[number] = Some(large.task.lane.party.approval.clone());
+        Next::Run(large)
+    }
+
+    /// No job of the document is in hand or before its turn any more: the next one is.
+    fn next_of(&mut self, key: &DocKey) {
+        match self.behind.get_mut(key).and_then(VecDeque::pop_front) {
+            Some(next) => self.arrived.push(&next.lane.clone(), JOB_COST_NS, next),
+            None => drop(self.behind.remove(key)),
+        }
+    }
+
+    /// The thread has no job any more.
+    fn end(&mut self, number: usize) {
+        self.in_hand -= 1;
+        self.running[number] = None;
+    }
+}
+
 impl Desk {
     pub fn new(memory_bytes: u64) -> Self {
         let state = State {
@@ -102,6 +133,7 @@ impl Desk {
             kept: Default::default(),
             for_kept: Default::default(),
             in_hand: 0,
+            running: Default::default(),
             free: 0,
         };
         let (changed, stopping) = Default::default();
@@ -146,6 +178,29 @@ impl Desk {
         }
     }
 
+    /// A connection has left, and nobody waits for what was to be taken out of documents for it.
+    pub fn leave(&self, connection: ConnectionId) {
+        let mut state = lock(&self.state);
+        if state.behind.is_empty() {
+            return;
+        }
+        let State { arrived, large, behind, .. } = &mut *state;
+        let stays =
+            |task: &Task| !matches!(task.job, Job::Extract { connection: of, .. } if of == connection);
+        behind.values_mut().for_each(|behind| behind.retain(stays));
+        let mut gone = Vec::new();
+        let mut keep = |task: &Task| {
+            if !stays(task) {
+                gone.push(task.job.key().clone());
+            }
+            stays(task)
+        };
+        arrived.retain(&mut keep);
+        large.retain(&mut |large| keep(&large.task));
+        gone.iter().for_each(|key| state.next_of(key));
+        self.changed.notify_all();
+    }
+
     /// The next job to estimate; `None` after `patience` without one.
     /// # Errors
     /// The threads are to end.
@@ -173,6 +228,7 @@ impl Desk {
     pub fn done(&self, lane: &Lane, key: &DocKey, took: Duration) {
         let mut state = lock(&self.state);
         state.arrived.charge(lane, cost(took) - JOB_COST_NS as i64);
+        state.in_hand -= 1;
         self.over(&mut state, lane, key);
     }
 
@@ -207,8 +263,8 @@ impl Desk {
             }
             if let Some(large) = state.for_kept[number].take() {
                 state.kept[number] = None;
-                state.in_hand += 1;
-                return (state, Next::Run(large));
+                let next = state.begin(number, large);
+                return (state, next);
             }
             if let Some(large) = self.take_large(&mut state) {
                 let wanted = Some(large.task.job.key());
@@ -221,8 +277,8 @@ impl Desk {
                 let fits = self.fits(&state, &large);
                 if kept.is_none() && fits {
                     state.reserved_bytes += large.set_aside.memory_bytes;
-                    state.in_hand += 1;
-                    return (state, Next::Run(large));
+                    let next = state.begin(number, large);
+                    return (state, next);
                 }
                 let another_takes_it = fits && state.free > 0;
                 state.short_of_memory = Some(large);
@@ -242,7 +298,12 @@ impl Desk {
         if let Some(large) = state.short_of_memory.take() {
             return Some(large);
         }
-        state.large.pop(|_| true).map(|(_, large)| large)
+        let running = &state.running;
+        // One process is left to others, however many large documents an app sends.
+        let may = |approval: &Approval| {
+            running.iter().flatten().filter(|of| *of == approval).count() < CHILDREN - 1
+        };
+        state.large.pop(may).map(|(_, large)| large)
     }
 
     fn fits(&self, state: &State, large: &Large) -> bool {
@@ -259,14 +320,28 @@ impl Desk {
         keeps: bool,
     ) {
         let mut state = lock(&self.state);
-        let extra = cost(took) - i64::try_from(set_aside.cost_ns).unwrap_or(i64::MAX);
-        state.large.charge(lane, extra);
+        state.large.charge(lane, set_aside.missed(took));
         if keeps {
             state.kept[number] = Some(key.clone());
         } else {
             state.reserved_bytes -= set_aside.memory_bytes;
         }
+        state.end(number);
         self.over(&mut state, lane, key);
+    }
+
+    /// The process that had a job is gone, because the job takes more memory than was set aside: its next turn comes when it can
+    /// have all.
+    pub fn try_again(&self, number: usize, large: Large, took: Duration) {
+        let mut state = lock(&self.state);
+        let Large { task, need, set_aside } = large;
+        state.large.charge(&task.lane, set_aside.missed(took));
+        state.reserved_bytes -= set_aside.memory_bytes;
+        state.end(number);
+        let cost_ns = self.memory_bytes.saturating_mul(BYTE_COST_NS);
+        let set_aside = SetAside { memory_bytes: self.memory_bytes, cost_ns };
+        state.large.push(&task.lane.clone(), cost_ns, Box::new(Large { task, need, set_aside }));
+        self.changed.notify_all();
     }
 
     /// The process that was kept is gone, and with it the memory that was set aside. A job that was meant for it needs another.
@@ -275,18 +350,15 @@ impl Desk {
         state.kept[number] = None;
         state.reserved_bytes -= memory_bytes;
         if let Some(large) = state.for_kept[number].take() {
-            state.large.push(&large.task.lane.clone(), large.set_aside.cost_ns, large);
+            // It was charged when it was taken out for that process.
+            state.large.push(&large.task.lane.clone(), 0, large);
         }
         self.changed.notify_all();
     }
 
     fn over(&self, state: &mut State, lane: &Lane, key: &DocKey) {
-        state.in_hand -= 1;
         state.compacting &= &*lane.party.approval.client_id != COMPACTING;
-        match state.behind.get_mut(key).and_then(VecDeque::pop_front) {
-            Some(next) => state.arrived.push(&next.lane.clone(), JOB_COST_NS, next),
-            None => drop(state.behind.remove(key)),
-        }
+        state.next_of(key);
         if state.in_hand == 0 {
             state.arrived.settle();
             state.large.settle();

@@ -1,23 +1,33 @@
 //! How much memory an opening will need, from what its bytes claim and before anything is expanded.
 //!
-//! The factors were measured with automerge 0.12 on texts, maps, lists, deletions, many small changes, many actors and
-//! large values, and rounded up. An estimate that is too low does no harm: the process that opens the document gets no
-//! more memory than was estimated, and its end is recorded (see [`super::record`]).
+//! The factors were measured with automerge 0.12 on texts, maps, lists, deletions, many small changes, many actors, long names
+//! and large values, and rounded up. Counting ends where more is claimed than is allowed. A process gets no more memory than
+//! was estimated; if that was too little, it is tried once more with all that is allowed (see [`super::runner`]).
 
-use crate::store::{Row, StoreError};
-use crate::sync::chunk;
+use std::collections::{HashSet, VecDeque};
+use std::hash::{BuildHasher as _, RandomState};
+
+use crate::store::{Row, SnapshotInfo, StoreError};
+use crate::sync::chunk::{self, Kind};
 use crate::sync::job::Job;
 use crate::sync::leb::Reader;
 use crate::sync::meter::Meter;
+use crate::sync::opener::SMALL_DOCUMENT_CHANGES;
 use crate::sync::price::Limits;
 use crate::sync::pricing::Pricing;
 use crate::sync::storage::Storage;
+use crate::types::DocKey;
 
 /// What every opening takes: code, encoders, buffers. Bytes, as all others here.
 const BASE: u64 = 8 << 20;
 /// An operation of a loaded document, and what one with a key or mark name takes on top.
 const LOADED: u64 = 110;
 const NAMED: u64 = 330;
+/// A byte of a name in a loaded document, as often as operations and changes have the name: automerge makes every change anew to
+/// check the document (measured: 2.1 of a key, 4.1 of a change's message).
+const NAME_BYTE: u64 = 5;
+/// The same in changes that are taken out of a loaded document.
+const NAME_BYTE_TAKEN_OUT: u64 = 2;
 /// A change of a loaded document, and a change taken out of it.
 const CHANGE: u64 = 1_150;
 const TAKEN_OUT: u64 = 1_300;
@@ -26,6 +36,8 @@ const APPLIED: u64 = 600;
 const APPLIED_CHANGE: u64 = 2_500;
 /// Of [`APPLIED`], what stands in lists.
 const LISTED: u64 = 320;
+/// Actors besides its own that an operation names at most: of its object, its place, what it replaces.
+const ACTORS_NAMED: u64 = 3;
 /// A byte of a document or of an applied change, as it is when it is inflated: a single large value is copied that often
 /// (measured: 10.0 with random bytes, loaded and taken out as a change, or applied and saved).
 const BYTE: u64 = 10;
@@ -35,6 +47,8 @@ const CLOCK_DIVISOR: u64 = 3;
 const KNOWN_ROW: u64 = 100;
 /// Rows are read and counted so many bytes at a time.
 pub const ROWS_BYTES: usize = 2 << 20;
+/// Snapshots whose claims are remembered.
+const MOST_COUNTED: usize = 256;
 
 /// No limit of its own: what is counted was accepted before. Counting takes time by the bytes, not by what they claim.
 const UNLIMITED: Limits = Limits {
@@ -50,7 +64,9 @@ const UNLIMITED: Limits = Limits {
 struct Claims {
     operations: u64,
     changes: u64,
+    /// Actors that documents name. Who made single changes, their authors say.
     actors: u64,
+    longest_actor: u64,
     names: u64,
     name_bytes: u64,
     /// Bytes of each chunk as it came or as it is inflated, whichever is more. Of a chunk with both large deflated columns and
@@ -63,13 +79,17 @@ struct Claims {
 /// Counts the chunks in `blobs`.
 fn count<'a>(blobs: impl Iterator<Item = &'a [u8]>) -> Claims {
     let (mut claims, mut pricing) = (Claims::default(), Pricing::new(Meter::new(&UNLIMITED), 0));
-    let mut inflated = 0;
     for blob in blobs {
-        let counted = chunk::next(&mut Reader::new(blob)).map(|chunk| pricing.chunk(&chunk).is_ok());
-        let before = std::mem::replace(&mut inflated, pricing.meter.price().inflated_bytes);
+        let before = *pricing.meter.price();
+        let chunk = chunk::next(&mut Reader::new(blob));
+        let counted = chunk.map(|chunk| (chunk.kind, pricing.chunk(&chunk).is_ok()));
+        let price = pricing.meter.price();
         claims.size += blob.len() as u64;
-        claims.bytes += (blob.len() as u64).max(inflated - before);
-        if counted != Ok(true) {
+        claims.bytes += (blob.len() as u64).max(price.inflated_bytes - before.inflated_bytes);
+        if let Ok((Kind::Document, _)) = counted {
+            claims.actors += price.actors - before.actors;
+        }
+        if !matches!(counted, Ok((_, true))) {
             // Damaged bytes fail when they are opened, before they are expanded.
             claims.operations += blob.len() as u64;
         }
@@ -77,7 +97,7 @@ fn count<'a>(blobs: impl Iterator<Item = &'a [u8]>) -> Claims {
     let price = pricing.meter.price();
     claims.operations += price.operations.saturating_sub(price.document_changes);
     claims.changes = price.document_changes + price.changes - price.documents;
-    Claims { actors: price.actors, names: price.names, name_bytes: price.name_bytes, ..claims }
+    Claims { longest_actor: price.longest_actor, names: price.names, name_bytes: price.name_bytes, ..claims }
 }
 
 impl Claims {
@@ -85,30 +105,55 @@ impl Claims {
         self.operations += other.operations;
         self.changes += other.changes;
         self.actors += other.actors;
+        self.longest_actor = self.longest_actor.max(other.longest_actor);
         self.names = self.names.saturating_add(other.names);
         self.name_bytes = self.name_bytes.saturating_add(other.name_bytes);
         self.bytes += other.bytes;
         self.size += other.size;
     }
 
+    /// A document that is loaded.
     fn loaded(&self) -> u64 {
-        let operations = self.operations.saturating_mul(LOADED);
-        let named = self.names.min(self.operations).saturating_mul(NAMED);
-        let changes = self.changes.saturating_mul(CHANGE);
-        let bytes = self.bytes.saturating_mul(BYTE);
-        [named, changes, bytes, self.clocks()].into_iter().fold(operations, u64::saturating_add)
+        sum([
+            self.operations.saturating_mul(LOADED),
+            self.names.min(self.operations).saturating_mul(NAMED),
+            self.changes.saturating_mul(CHANGE),
+            self.bytes.saturating_mul(BYTE),
+            self.name_bytes.saturating_mul(NAME_BYTE),
+            self.named_actors(),
+            self.clocks(),
+        ])
     }
 
+    /// Its changes, taken out besides.
+    fn taken_out(&self) -> u64 {
+        let changes = self.changes.saturating_mul(TAKEN_OUT);
+        sum([changes, self.name_bytes.saturating_mul(NAME_BYTE_TAKEN_OUT), self.named_actors()])
+    }
+
+    /// Changes that are applied.
     fn applied(&self) -> u64 {
-        let operations = self.operations.saturating_mul(APPLIED);
-        let changes = self.changes.saturating_mul(APPLIED_CHANGE);
-        let bytes = self.bytes.saturating_mul(BYTE);
-        [changes, bytes, self.name_bytes].into_iter().fold(operations, u64::saturating_add)
+        sum([
+            self.operations.saturating_mul(APPLIED),
+            self.changes.saturating_mul(APPLIED_CHANGE),
+            self.bytes.saturating_mul(BYTE),
+            self.name_bytes,
+        ])
+    }
+
+    /// Ids of actors: each change of a document has those that it names for itself.
+    fn named_actors(&self) -> u64 {
+        let by_operations = self.changes.saturating_add(self.operations.saturating_mul(ACTORS_NAMED));
+        self.changes.saturating_mul(self.actors).min(by_operations).saturating_mul(self.longest_actor)
     }
 
     fn clocks(&self) -> u64 {
         self.changes.saturating_mul(self.actors) / CLOCK_DIVISOR
     }
+}
+
+fn sum<const N: usize>(parts: [u64; N]) -> u64 {
+    parts.into_iter().fold(0, u64::saturating_add)
 }
 
 /// What an opening needs.
@@ -129,54 +174,116 @@ impl Need {
         let reserved_bytes = (sum / 4).saturating_add(unfilled.saturating_mul(LISTED));
         Self { memory_bytes: sum.saturating_add(sum / 10), reserved_bytes, size_bytes }
     }
-
-    /// Of a job that cannot be looked at.
-    pub fn unknown() -> Self {
-        Self { memory_bytes: 0, reserved_bytes: 0, size_bytes: 0 }
-    }
 }
 
-/// Estimates a job. Reads what it would open from the store, a few megabytes at a time.
-/// # Errors
-/// The store cannot give it.
-pub fn estimate(job: &Job, storage: &dyn Storage) -> Result<Need, StoreError> {
-    match job {
-        Job::Intake { key, chunks, existing, .. } => {
-            let claims = count(chunks.iter().map(|chunk| &chunk[..]));
-            let mut memory = claims.loaded();
-            if *existing {
-                let head = storage.head(key)?;
-                let known = head.as_ref().map_or(0, |head| head.tail_changes).saturating_mul(KNOWN_ROW);
-                memory =
-                    memory.saturating_add(known).saturating_add(claims.changes.saturating_mul(TAKEN_OUT));
+/// A snapshot that was counted.
+struct Counted {
+    key: DocKey,
+    /// Of its heads.
+    fingerprint: u64,
+    claims: Claims,
+}
+
+/// Estimates jobs. Counting a large snapshot takes long and every device asks for it, so what the latest ones claim is
+/// remembered.
+pub struct Estimator {
+    allowed_bytes: u64,
+    hasher: RandomState,
+    counted: VecDeque<Counted>,
+}
+
+impl Estimator {
+    /// `allowed_bytes`: what needs more is not opened, so that it need not be counted either.
+    pub fn new(allowed_bytes: u64) -> Self {
+        Self { allowed_bytes, hasher: RandomState::new(), counted: VecDeque::new() }
+    }
+
+    /// Estimates a job; `None` if there is nothing to open, or no longer what was meant. What it would open is read from the
+    /// store, rows a few megabytes at a time.
+    /// # Errors
+    /// The store cannot give it.
+    pub fn estimate(&mut self, job: &Job, storage: &dyn Storage) -> Result<Option<Need>, StoreError> {
+        match job {
+            Job::Intake { key, chunks, existing, .. } => {
+                let claims = count(chunks.iter().map(|chunk| &chunk[..]));
+                let mut memory = claims.loaded();
+                if *existing || claims.changes <= SMALL_DOCUMENT_CHANGES as u64 {
+                    memory = memory.saturating_add(claims.taken_out());
+                }
+                if *existing {
+                    let head = storage.head(key)?;
+                    let known = head.as_ref().map_or(0, |head| head.tail_changes);
+                    memory = memory.saturating_add(known.saturating_mul(KNOWN_ROW));
+                }
+                Ok(Some(Need::of(memory, 0, claims.size)))
             }
-            Ok(Need::of(memory, 0, claims.size))
-        }
-        Job::Extract { key, .. } => {
-            let Some(snapshot) = storage.snapshot(key)? else { return Ok(Need::of(0, 0, 0)) };
-            let claims = count([&snapshot[..]].into_iter());
-            let taken_out = claims.changes.saturating_mul(TAKEN_OUT);
-            Ok(Need::of(claims.loaded().saturating_add(taken_out), 0, snapshot.len() as u64))
-        }
-        Job::Compact { key, below } => {
-            let Some(head) = storage.head(key)? else { return Ok(Need::of(0, 0, 0)) };
-            let mut size = 0;
-            let mut base = Claims::default();
-            if let Some(snapshot) = storage.snapshot(key)? {
-                size += snapshot.len() as u64;
-                base = count([&snapshot[..]].into_iter());
+            Job::Extract { key, snapshot, .. } => {
+                let info = storage.head(key)?.and_then(|head| head.snapshot);
+                let Some(info) = info.filter(|info| info.heads == *snapshot) else { return Ok(None) };
+                let claims = self.snapshot(key, &info, storage)?;
+                Ok(claims.map(|claims| {
+                    Need::of(claims.loaded().saturating_add(claims.taken_out()), 0, claims.size)
+                }))
             }
-            let mut tail = Claims::default();
-            for_rows(key, head.next_row - head.tail_changes..*below, storage, &mut |rows| {
-                size += rows.iter().map(|row| row.bytes.len() as u64).sum::<u64>();
-                tail.add(&count(rows.iter().map(|row| &row.bytes[..])));
-                true
-            })?;
-            let all =
-                Claims { changes: base.changes + tail.changes, actors: base.actors + tail.actors, ..tail };
-            let memory = base.loaded().saturating_add(tail.applied()).saturating_add(all.clocks());
-            Ok(Need::of(memory, tail.operations, size))
+            Job::Compact { key, below } => self.compaction(key, *below, storage),
         }
+    }
+
+    fn compaction(
+        &mut self,
+        key: &DocKey,
+        below: u64,
+        storage: &dyn Storage,
+    ) -> Result<Option<Need>, StoreError> {
+        let Some(head) = storage.head(key)? else { return Ok(None) };
+        let base = match &head.snapshot {
+            Some(info) => match self.snapshot(key, info, storage)? {
+                Some(claims) => claims,
+                None => return Ok(None),
+            },
+            None => Claims::default(),
+        };
+        let (mut tail, mut authors) = (Claims::default(), HashSet::new());
+        for_rows(key, head.next_row - head.tail_changes..below, storage, &mut |rows| {
+            tail.add(&count(rows.iter().map(|row| &row.bytes[..])));
+            // An actor that a change names has made an earlier one.
+            authors.extend(rows.iter().filter_map(|row| {
+                let change = chunk::stored_change(&row.bytes, row.hash, row.max_op).ok()?;
+                Some(self.hasher.hash_one(&change.actor))
+            }));
+            tail.applied() <= self.allowed_bytes
+        })?;
+        let mut all = base;
+        all.add(&tail);
+        all.actors = base.actors + authors.len() as u64;
+        // The changes are applied and the document is saved; when that is gone, the saved one is loaded.
+        let memory = sum([base.loaded(), tail.applied(), all.clocks()]).max(all.loaded());
+        Ok(Some(Need::of(memory, tail.operations, all.size)))
+    }
+
+    /// What a document's snapshot claims; of one that is too large by its size alone, nothing but that. `None` if there is none.
+    fn snapshot(
+        &mut self,
+        key: &DocKey,
+        info: &SnapshotInfo,
+        storage: &dyn Storage,
+    ) -> Result<Option<Claims>, StoreError> {
+        if info.bytes.saturating_mul(BYTE) > self.allowed_bytes {
+            return Ok(Some(Claims { bytes: info.bytes, size: info.bytes, ..Claims::default() }));
+        }
+        let fingerprint = self.hasher.hash_one(&info.heads);
+        let known = self.counted.iter().find(|known| known.key == *key && known.fingerprint == fingerprint);
+        if let Some(known) = known {
+            return Ok(Some(known.claims));
+        }
+        let Some(snapshot) = storage.snapshot(key)? else { return Ok(None) };
+        let claims = count([&snapshot[..]].into_iter());
+        self.counted.retain(|known| known.key != *key);
+        self.counted.push_back(Counted { key: key.clone(), fingerprint, claims });
+        if self.counted.len() > MOST_COUNTED {
+            self.counted.pop_front();
+        }
+        Ok(Some(claims))
     }
 }
 
@@ -185,7 +292,7 @@ pub fn estimate(job: &Job, storage: &dyn Storage) -> Result<Need, StoreError> {
 /// # Errors
 /// The store cannot give them.
 pub fn for_rows(
-    key: &crate::types::DocKey,
+    key: &DocKey,
     rows: std::ops::Range<u64>,
     storage: &dyn Storage,
     each: &mut dyn FnMut(&[Row]) -> bool,
@@ -208,77 +315,4 @@ pub fn for_rows(
 }
 
 #[cfg(test)]
-mod tests {
-    use automerge::{AutoCommit, ObjType, ROOT, transaction::Transactable};
-
-    use super::*;
-
-    fn text(characters: usize) -> AutoCommit {
-        let mut doc = AutoCommit::new();
-        let text = doc.put_object(ROOT, "text", ObjType::Text).unwrap();
-        doc.splice_text(&text, 0, 0, &"x".repeat(characters)).unwrap();
-        doc
-    }
-
-    #[test]
-    fn a_few_bytes_that_claim_many_operations_are_a_large_opening() {
-        let mut doc = text(100_000);
-        let saved = doc.save();
-        let claims = count([&saved[..]].into_iter());
-        assert!(saved.len() < 1_000 && claims.operations >= 100_001, "{} bytes: {claims:?}", saved.len());
-        assert_eq!((claims.changes, claims.actors), (1, 1));
-        let mut change = doc.get_changes(&[])[0].clone();
-        let applied = count([&change.bytes()[..]].into_iter());
-        assert_eq!(applied.operations, claims.operations);
-        assert!(applied.applied() > 100_000 * 565, "measured: 565 bytes for each operation");
-        assert!(claims.loaded() > 100_000 * 97 && claims.loaded() < applied.applied() / 4);
-    }
-
-    #[test]
-    fn a_large_value_counts_by_its_inflated_bytes() {
-        let mut doc = AutoCommit::new();
-        let mut random = vec![0; 500_000];
-        getrandom::fill(&mut random).unwrap();
-        let hex: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
-        for (value, saved_bytes) in [(hex, 500_000..700_000), ("0".repeat(1_000_000), 0..10_000)] {
-            doc.put(ROOT, "value", value).unwrap();
-            let mut change = doc.get_last_local_change().unwrap().clone();
-            let saved = change.bytes().into_owned();
-            assert!(saved_bytes.contains(&saved.len()), "{}", saved.len());
-            let claims = count([&saved[..]].into_iter());
-            assert!((1_000_000..1_010_000).contains(&claims.bytes), "{claims:?}");
-            assert!(claims.loaded() >= 9_000_000 && claims.size == saved.len() as u64);
-        }
-        doc.put(ROOT, "value", random).unwrap();
-        let claims = count([&doc.get_last_local_change().unwrap().clone().bytes()[..]].into_iter());
-        assert!((500_000..501_000).contains(&claims.bytes), "random bytes do not count twice: {claims:?}");
-    }
-
-    #[test]
-    fn a_long_key_that_is_repeated_counts_as_often() {
-        let mut doc = AutoCommit::new();
-        for n in 0..100 {
-            doc.put(ROOT, "k".repeat(10_000), n).unwrap();
-        }
-        let mut change = doc.get_changes(&[])[0].clone();
-        let claims = count([&change.bytes()[..]].into_iter());
-        assert!(claims.name_bytes >= 100 * 10_000, "{claims:?}");
-        assert!(claims.applied() > 1_000_000);
-    }
-
-    #[test]
-    fn changes_times_actors_are_counted() {
-        let claims = Claims { changes: 40_000, actors: 40_000, ..Claims::default() };
-        assert!(claims.loaded() > 469_000_000, "measured");
-        let huge = Claims { operations: 1 << 60, names: u64::MAX, name_bytes: u64::MAX, ..claims };
-        assert_eq!((huge.applied(), huge.loaded()), (u64::MAX, u64::MAX));
-    }
-
-    #[test]
-    fn damaged_bytes_are_no_reason_to_fail() {
-        let saved = text(10).save();
-        for length in 0..saved.len() {
-            assert!(count([&saved[..length]].into_iter()).bytes >= length as u64);
-        }
-    }
-}
+mod tests;

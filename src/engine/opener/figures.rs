@@ -59,7 +59,7 @@ impl Figures {
     pub fn refused(&self, why: &Refusal) {
         let reason = match why {
             Refusal::StaysClosed => 0,
-            Refusal::TooLarge { .. } => 1,
+            Refusal::TooLarge { .. } | Refusal::TooMuch => 1,
             Refusal::NoProcess => 2,
             Refusal::EndedBadly => 3,
         };

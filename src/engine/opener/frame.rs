@@ -62,7 +62,7 @@ pub fn receive(from: &mut impl Read, most: usize) -> io::Result<(u8, Vec<u8>)> {
     let [tag, length @ ..] = header;
     let length = u32::from_le_bytes(length) as usize;
     if length > most {
-        return Err(nonsense("a frame larger than it may be"));
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "a frame larger than it may be"));
     }
     let mut content = Vec::new();
     while content.len() < length {
@@ -221,7 +221,7 @@ mod tests {
         let mut sent = Vec::new();
         send(&mut sent, tag::CHUNK, &[b"ab", &[7; 200_000]]).unwrap();
         assert_eq!(receive(&mut &sent[..], 200_002).unwrap().1.len(), 200_002);
-        assert_eq!(receive(&mut &sent[..], 200_001).unwrap_err().kind(), io::ErrorKind::InvalidData);
+        assert_eq!(receive(&mut &sent[..], 200_001).unwrap_err().kind(), io::ErrorKind::FileTooLarge);
         let claims = [&[tag::CHUNK], &u32::MAX.to_le_bytes()[..], b"little"].concat();
         let error = receive(&mut &claims[..], usize::MAX).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);

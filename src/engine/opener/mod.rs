@@ -8,7 +8,7 @@
 //! ```
 //!
 //! A process opens one document and ends: no document sees another's bytes, and all memory returns to the system. It has no
-//! file of the server's open, so what a hostile document could make of it reaches nothing but that document.
+//! file of the server's open, and gives up the right to open one before it reads the document.
 
 mod child;
 mod desk;
@@ -132,6 +132,11 @@ impl OpenerPool {
     /// Hands a job over; the shard is told when it is done or refused.
     pub fn submit(&self, task: Task) {
         self.0.0.desk.submit(task);
+    }
+
+    /// A connection has left: what was to be taken out of documents for it is dropped.
+    pub fn leave(&self, connection: ConnectionId) {
+        self.0.0.desk.leave(connection);
     }
 
     /// All of a document that was too large to take in whole has come change by change.

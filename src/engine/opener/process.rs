@@ -29,6 +29,8 @@ const HANDSHAKE: Duration = Duration::from_secs(30);
 const TICK: Timespec = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
 /// Bytes of standard error that are kept.
 const SAID_BYTES: usize = 2048;
+/// Signals that ask a program to end: hang-up, interrupt, terminate.
+const ASKING: [i32; 3] = [1, 2, 15];
 /// What the allocator says before it aborts.
 const OUT_OF_MEMORY: &str = "memory allocation of";
 
@@ -39,6 +41,8 @@ pub enum Failure {
     NotStarted(String),
     /// The process ended badly, in words.
     Ended(String),
+    /// It wanted more memory than it was allowed.
+    WantedMore,
     /// The server stops.
     Stopped,
 }
@@ -98,7 +102,8 @@ impl<'a> Process<'a> {
             Ok(()) => Ok(process),
             Err(_) if stopping.load(Ordering::Relaxed) => Err(Failure::Stopped),
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                Err(not_started(io::Error::other(format!("before it was ready, {}", process.how_it_ended()))))
+                let (status, _) = process.end_by_itself();
+                Err(not_started(io::Error::other(format!("before it was ready, {}", in_words(status)))))
             }
             Err(error) => Err(not_started(error)),
         }
@@ -134,16 +139,28 @@ impl<'a> Process<'a> {
         }
         if error.kind() == io::ErrorKind::UnexpectedEof || error.kind() == io::ErrorKind::BrokenPipe {
             // It ends by itself, and how says why. The pipe may close a little before that.
-            return Failure::Ended(self.how_it_ended());
+            let (status, wanted_more) = self.end_by_itself();
+            if wanted_more {
+                return Failure::WantedMore;
+            }
+            let was_asked = status.and_then(|status| status.signal()).is_some_and(|by| ASKING.contains(&by));
+            return if was_asked && self.stops_soon() {
+                Failure::Stopped
+            } else {
+                Failure::Ended(in_words(status))
+            };
         }
         Failure::Ended(match error.kind() {
             io::ErrorKind::TimedOut => "it did not come to an end in time".to_owned(),
-            io::ErrorKind::InvalidData => format!("its answer makes no sense: {error}"),
+            io::ErrorKind::InvalidData | io::ErrorKind::FileTooLarge => {
+                format!("its answer makes no sense: {error}")
+            }
             _ => format!("talking to it failed: {error}"),
         })
     }
 
-    fn how_it_ended(&mut self) -> String {
+    /// Waits for the end of a process that has closed its pipes: how it ended, if it did, and whether it was for want of memory.
+    fn end_by_itself(&mut self) -> (Option<ExitStatus>, bool) {
         let patience = Instant::now() + Duration::from_secs(2);
         let status = loop {
             self.listen();
@@ -154,8 +171,21 @@ impl<'a> Process<'a> {
             }
         };
         self.listen();
-        let out_of_memory = String::from_utf8_lossy(&self.said).contains(OUT_OF_MEMORY);
-        in_words(status, out_of_memory)
+        let wanted_more = String::from_utf8_lossy(&self.said).contains(OUT_OF_MEMORY);
+        (status, wanted_more)
+    }
+
+    /// True if the server is told to stop in the next moments. A signal that is sent to all processes of the program, or of its
+    /// terminal, may reach this one first.
+    fn stops_soon(&self) -> bool {
+        let patience = Instant::now() + Duration::from_secs(2);
+        while !self.stopping.load(Ordering::Relaxed) {
+            if Instant::now() >= patience {
+                return false;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        true
     }
 
     /// Reads what has come on standard error.
@@ -209,11 +239,8 @@ fn own_program() -> Result<PathBuf, Failure> {
     }
 }
 
-fn in_words(status: Option<ExitStatus>, out_of_memory: bool) -> String {
+fn in_words(status: Option<ExitStatus>) -> String {
     let Some(status) = status else { return "it closed its pipes and went on".into() };
-    if out_of_memory {
-        return "it ran out of the memory that it was allowed".into();
-    }
     match (status.signal(), status.code()) {
         (Some(9), _) => "it was killed, most likely because the machine ran out of memory".into(),
         (Some(24), _) => "it took more processor time than it was allowed".into(),

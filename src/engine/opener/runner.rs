@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::desk::{KEEP_OPEN, Large, Next, SetAside};
+use super::figures::{Figures, Where};
 use super::frame::{Order, Work};
 use super::process::{Failure, Process};
 use super::shared::Shared;
@@ -27,6 +28,10 @@ struct Kept<'a> {
 enum Unfinished {
     Failure(Failure),
     Store(StoreError),
+    /// What was to be opened is no longer there.
+    Replaced,
+    /// The changes are more than the server holds in memory.
+    TooMuch,
 }
 
 /// The thread of one process at a time.
@@ -67,7 +72,8 @@ impl Shared {
         let (key, lane) = (task.job.key().clone(), task.lane.clone());
         // With a kept process come the bytes that it was given.
         let set_aside = kept.as_ref().map_or(set_aside, |kept| set_aside.of_process(&kept.set_aside));
-        let is_marked = kept.is_none() && need.memory_bytes > self.desk.memory_bytes() / 2;
+        let most = need.memory_bytes.max(set_aside.memory_bytes);
+        let is_marked = kept.is_none() && most > self.desk.memory_bytes() / 2;
         if is_marked {
             self.record.begin(&key, task.sender(), need.memory_bytes);
         }
@@ -80,15 +86,20 @@ impl Shared {
                     let (key, until) = (key.clone(), Instant::now() + KEEP_OPEN);
                     keeps = Some(Kept { key, process, set_aside, until });
                 }
-                self.finish(task, answer, began);
+                self.figures.done(Figures::kind(&task.job), Where::Child, began.elapsed());
+                self.finish(task, answer);
             }
             Err(Unfinished::Store(error)) => {
                 self.record.cancel(&key);
-                let answer = match task.job {
-                    Job::Intake { .. } => Answer::Failed(error.to_string()),
-                    Job::Extract { .. } | Job::Compact { .. } => Answer::Absent,
-                };
-                self.finish(task, answer, began);
+                self.unreadable(task, &error);
+            }
+            Err(Unfinished::Replaced) => {
+                self.record.cancel(&key);
+                self.finish(task, Answer::Absent);
+            }
+            Err(Unfinished::TooMuch) => {
+                self.record.cancel(&key);
+                self.refuse_too_much(task, &need);
             }
             Err(Unfinished::Failure(Failure::Stopped)) => return Err(()),
             Err(Unfinished::Failure(Failure::NotStarted(why))) => {
@@ -98,7 +109,19 @@ impl Shared {
                 self.record.note(Trouble { reason: why, ..trouble.of(&need) });
                 self.refuse(task, Refusal::NoProcess);
             }
-            Err(Unfinished::Failure(Failure::Ended(why))) => {
+            Err(Unfinished::Failure(Failure::WantedMore))
+                if set_aside.memory_bytes < self.desk.memory_bytes() =>
+            {
+                self.record.cancel(&key);
+                tracing::debug!(document = %key.document, need_bytes = need.memory_bytes, "the estimate of an opening was too low: it is tried with all that processes may take");
+                self.desk.try_again(number, Large { task, need, set_aside }, began.elapsed());
+                return Ok(None);
+            }
+            Err(Unfinished::Failure(failure @ (Failure::Ended(_) | Failure::WantedMore))) => {
+                let why = match failure {
+                    Failure::Ended(why) => why,
+                    _ => "it wanted more memory than memory.opener allows".to_owned(),
+                };
                 self.record.end_badly(&key, task.sender(), need.memory_bytes, &why);
                 tracing::warn!(document = %key.document, namespace = %key.namespace, kind = task.job.kind(), why, "the process that opened a document ended badly");
                 self.refuse(task, Refusal::EndedBadly);
@@ -141,6 +164,8 @@ impl Shared {
         match transfer::run(&mut process, &order, job, &*self.store, is_open) {
             Ok(answer) => Ok((answer, process)),
             Err(Interrupted::Store(error)) => Err(Unfinished::Store(error)),
+            Err(Interrupted::Replaced) => Err(Unfinished::Replaced),
+            Err(Interrupted::TooMuch) => Err(Unfinished::TooMuch),
             Err(Interrupted::Pipe(error)) => Err(Unfinished::Failure(process.failed(&error))),
             Err(why @ Interrupted::Failed(_)) => Err(Unfinished::Failure(Failure::Ended(why.to_string()))),
             Err(Interrupted::Unlimited(why)) => Err(Unfinished::Failure(Failure::NotStarted(format!(

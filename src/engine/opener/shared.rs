@@ -4,14 +4,14 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::desk::{Desk, KEEP_OPEN};
-use super::estimate::{Need, estimate};
+use super::estimate::{Estimator, Need};
 use super::figures::{Figures, Where};
 use super::record::{MOST_BAD_ENDS, Record};
-use super::transfer::Answer;
+use super::transfer::{Answer, MOST_BYTES};
 use super::trouble::{Trouble, TroubleKind};
 use super::{OpenerOptions, Task};
 use crate::engine::shard::Input;
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 use crate::sync::job::{Done, Job, Refusal};
 use crate::sync::opener::Opener;
 
@@ -35,12 +35,13 @@ pub fn small(shared: &Shared) {
         let _ = getrandom::fill(&mut salt);
         salt
     });
+    let mut estimator = Estimator::new(shared.desk.memory_bytes());
     let mut rested = true;
     loop {
         match shared.desk.next_arrived((!rested).then_some(KEEP_OPEN)) {
             Ok(Some(task)) => {
                 rested = false;
-                shared.admit(task, &mut opener);
+                shared.admit(task, &mut opener, &mut estimator);
             }
             Ok(None) => {
                 opener.rest();
@@ -53,7 +54,7 @@ pub fn small(shared: &Shared) {
 
 impl Shared {
     /// Does a job, hands it on, or refuses it.
-    fn admit(&self, task: Task, opener: &mut Opener) {
+    fn admit(&self, task: Task, opener: &mut Opener, estimator: &mut Estimator) {
         let began = Instant::now();
         let (key, lane) = (task.job.key().clone(), task.lane.clone());
         let bad_ends = self.record.bad_ends(&key);
@@ -64,12 +65,21 @@ impl Shared {
             return self.desk.done(&lane, &key, began.elapsed());
         }
         let allowed_bytes = self.desk.memory_bytes();
-        let need = estimate(&task.job, &*self.store).unwrap_or_else(|error| {
-            // The job meets the same error when it reads the document, and says so to whom it concerns.
-            tracing::debug!(document = %key.document, %error, "an opening could not be estimated");
-            Need::unknown()
-        });
-        if need.memory_bytes <= SMALL_BYTES {
+        let need = match estimator.estimate(&task.job, &*self.store) {
+            Ok(Some(need)) => need,
+            Ok(None) => {
+                self.finish(task, Answer::Absent);
+                return self.desk.done(&lane, &key, began.elapsed());
+            }
+            Err(error) => {
+                self.unreadable(task, &error);
+                return self.desk.done(&lane, &key, began.elapsed());
+            }
+        };
+        let is_compaction = matches!(task.job, Job::Compact { .. });
+        if is_compaction && need.size_bytes > MOST_BYTES as u64 {
+            self.refuse_too_much(task, &need);
+        } else if need.memory_bytes <= SMALL_BYTES {
             tracing::debug!(document = %key.document, kind = task.job.kind(), "opening a document");
             let Task { job, shard, .. } = task;
             let kind = Figures::kind(&job);
@@ -120,9 +130,34 @@ impl Shared {
         }
     }
 
+    /// The store cannot give what a job would open.
+    pub(super) fn unreadable(&self, task: Task, error: &StoreError) {
+        tracing::debug!(document = %task.job.key().document, kind = task.job.kind(), %error, "a document could not be read to be opened");
+        let answer = match task.job {
+            Job::Intake { .. } => Answer::Failed(error.to_string()),
+            Job::Extract { .. } | Job::Compact { .. } => Answer::Absent,
+        };
+        self.finish(task, answer);
+    }
+
+    /// The job's result would be more than the server holds in memory, however much its processes may take.
+    pub(super) fn refuse_too_much(&self, task: Task, need: &Need) {
+        let reason = match task.job {
+            Job::Compact { .. } => {
+                "it has more than 128 MiB, so it is not compacted, and stays as single changes"
+            }
+            Job::Intake { .. } | Job::Extract { .. } => {
+                "it came whole, with more than 128 MiB of changes: they are asked for one by one"
+            }
+        };
+        tracing::info!(document = %task.job.key().document, namespace = %task.job.key().namespace, kind = task.job.kind(), reason, "a document is too large for the server's memory");
+        let trouble = self.trouble(TroubleKind::Failed, &task);
+        self.record.note(Trouble { reason: reason.into(), ..trouble.of(need) });
+        self.refuse(task, Refusal::TooMuch);
+    }
+
     /// Tells the shard what came of a job.
-    pub(super) fn finish(&self, task: Task, answer: Answer, began: Instant) {
-        self.figures.done(Figures::kind(&task.job), Where::Child, began.elapsed());
+    pub(super) fn finish(&self, task: Task, answer: Answer) {
         let done = answer.into_done(task.job);
         self.judge(&done);
         // A shard that has ended needs no news.

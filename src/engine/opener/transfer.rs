@@ -14,7 +14,7 @@ use crate::sync::graph::MAX_HEADS;
 use crate::sync::job::{Done, EXTRACT_BYTES, Intake, Job, NotExtracted, Snapshot};
 use crate::sync::leb::Reader;
 use crate::sync::meter::Meter;
-use crate::sync::opener::not_extracted;
+use crate::sync::opener::{meant_snapshot, not_extracted};
 use crate::sync::price::Limits;
 use crate::sync::pricing::Pricing;
 use crate::sync::snapshot::Index;
@@ -22,7 +22,7 @@ use crate::sync::storage::Storage;
 use crate::types::ChangeHash;
 
 /// Most bytes of an answer that the server holds in memory.
-const MOST_BYTES: usize = 128 << 20;
+pub const MOST_BYTES: usize = 128 << 20;
 /// Most bytes of a reason.
 const REASON_BYTES: usize = 500;
 /// What a change in an answer counts besides its bytes.
@@ -48,6 +48,12 @@ pub enum Interrupted {
     /// The process failed at a snapshot that is as it was when the server took it in.
     #[error("it failed at a document that is not damaged: {0}")]
     Failed(String),
+    /// What was to be opened has been replaced meanwhile.
+    #[error("the snapshot that was meant is no longer there")]
+    Replaced,
+    /// The changes that were found are more than the server holds in memory.
+    #[error("it holds more than 128 MiB of changes")]
+    TooMuch,
     /// The process could not limit itself.
     #[error("it could not limit its memory: {0}")]
     Unlimited(String),
@@ -124,8 +130,9 @@ pub fn run(
     send(&mut to, tag::JOB, &[&order.encode()])?;
     let expected = match job {
         Job::Intake { .. } => send_intake(&mut to, job, storage)?,
-        Job::Extract { key, .. } => {
-            if !is_open && let Some(snapshot) = storage.snapshot(key)? {
+        Job::Extract { key, snapshot, .. } => {
+            if !is_open {
+                let snapshot = meant_snapshot(key, snapshot, storage)?.ok_or(Interrupted::Replaced)?;
                 send(&mut to, tag::SNAPSHOT, &[&snapshot])?;
             }
             Expected::default()
@@ -248,7 +255,7 @@ fn one_change(content: &[u8]) -> io::Result<chunk::RawChunk<'_>> {
     }
 }
 
-fn changes(mut tag: u8, mut content: Vec<u8>, from: &mut impl Read) -> io::Result<Vec<Change>> {
+fn changes(mut tag: u8, mut content: Vec<u8>, from: &mut impl Read) -> Result<Vec<Change>, Interrupted> {
     let (mut changes, mut bytes) = (Vec::new(), 0);
     while tag == tag::CHANGE {
         let raw = one_change(&content)?;
@@ -258,9 +265,13 @@ fn changes(mut tag: u8, mut content: Vec<u8>, from: &mut impl Read) -> io::Resul
         let taken = chunk::take_in(&raw, None, CHANGE_LIMITS.inflated_bytes);
         changes.push(taken.map_err(|_| nonsense("a change that does not decode"))?);
         bytes += content.len() + CHANGE_BYTES;
-        (tag, content) = receive(from, MOST_BYTES.saturating_sub(bytes))?;
+        (tag, content) =
+            receive(from, MOST_BYTES.saturating_sub(bytes)).map_err(|error| match error.kind() {
+                io::ErrorKind::FileTooLarge => Interrupted::TooMuch,
+                _ => error.into(),
+            })?;
     }
-    if tag == tag::END { Ok(changes) } else { Err(nonsense("not a change")) }
+    if tag == tag::END { Ok(changes) } else { Err(nonsense("not a change").into()) }
 }
 
 fn parts(mut tag: u8, mut content: Vec<u8>, from: &mut impl Read) -> io::Result<Answer> {

@@ -216,7 +216,8 @@ impl Doc {
     }
 
     /// Gives a connection a share in the document.
-    pub fn attach(&mut self, peer: Peer) {
+    pub fn attach(&mut self, mut peer: Peer) {
+        peer.asked_singly = self.opener.is_singly();
         // Most documents are open on one connection, and a vector's first allocation has room for four.
         if self.peers.is_empty() {
             self.peers.reserve_exact(1);

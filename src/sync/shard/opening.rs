@@ -246,14 +246,14 @@ impl Shard {
         let Some(peer) = doc.peer(connection).filter(|peer| peer.v2 && !peer.takes_none) else {
             return false;
         };
-        let heads = peer.their_heads.clone();
+        let (heads, was_asked) = (peer.their_heads.clone(), peer.asked_singly);
         doc.opener.wants_singly();
-        // Once: a device that sends the whole document all the same would come back for ever.
-        let is_first = self.wholes.refuse(key, &heads);
-        if is_first {
+        self.wholes.refuse(key, &heads);
+        // A device that sends the whole document all the same would come back for ever.
+        if !was_asked {
             self.close(connection, 1013, "a document is too large to be taken in whole: send its changes");
         }
-        is_first
+        !was_asked
     }
 
     /// New changes of the document are durable. If they have brought all that was refused, that is no trouble any more.

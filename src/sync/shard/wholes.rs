@@ -2,8 +2,8 @@
 //!
 //! A document that a device sends in one piece has to be opened before it can be stored, and the opener may refuse that. Its
 //! changes one by one need no opening: they are stored as they come. A device sends them so to whoever does not say that they
-//! understand version 2 of the messages. It notes what was said once for each connection, so the connection on which a
-//! document was refused is closed, once, and on the next one the server does not say it for that document.
+//! understand version 2 of the messages. It notes what was said once for each connection, so a connection that was told so, and
+//! on which a document was then refused, is closed, and on the next one the server does not say it for that document.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -24,11 +24,11 @@ pub struct Wholes {
 }
 
 impl Wholes {
-    /// A document with these heads was refused. False if that is known.
-    pub fn refuse(&mut self, key: &DocKey, heads: &[ChangeHash]) -> bool {
+    /// A document with these heads was refused.
+    pub fn refuse(&mut self, key: &DocKey, heads: &[ChangeHash]) {
         let heads = heads[..heads.len().min(MOST_HEADS)].to_vec();
         if self.heads.insert(key.clone(), heads).is_some() {
-            return false;
+            return;
         }
         self.order.push_back(key.clone());
         if self.order.len() > MOST_DOCUMENTS
@@ -36,7 +36,6 @@ impl Wholes {
         {
             self.heads.remove(&oldest);
         }
-        true
     }
 
     /// The document may be sent whole again.
@@ -67,10 +66,11 @@ mod tests {
     fn the_latest_refusals_are_remembered() {
         let mut wholes = Wholes::default();
         let hash = |n| ChangeHash([n; 32]);
-        assert!(wholes.refuse(&key(0), &[hash(1)]) && !wholes.refuse(&key(0), &[hash(2); 20]));
+        wholes.refuse(&key(0), &[hash(1)]);
+        wholes.refuse(&key(0), &[hash(2); 20]);
         assert_eq!(wholes.refused(&key(0)), Some(&[hash(2); MOST_HEADS][..]));
         for n in 1..=MOST_DOCUMENTS as u64 {
-            assert!(wholes.refuse(&key(n), &[]));
+            wholes.refuse(&key(n), &[]);
         }
         assert!(wholes.refused(&key(0)).is_none() && wholes.refused(&key(1)).is_some());
         wholes.allow(&key(1));

@@ -35,7 +35,7 @@ fn done(desk: &Desk, task: &Task) {
 
 /// Hands the next job on, with so much memory to set aside.
 fn hand_on(desk: &Desk, memory_bytes: u64) {
-    let need = Need { memory_bytes, ..Need::unknown() };
+    let need = Need { memory_bytes, reserved_bytes: 0, size_bytes: 0 };
     desk.hand_on(arrived(desk).unwrap(), need, memory_bytes);
 }
 
@@ -45,6 +45,24 @@ fn run(desk: &Desk, number: usize) -> Box<Large> {
         Next::LetGo => panic!("nothing to run"),
         Next::Stop => panic!("stopped"),
     }
+}
+
+/// What a thread without a process gets, within ten seconds.
+fn start(desk: &Desk, number: usize) -> Box<Large> {
+    let (got, late) = std::sync::mpsc::channel::<()>();
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            if late.recv_timeout(Duration::from_secs(10)) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
+                desk.stop();
+            }
+        });
+        let next = desk.next_large(number, None);
+        drop(got);
+        match next {
+            Next::Run(large) => large,
+            Next::LetGo | Next::Stop => panic!("nothing to run"),
+        }
+    })
 }
 
 /// The thread would wait; asked as one whose process has to go now, so that it does not.
@@ -95,9 +113,9 @@ fn compactions_are_done_one_after_the_other() {
     assert_eq!(document(&first), 1);
     assert_eq!(document(&arrived(&desk).unwrap()), 4, "others go on");
     assert!(arrived(&desk).is_none());
-    let need = Need { memory_bytes: 500, ..Need::unknown() };
+    let need = Need { memory_bytes: 500, reserved_bytes: 0, size_bytes: 0 };
     desk.hand_on(first, need, 500);
-    let Next::Run(large) = desk.next_large(0, None) else { panic!("nothing to run") };
+    let large = start(&desk, 0);
     assert!(arrived(&desk).is_none(), "also while a process does it");
     end(&desk, 0, &large, false);
     assert_eq!(document(&arrived(&desk).unwrap()), 2);
@@ -107,17 +125,17 @@ fn compactions_are_done_one_after_the_other() {
 fn processes_take_no_more_memory_together_than_is_allowed() {
     let desk = Desk::new(MEMORY);
     for n in 1..=3 {
-        desk.submit(extract(n, "app"));
+        desk.submit(extract(n, &format!("app {n}")));
     }
     hand_on(&desk, 600);
     hand_on(&desk, 600);
     hand_on(&desk, 100);
-    let Next::Run(first) = desk.next_large(0, None) else { panic!("nothing to run") };
+    let first = start(&desk, 0);
     runs_nothing(&desk, 1);
     end(&desk, 0, &first, false);
-    let Next::Run(second) = desk.next_large(1, None) else { panic!("nothing to run") };
+    let second = start(&desk, 1);
     assert_eq!(document(&second.task), 2, "no smaller one has overtaken it");
-    let Next::Run(third) = desk.next_large(0, None) else { panic!("nothing to run") };
+    let third = start(&desk, 0);
     assert_eq!(document(&third.task), 3);
     end(&desk, 0, &third, false);
     end(&desk, 1, &second, false);
@@ -129,7 +147,7 @@ fn the_next_part_of_a_document_goes_to_the_process_that_has_it_open() {
     let desk = Desk::new(MEMORY);
     desk.submit(extract(1, "app"));
     hand_on(&desk, 600);
-    let Next::Run(first) = desk.next_large(0, None) else { panic!("nothing to run") };
+    let first = start(&desk, 0);
     end(&desk, 0, &first, true);
     desk.submit(extract(1, "app"));
     hand_on(&desk, 600);
@@ -142,8 +160,69 @@ fn the_next_part_of_a_document_goes_to_the_process_that_has_it_open() {
     hand_on(&desk, 600);
     runs_nothing(&desk, 0);
     desk.let_go(0, 600);
-    let Next::Run(other) = desk.next_large(1, None) else { panic!("nothing to run") };
+    let other = start(&desk, 1);
     assert_eq!(document(&other.task), 2);
     desk.stop();
     assert!(matches!(desk.next_large(0, None), Next::Stop) && desk.next_arrived(None).is_err());
+}
+
+#[test]
+fn no_app_has_both_processes() {
+    let desk = Desk::new(MEMORY);
+    (1..=3).for_each(|n| desk.submit(extract(n, "greedy")));
+    (0..3).for_each(|_| hand_on(&desk, 100));
+    let first = start(&desk, 0);
+    runs_nothing(&desk, 1);
+    desk.submit(extract(9, "other"));
+    hand_on(&desk, 100);
+    let other = start(&desk, 1);
+    assert_eq!((document(&first.task), document(&other.task)), (1, 9));
+    end(&desk, 0, &first, false);
+    let second = start(&desk, 0);
+    assert_eq!(document(&second.task), 2);
+    end(&desk, 1, &other, false);
+    runs_nothing(&desk, 1);
+}
+
+#[test]
+fn a_job_that_wants_more_memory_gets_all_of_it_next() {
+    let desk = Desk::new(MEMORY);
+    for (n, app) in [(1, "one"), (2, "two")] {
+        desk.submit(extract(n, app));
+        hand_on(&desk, 300);
+    }
+    desk.submit(extract(1, "one"));
+    let (first, second) = (start(&desk, 0), start(&desk, 1));
+    desk.try_again(0, *first, Duration::from_millis(1));
+    assert!(arrived(&desk).is_none(), "the next job of the document still waits behind it");
+    runs_nothing(&desk, 0);
+    end(&desk, 1, &second, false);
+    let again = start(&desk, 0);
+    assert_eq!((document(&again.task), again.set_aside.memory_bytes), (1, MEMORY));
+    end(&desk, 0, &again, false);
+    assert_eq!(lock(&desk.state).reserved_bytes, 0);
+    assert_eq!(document(&arrived(&desk).unwrap()), 1);
+}
+
+#[test]
+fn nobody_waits_for_what_was_to_be_taken_out_for_a_connection_that_left() {
+    let desk = Desk::new(MEMORY);
+    // The test's connections have the numbers of their documents.
+    let of = |n: u8, connection: u64| {
+        let mut task = extract(n, "app");
+        let Job::Extract { connection: of, .. } = &mut task.job else { unreachable!() };
+        *of = ConnectionId(connection);
+        task
+    };
+    [of(1, 7), of(1, 7), of(1, 8), of(2, 8), of(3, 7), of(3, 7)]
+        .into_iter()
+        .for_each(|task| desk.submit(task));
+    desk.submit(compact(3));
+    hand_on(&desk, 100);
+    assert_eq!(desk.waiting(), 7);
+    desk.leave(ConnectionId(7));
+    assert_eq!(desk.waiting(), 3);
+    let left: Vec<_> = std::iter::from_fn(|| arrived(&desk)).map(|task| document(&task)).collect();
+    assert_eq!(left.len(), 3);
+    assert!([1, 2, 3].iter().all(|n| left.contains(n)), "{left:?}");
 }
