@@ -1,5 +1,6 @@
 //! What can go wrong, and why a token is refused.
 
+use crate::atproto::ClientIdError;
 use crate::store::{CommitError, StoreError};
 
 /// An operation on sessions or apps failed.
@@ -18,8 +19,8 @@ pub enum AccessError {
     #[error("there are already {max} decisions about apps, and none may be forgotten", max = super::MAX_GRANTS)]
     TooManyApps,
     /// Not something that an app can be.
-    #[error("{0:?} is not an app's client_id: give the https:// address of its client metadata, in full")]
-    ClientId(String),
+    #[error(transparent)]
+    ClientId(#[from] ClientIdError),
     /// Nothing to revoke in an app.
     #[error(
         "nothing was ever decided about {client_id} in {namespace}, and it has no session: `groundmist-sync apps list` shows what was"

@@ -17,7 +17,6 @@ use crate::store::{Commit, Op, Store};
 use crate::types::{DocKey, Millis, Secret, now};
 
 mod audit;
-mod client_id;
 mod connect;
 mod decide;
 mod enter;
@@ -39,7 +38,6 @@ mod token;
 mod used;
 
 pub use audit::{Event, MAX_AUDIT, What};
-pub use client_id::MAX_CLIENT_ID_BYTES;
 pub use connect::{
     CODE_LIFE_MS, Consent, Exchange, ExchangeError, Exchanged, MAX_CODES, MAX_REFRESH_TOKENS,
     MAX_REFRESH_TOKENS_PER_APP, REFRESH_GRACE_MS, REFRESH_LIFE_MS,

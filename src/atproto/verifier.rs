@@ -41,7 +41,7 @@ pub enum How {
 pub struct Proven {
     /// The owner.
     pub did: Did,
-    /// The app; any URL-like text, to be judged by who decides about apps.
+    /// The app: a well-formed id. Whether the owner approved it is for access to judge.
     pub client_id: String,
     /// Thumbprint of the key that the app's session holds.
     pub jkt: Option<String>,
