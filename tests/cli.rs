@@ -418,6 +418,7 @@ fn the_admin_socket_speaks_http_and_refuses_nonsense() {
         (get("POST", "/api/apps/approve"), "400", "bad_body"),
         (get("POST", "/api/apps/forget"), "404", "not_found"),
         (get("DELETE", "/api/tokens/..%2f..%2fetc"), "404", "not_found"),
+        (admin(&server, "GET /healthz HTTP/1.1\r\nConnection: close\r\n\r\n"), "400", "bad_host"),
         (admin(&server, &post("")), "400", "bad_body"),
         (admin(&server, &post("{\"name\":\"a\"}")), "400", "bad_body"),
         (
