@@ -17,6 +17,7 @@ mod party;
 mod place;
 mod secret;
 mod shares;
+mod text;
 mod time;
 
 pub use authorities::authorities_in;
@@ -29,6 +30,7 @@ pub use party::{Approval, Party};
 pub use place::place_of;
 pub use secret::{MIN_SECRET_BYTES, Secret, fingerprint, secret};
 pub use shares::Shares;
+pub use text::{clean, is_misleading};
 pub use time::{DAY_MS, Moment, civil, day, minute, now, rfc3339};
 
 pub(crate) use choice::choice;

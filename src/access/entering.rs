@@ -6,11 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use super::root_document::is_document_url;
 use super::session::{MAX_NAME_BYTES, MAX_USER_AGENT_BYTES, Session};
-use super::text::clean;
 use super::used::MAX_USED_LIFE_MS;
 use super::{AccessError, App, UsedToken};
 use crate::atproto::ClientId;
-use crate::types::{Millis, Namespace};
+use crate::types::{Millis, Namespace, clean};
 
 /// Longest DID in bytes that enters: it stands twice in every sync token.
 const MAX_DID_BYTES: usize = 256;

@@ -7,7 +7,7 @@ use crate::store::{CommitError, StoreError};
 #[derive(Debug, thiserror::Error)]
 pub enum AccessError {
     /// A session's name is unusable.
-    #[error("the name {0:?} cannot be used: give 1 to {max} bytes without control characters, not starting or ending in a space", max = super::MAX_NAME_BYTES)]
+    #[error("the name {0:?} cannot be used: give 1 to {max} bytes that can be seen, without control characters, not starting or ending in a space", max = super::MAX_NAME_BYTES)]
     Name(String),
     /// A token's life is out of range.
     #[error("a token cannot live for {0} seconds: choose between 1 second and 3650 days")]

@@ -33,7 +33,6 @@ mod session;
 mod sessions;
 mod sign_ins;
 mod state;
-mod text;
 mod token;
 mod used;
 
@@ -57,7 +56,6 @@ pub use sessions::MAX_SESSIONS_PER_APP;
 pub use sign_ins::{
     LINK_LIFE_MS, MAX_LINKS, MAX_SIGN_INS, SIGN_IN_IDLE_MS, SIGN_IN_LIFE_MS, SignIn, SignIns,
 };
-pub use text::is_misleading;
 pub use token::MAX_TOKEN_BYTES;
 pub use used::{MAX_USED_LIFE_MS, MAX_USED_TOKENS, UsedToken};
 

@@ -2,8 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::access::is_misleading;
-use crate::types::{Millis, civil};
+use crate::types::{Millis, civil, is_misleading};
 
 /// `2026-01-31 08:05 UTC`.
 pub(super) fn date(at: Millis) -> String {
