@@ -146,6 +146,25 @@ impl Access {
         Ok(id)
     }
 
+    /// Ends a session of somebody who is not the owner any more, and all that came of the same code: durable first, then its
+    /// sockets close. One that has ended already is no error.
+    ///
+    /// # Errors
+    /// The store could not write (the session then stays valid for when that owner comes back).
+    pub async fn end_of_former_owner(self: &Arc<Self>, id: &str) -> Result<(), AccessError> {
+        let sent = {
+            let mut state = self.state();
+            let (mut ops, mut underway) = (Vec::new(), Underway::default());
+            state.end_with_family(id, &mut ops, &mut underway);
+            if ops.is_empty() {
+                return Ok(());
+            }
+            self.send(ops, underway, "ending a session of a former owner")
+        };
+        tracing::info!(session = id, "a session ended, as its account is not the owner's any more");
+        sent.await
+    }
+
     /// Revokes every session and token, those on their way in included; returns how many. Approvals stay.
     ///
     /// # Errors

@@ -233,7 +233,10 @@ mod tests {
     fn a_token_as_issued_is_read() {
         let token = issued(&json!({}));
         let read = AccessToken::read(&token).unwrap();
-        assert_eq!((read.sub().as_str(), read.client_id(), read.exp()), (OWNER, CLIENT, NOW + 3_600));
+        assert_eq!(
+            (read.sub().as_str(), read.client_id().as_str(), read.exp()),
+            (OWNER, CLIENT, NOW + 3_600)
+        );
         assert_eq!(read.as_str(), token);
         assert!(!format!("{read:?}").contains(&token[..20]));
         assert_eq!(check(&token), Ok(()));
