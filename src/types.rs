@@ -8,6 +8,7 @@ pub use automerge::ChangeHash;
 
 mod authorities;
 mod choice;
+mod count;
 mod hosts;
 mod identity;
 mod limiter;
@@ -21,6 +22,7 @@ mod text;
 mod time;
 
 pub use authorities::authorities_in;
+pub use count::{count, grouped};
 pub use hosts::Hosts;
 pub use identity::{Did, DidMethod, Handle, IdentityError, MAX_DID_BYTES, MAX_HOST_BYTES};
 pub use limiter::Limiter;

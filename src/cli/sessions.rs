@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use hyper::Method;
 
 use super::admin_client::call;
-use super::text::{date, percent_encode, safe};
+use super::text::{count, date, percent_encode, safe};
 use super::{CliError, Exit, print, print_json};
 use crate::config::Config;
 use crate::types::Millis;
@@ -70,8 +70,8 @@ pub(super) fn revoke_all(config: &Config, json: bool) -> Result<Exit, CliError> 
         print_json(&revoked)?;
     } else {
         print(&format!(
-            "Revoked all {} sessions and tokens. All connections are closed; approved apps may come back.\n",
-            revoked.revoked
+            "Revoked {}, tokens included. All connections are closed; approved apps may come back.\n",
+            count(revoked.revoked, "session")
         ));
     }
     Ok(Exit::Success)
