@@ -164,19 +164,19 @@ impl Access {
         if is_over(&old, now) {
             return Err(ExchangeError::Refresh);
         }
-        // Told that it is over, it stays so when that owner comes back.
-        if old.did != exchange.owner {
-            if old.holds(secret) {
-                self.end_of_former_owner(old.sessions.last().map_or("", String::as_str)).await?;
-            }
-            return Err(ExchangeError::Refresh);
-        }
         if old.client_id != exchange.client_id {
             return Err(ExchangeError::Client);
         }
         // Without the key a copied token is worth nothing, so its coming here does not say that somebody else has it.
         if old.jkt.is_some() && old.jkt != exchange.jkt {
             return Err(ExchangeError::Key);
+        }
+        // Told that it is over, it stays so when that owner comes back.
+        if old.did != exchange.owner {
+            if old.holds(secret) {
+                self.end_of_former_owner(old.sessions.last().map_or("", String::as_str)).await?;
+            }
+            return Err(ExchangeError::Refresh);
         }
         let is = |kept: &str| is_same(kept, secret);
         let mut sessions = old.sessions.clone();
