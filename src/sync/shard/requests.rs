@@ -10,7 +10,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use crate::sync::connection::Counts;
-use crate::types::{ConnectionId, DocKey, DocumentId, Millis, Namespace, count};
+use crate::types::{ConnectionId, DocKey, DocumentId, Millis, Namespace};
 
 #[cfg(test)]
 mod tests;
@@ -20,7 +20,7 @@ pub const LOOK_AGAIN_MS: Millis = 100;
 
 /// A connection has as many requests pending as it may.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("limits.requests: this connection waits for {} already", count(usize::clone(.most), "document"))]
+#[error("limits.requests: this connection waits for {most} documents already")]
 pub struct TooManyRequests {
     most: usize,
 }

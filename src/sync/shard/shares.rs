@@ -6,7 +6,7 @@ use crate::store::StoreError;
 use crate::sync::doc::{Doc, Fault};
 use crate::sync::peer::Peer;
 use crate::sync::storage::Storage;
-use crate::types::{ConnectionId, DocKey, Millis, count};
+use crate::types::{ConnectionId, DocKey, Millis};
 
 /// What an open document costs for each connection that has it open, in bytes, about, besides the lists of hashes: the
 /// document, its place in the map, the peer, the allocator's overhead.
@@ -49,10 +49,7 @@ impl Shard {
         }
         let most = self.options.max_documents;
         if !conn.open(key, most) {
-            self.error(
-                id,
-                format!("limits.documents: this connection has {} open already", count(most, "document")),
-            );
+            self.error(id, format!("limits.documents: this connection has {most} documents open already"));
             return false;
         }
         let writer = !conn.info().read_only;
