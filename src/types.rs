@@ -8,6 +8,7 @@ pub use automerge::ChangeHash;
 
 mod authorities;
 mod choice;
+mod count;
 mod hosts;
 mod identity;
 mod limiter;
@@ -17,9 +18,11 @@ mod party;
 mod place;
 mod secret;
 mod shares;
+mod text;
 mod time;
 
 pub use authorities::authorities_in;
+pub use count::{count, grouped};
 pub use hosts::Hosts;
 pub use identity::{Did, DidMethod, Handle, IdentityError, MAX_DID_BYTES, MAX_HOST_BYTES};
 pub use limiter::Limiter;
@@ -29,6 +32,7 @@ pub use party::{Approval, Party};
 pub use place::place_of;
 pub use secret::{MIN_SECRET_BYTES, Secret, fingerprint, secret};
 pub use shares::Shares;
+pub use text::{clean, is_misleading};
 pub use time::{DAY_MS, Moment, civil, day, minute, now, rfc3339};
 
 pub(crate) use choice::choice;

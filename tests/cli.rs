@@ -231,9 +231,12 @@ fn a_wrong_configuration_starts_nothing() {
         );
         assert_eq!((code(&output), out(&output)), (78, String::new()), "{command:?}: {}", err(&output));
         for part in ["3 things", "did you mean secret", "line 3 of", "variable PORT"] {
-            assert!(err(&output).contains(part), "{part} is not in {}", err(&output));
+            let said = err(&output).split_whitespace().collect::<Vec<_>>().join(" ");
+            assert!(said.contains(part), "{part} is not in {}", err(&output));
         }
         assert!(!err(&output).contains("hunter"));
+        let long = err(&output).lines().find(|line| line.len() > 80).map(str::to_owned);
+        assert!(command[0] != "config" || long.is_none(), "{long:?}");
     }
     assert!(!data.exists(), "nothing was made before everything was checked");
     let output = run(&["serve", "--config", "/nonexistent.toml"], &[]);
@@ -252,8 +255,11 @@ fn config_check_shows_values_and_sources_but_no_secret() {
     let output = run(&["config", "check", "--data-dir", "/srv/x"], &env);
     assert_eq!(code(&output), 0, "{}", err(&output));
     let text = out(&output);
+    assert!(text.lines().all(|line| line.len() <= 80), "{text}");
+    // What goes on below a line is a part of it.
+    let whole = text.replace(&format!("\n{}", " ".repeat(20)), " ");
     let line = |key: &str| {
-        let line = text.lines().find(|line| line.split_whitespace().next() == Some(key));
+        let line = whole.lines().find(|line| line.split_whitespace().next() == Some(key));
         line.unwrap_or_else(|| panic!("{key} is not in {text}"))
             .split_whitespace()
             .skip(1)
@@ -418,6 +424,7 @@ fn the_admin_socket_speaks_http_and_refuses_nonsense() {
         (get("POST", "/api/apps/approve"), "400", "bad_body"),
         (get("POST", "/api/apps/forget"), "404", "not_found"),
         (get("DELETE", "/api/tokens/..%2f..%2fetc"), "404", "not_found"),
+        (admin(&server, "GET /healthz HTTP/1.1\r\nConnection: close\r\n\r\n"), "400", "bad_host"),
         (admin(&server, &post("")), "400", "bad_body"),
         (admin(&server, &post("{\"name\":\"a\"}")), "400", "bad_body"),
         (

@@ -3,11 +3,11 @@
 #![allow(clippy::unwrap_used)]
 
 mod common;
+#[path = "web_connect/key.rs"]
+mod key;
+#[path = "web_connect/owners.rs"]
+mod owners;
 
-use aws_lc_rs::rand::SystemRandom;
-use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use common::peer::new_document;
 use common::{Peer, Said, Server, Start, wait_for};
 use groundmist_sync::types::DocumentId;
@@ -305,7 +305,13 @@ fn no_is_told_to_the_app_and_decides_nothing() {
 #[test]
 fn nobody_is_sent_anywhere_but_to_the_app() {
     let scene = Scene::begin();
+    let port = scene.server.address.port();
+    let [ours, also_ours] = ["127.0.0.1", "[::1]"].map(|host| format!("http://{host}:{port}/back"));
+    let long = format!("https://evil.example/{}", "c".repeat(1_100));
     for (name, bad, code) in [
+        ("client_id", long.as_str(), "bad_client_id"),
+        ("redirect_uri", &ours, "bad_redirect_uri"),
+        ("redirect_uri", &also_ours, "bad_redirect_uri"),
         ("client_id", "", "bad_client_id"),
         ("client_id", "evil", "bad_client_id"),
         ("client_id", "https://evil.example/", "bad_client_id"),
@@ -341,6 +347,18 @@ fn nobody_is_sent_anywhere_but_to_the_app() {
     let said = strict.decide(&with(ASKED, &[]), "approve", false);
     assert_eq!(said.error(), (403, "loopback_client"));
     assert!(said.body["redirect"].is_null());
+}
+
+#[test]
+fn the_address_that_is_shown_is_the_one_that_the_browser_goes_to() {
+    let scene = Scene::begin();
+    let asked = "http://127.0.0.1:80/back";
+    let query = with(ASKED, &[("redirect_uri", asked)]);
+    let shown = scene.ask(&query).text("redirect_uri");
+    let (uri, pairs) = scene.decide(&query, "approve", false).redirect();
+    assert_eq!([shown.as_str(), &uri], ["http://127.0.0.1/back"; 2]);
+    let given = scene.by_code(&value(&pairs, "code"), &[("redirect_uri", asked)]);
+    assert_eq!(given.status, 200, "the app names it as it did before: {}", given.body);
 }
 
 #[test]
@@ -483,6 +501,13 @@ fn an_app_signs_out() {
         assert_eq!(scene.post("/oauth/revoke", &[], &form).status, 200, "and once more does no harm");
     }
     assert_eq!(scene.post("/oauth/revoke", &[], "token=nonsense").status, 200);
+    let given = scene.first();
+    let token = given.text("refresh_token");
+    let family = token.split_once('.').unwrap().0;
+    for half in [format!("{family}."), format!("{family}.nonsense"), token[..token.len() - 1].to_owned()] {
+        assert_eq!(scene.post("/oauth/revoke", &[], &with(&[("token", half.as_str())], &[])).status, 200);
+        assert!(scene.opens(&given.text("access_token")), "{half} is not the token");
+    }
     assert_eq!(scene.post("/oauth/revoke", &[], "").error(), (400, "invalid_request"));
     assert!(scene.opens(&scene.server.token), "the command line's tokens are not an app's");
     let form = format!("token={}", scene.server.token);
@@ -537,63 +562,4 @@ fn what_it_can_do_stands_at_the_known_address() {
     assert_eq!(said.body["code_challenge_methods_supported"], json!(["S256"]));
     assert_eq!(said.body["authorization_response_iss_parameter_supported"], true);
     assert_eq!(said.body["client_id_metadata_document_supported"], true);
-}
-
-/// A key, and proofs by it.
-struct Key(EcdsaKeyPair);
-
-impl Key {
-    fn new() -> Self {
-        Self(EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap())
-    }
-
-    fn proof(&self, htu: &str, nonce: Option<&str>) -> String {
-        let point = self.0.public_key().as_ref();
-        let [x, y] = [&point[1..33], &point[33..]].map(|part| URL_SAFE_NO_PAD.encode(part));
-        let header = json!({ "typ": "dpop+jwt", "alg": "ES256", "jwk": { "kty": "EC", "crv": "P-256", "x": x, "y": y } });
-        let mut jti = [0; 16];
-        getrandom::fill(&mut jti).unwrap();
-        let iat = groundmist_sync::types::now() / 1000;
-        let mut claims = json!({ "htm": "POST", "htu": htu, "iat": iat, "jti": URL_SAFE_NO_PAD.encode(jti) });
-        if let Some(nonce) = nonce {
-            claims["nonce"] = nonce.into();
-        }
-        let input = [header, claims].map(|part| URL_SAFE_NO_PAD.encode(part.to_string())).join(".");
-        let signature = self.0.sign(&SystemRandom::new(), input.as_bytes()).unwrap();
-        format!("{input}.{}", URL_SAFE_NO_PAD.encode(signature))
-    }
-}
-
-#[test]
-fn a_key_binds_what_it_comes_with() {
-    let scene = Scene::begin();
-    let (key, other) = (Key::new(), Key::new());
-    let htu = format!("{}/oauth/token", scene.origin);
-    let with_proof = |form: &str, proof: &str| {
-        let answer = scene.server.http_with_body("POST", "/oauth/token", &[("DPoP", proof)], form);
-        let nonce = answer.lines().find_map(|line| line.strip_prefix("dpop-nonce: ")).unwrap().to_owned();
-        (Said::read(&answer), nonce)
-    };
-    let form = by_code(&scene.code(), &[]);
-    let (said, nonce) = with_proof(&form, &key.proof(&htu, None));
-    assert_eq!(said.error(), (400, "use_dpop_nonce"));
-    for (proof, what) in [
-        (key.proof(&format!("{}/authenticate", scene.origin), Some(&nonce)), "another address"),
-        (key.proof(&htu, Some(&nonce)).replace("ey", "ex"), "altered"),
-        ("nonsense".to_owned(), "nonsense"),
-    ] {
-        assert_eq!(with_proof(&form, &proof).0.error(), (400, "invalid_dpop_proof"), "{what}");
-    }
-    let proof = key.proof(&htu, Some(&nonce));
-    let (given, _) = with_proof(&form, &proof);
-    assert_eq!(given.status, 200, "none of that used the code up: {}", given.body);
-    assert!(scene.opens(&given.text("access_token")));
-    let form = refresh(&given.text("refresh_token"));
-    assert_eq!(with_proof(&form, &proof).0.error(), (400, "invalid_dpop_proof"), "used before");
-    assert_eq!(scene.token(&form).error(), (400, "invalid_grant"), "without the key");
-    assert_eq!(with_proof(&form, &other.proof(&htu, Some(&nonce))).0.error(), (400, "invalid_grant"));
-    let (next, _) = with_proof(&form, &key.proof(&htu, Some(&nonce)));
-    assert_eq!(next.status, 200, "{}", next.body);
-    let twice = [("DPoP", "a.b.c"), ("DPoP", "a.b.c")];
-    assert_eq!(scene.post("/oauth/token", &twice, &form).error(), (400, "invalid_dpop_proof"));
 }

@@ -44,6 +44,38 @@ fn paths_and_methods() {
     assert!(server.http("GET", "/", &[("X-Huge", &huge)]).starts_with("HTTP/1.1 431"));
 }
 
+/// RFC 9112, section 3.2.
+#[test]
+fn a_request_has_one_host() {
+    let server = Server::start();
+    let ask = |address, head: &str| {
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.write_all(format!("GET {head}\r\nConnection: close\r\n\r\n").as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    };
+    for head in [
+        "/healthz HTTP/1.1",
+        "/healthz HTTP/1.1\r\nHost: a\r\nHost: a",
+        "/healthz HTTP/1.0\r\nHost: a\r\nHost: b",
+        "/healthz HTTP/1.1\r\nHost:",
+        "/healthz HTTP/1.1\r\nHost: a b",
+        "/healthz HTTP/1.1\r\nHost: evil@a",
+        "/api/status HTTP/1.1",
+        "/connect HTTP/1.1",
+        "http://a/healthz HTTP/1.1",
+    ] {
+        assert_eq!(code(&ask(server.address, head)), (400, "bad_host".into()), "{head}");
+    }
+    for head in ["/healthz HTTP/1.0", "/healthz HTTP/1.1\r\nHost: a", "http://a/healthz HTTP/1.1\r\nHost: b"]
+    {
+        let answer = ask(server.address, head);
+        assert!(answer.contains(" 200 OK"), "{head}: {answer}");
+    }
+}
+
 #[test]
 fn a_bad_upgrade_is_refused_after_the_token() {
     let server = Server::start();

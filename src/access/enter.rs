@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use super::audit::{Event, What};
-use super::client_id::Origin;
 use super::connect::Joining;
 use super::entering::Checked;
 use super::root_document::{Asking, Device, Presences};
@@ -67,7 +66,7 @@ impl Access {
 
     fn is_first_use(&self, asked: &Checked) -> bool {
         let by_consent = asked.how == Proof::Consent;
-        if self.settings().approve != Approve::FirstUse || asked.origin == Origin::Loopback || by_consent {
+        if self.settings().approve != Approve::FirstUse || asked.is_loopback || by_consent {
             return false;
         }
         let state = self.state();
@@ -107,7 +106,7 @@ impl Access {
             state.audit.note(refusal(What::RefusedReplay));
             return Err(EnterError::Replayed);
         }
-        if asked.origin == Origin::Loopback && !self.settings().allow_loopback_clients {
+        if asked.is_loopback && !self.settings().allow_loopback_clients {
             state.audit.note(refusal(What::RefusedLoopback));
             return Err(EnterError::Loopback);
         }

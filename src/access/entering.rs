@@ -4,13 +4,12 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::client_id::{Origin, origin};
 use super::root_document::is_document_url;
 use super::session::{MAX_NAME_BYTES, MAX_USER_AGENT_BYTES, Session};
-use super::text::clean;
 use super::used::MAX_USED_LIFE_MS;
 use super::{AccessError, App, UsedToken};
-use crate::types::{Millis, Namespace};
+use crate::atproto::ClientId;
+use crate::types::{Millis, Namespace, clean};
 
 /// Longest DID in bytes that enters: it stands twice in every sync token.
 const MAX_DID_BYTES: usize = 256;
@@ -125,7 +124,8 @@ impl EnterError {
 #[derive(Debug)]
 pub(super) struct Checked {
     pub(super) app: App,
-    pub(super) origin: Origin,
+    /// Any program on the owner's machine can claim to be this app.
+    pub(super) is_loopback: bool,
     pub(super) did: String,
     pub(super) read_only_wanted: bool,
     pub(super) jkt: Option<String>,
@@ -139,9 +139,9 @@ pub(super) struct Checked {
 
 impl Entering {
     pub(super) fn checked(self, now: Millis) -> Result<Checked, EnterError> {
-        let Some(origin) = origin(&self.client_id) else {
+        let Ok(client_id) = self.client_id.parse::<ClientId>() else {
             return Err(EnterError::Invalid(
-                "the app's client_id is not an https:// address of at most 1024 plain characters",
+                "the app's client_id is none that an app can have: the https:// address of its client metadata, at most 1024 plain characters",
             ));
         };
         let plain = |text: &str, max: usize| text.len() <= max && text.bytes().all(|b| b.is_ascii_graphic());
@@ -167,11 +167,10 @@ impl Entering {
             }
         }
         let short = |text: Option<String>, max| text.and_then(|text| clean(&text, max));
-        let host = super::client_id::host(&self.client_id);
-        let name = short(self.name, MAX_NAME_BYTES).or_else(|| short(host, MAX_NAME_BYTES));
+        let name = short(self.name, MAX_NAME_BYTES).or_else(|| short(Some(client_id.host()), MAX_NAME_BYTES));
         Ok(Checked {
             app: App { client_id: self.client_id, namespace: self.namespace },
-            origin,
+            is_loopback: client_id.is_loopback(),
             did: self.did,
             read_only_wanted: self.read_only_wanted,
             jkt: self.jkt,

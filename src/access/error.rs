@@ -1,12 +1,13 @@
 //! What can go wrong, and why a token is refused.
 
+use crate::atproto::ClientIdError;
 use crate::store::{CommitError, StoreError};
 
 /// An operation on sessions or apps failed.
 #[derive(Debug, thiserror::Error)]
 pub enum AccessError {
     /// A session's name is unusable.
-    #[error("the name {0:?} cannot be used: give 1 to {max} bytes without control characters, not starting or ending in a space", max = super::MAX_NAME_BYTES)]
+    #[error("the name {0:?} cannot be used: give 1 to {max} bytes that can be seen, without control characters, not starting or ending in a space", max = super::MAX_NAME_BYTES)]
     Name(String),
     /// A token's life is out of range.
     #[error("a token cannot live for {0} seconds: choose between 1 second and 3650 days")]
@@ -18,8 +19,8 @@ pub enum AccessError {
     #[error("there are already {max} decisions about apps, and none may be forgotten", max = super::MAX_GRANTS)]
     TooManyApps,
     /// Not something that an app can be.
-    #[error("{0:?} is not an app's client_id: give the https:// address of its client metadata, in full")]
-    ClientId(String),
+    #[error(transparent)]
+    ClientId(#[from] ClientIdError),
     /// Nothing to revoke in an app.
     #[error(
         "nothing was ever decided about {client_id} in {namespace}, and it has no session: `groundmist-sync apps list` shows what was"

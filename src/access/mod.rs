@@ -17,7 +17,6 @@ use crate::store::{Commit, Op, Store};
 use crate::types::{DocKey, Millis, Secret, now};
 
 mod audit;
-mod client_id;
 mod connect;
 mod decide;
 mod enter;
@@ -34,12 +33,10 @@ mod session;
 mod sessions;
 mod sign_ins;
 mod state;
-mod text;
 mod token;
 mod used;
 
 pub use audit::{Event, MAX_AUDIT, What};
-pub use client_id::MAX_CLIENT_ID_BYTES;
 pub use connect::{
     CODE_LIFE_MS, Consent, Exchange, ExchangeError, Exchanged, MAX_CODES, MAX_REFRESH_TOKENS,
     MAX_REFRESH_TOKENS_PER_APP, REFRESH_GRACE_MS, REFRESH_LIFE_MS,
@@ -59,7 +56,6 @@ pub use sessions::MAX_SESSIONS_PER_APP;
 pub use sign_ins::{
     LINK_LIFE_MS, MAX_LINKS, MAX_SIGN_INS, SIGN_IN_IDLE_MS, SIGN_IN_LIFE_MS, SignIn, SignIns,
 };
-pub use text::is_misleading;
 pub use token::MAX_TOKEN_BYTES;
 pub use used::{MAX_USED_LIFE_MS, MAX_USED_TOKENS, UsedToken};
 

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{AccessError, App};
 use crate::config::TOKEN_LIFE;
 use crate::store::{Op, RecordKind};
-use crate::types::{Millis, Namespace, Party};
+use crate::types::{Millis, Namespace, Party, clean};
 
 /// Longest name of a session in bytes.
 pub const MAX_NAME_BYTES: usize = 64;
@@ -73,7 +73,8 @@ impl NewSession {
     pub(super) fn into_session(self, now: Millis, default_life: Duration) -> Result<Session, AccessError> {
         let name_ok = (1..=MAX_NAME_BYTES).contains(&self.name.len())
             && self.name.trim() == self.name
-            && !self.name.chars().any(char::is_control);
+            && !self.name.chars().any(char::is_control)
+            && clean(&self.name, MAX_NAME_BYTES).is_some();
         if !name_ok {
             return Err(AccessError::Name(self.name.chars().take(MAX_NAME_BYTES).collect()));
         }

@@ -7,6 +7,7 @@ use sd_notify::NotifyState;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::engine::{Engine, EngineStatus};
+use crate::types::count;
 
 /// How often the status line is brought up to date where no watchdog sets the pace.
 const STATUS_EVERY: Duration = Duration::from_secs(60);
@@ -76,11 +77,10 @@ async fn pace(
 
 /// Such as `3 connections, 12 documents in memory`, in one line.
 fn status(engine: &EngineStatus, notes: impl Iterator<Item = String>) -> String {
-    let many = |count: u64, one: &str| format!("{count} {one}{}", if count == 1 { "" } else { "s" });
     let mut text = format!(
         "{}, {} in memory",
-        many(engine.connections, "connection"),
-        many(engine.documents_loaded, "document")
+        count(engine.connections, "connection"),
+        count(engine.documents_loaded, "document")
     );
     if let Some(error) = &engine.journal_error {
         text = format!("{text}; changes cannot be saved: {error}");

@@ -9,12 +9,11 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::Value;
 
+use super::client_id::{ClientId, ClientIdError};
 use super::jwks::{Jwks, JwksError};
 use super::jwt::{Jwt, JwtError, Seconds};
 use crate::types::Did;
 
-/// Longest `client_id` in bytes that is accepted: those of loopback clients carry their scopes.
-pub const MAX_CLIENT_ID_BYTES: usize = 2_048;
 /// Longest issuer or audience in bytes.
 const MAX_URL_BYTES: usize = 512;
 /// Characters of a SHA-256 in base64url.
@@ -39,6 +38,9 @@ pub enum AccessTokenError {
     /// It does not say which app it was issued to.
     #[error("the access token names no app (\"client_id\"): use an OAuth session, not an app password")]
     NoClient,
+    /// The app that it names is none.
+    #[error("the access token was issued to no app: {0}")]
+    ClientId(#[from] ClientIdError),
     /// Somebody else's.
     #[error("the access token is another account's than this server's owner")]
     Owner,
@@ -75,7 +77,7 @@ pub struct AccessToken {
     iss: String,
     aud: String,
     jkt: String,
-    client_id: String,
+    client_id: ClientId,
     exp: Seconds,
 }
 
@@ -95,7 +97,7 @@ impl AccessToken {
         }
         let cnf = jwt.claims().get("cnf").and_then(|cnf| cnf.get("jkt")).and_then(Value::as_str);
         let jkt = cnf.filter(|jkt| jkt.len() == THUMBPRINT_CHARS).ok_or(AccessTokenError::Unbound)?;
-        let client_id = jwt.id("client_id", MAX_CLIENT_ID_BYTES).map_err(|_| AccessTokenError::NoClient)?;
+        let client_id = jwt.text("client_id").map_err(|_| AccessTokenError::NoClient)?;
         let owned = |claim, max| jwt.id(claim, max).map(str::to_owned);
         Ok(Self {
             sub: jwt.text("sub")?.parse().map_err(|_| JwtError::Claim("sub"))?,
@@ -103,7 +105,7 @@ impl AccessToken {
             aud: owned("aud", MAX_URL_BYTES)?,
             exp: jwt.time("exp")?.ok_or(JwtError::Claim("exp"))?,
             jkt: jkt.to_owned(),
-            client_id: client_id.to_owned(),
+            client_id: client_id.parse()?,
             text: token.to_owned(),
         })
     }
@@ -170,8 +172,8 @@ impl AccessToken {
         &self.sub
     }
 
-    /// Which app it claims to have been issued to; at most [`MAX_CLIENT_ID_BYTES`] of printable ASCII.
-    pub fn client_id(&self) -> &str {
+    /// Which app it claims to have been issued to; a well-formed id.
+    pub fn client_id(&self) -> &ClientId {
         &self.client_id
     }
 
@@ -231,7 +233,10 @@ mod tests {
     fn a_token_as_issued_is_read() {
         let token = issued(&json!({}));
         let read = AccessToken::read(&token).unwrap();
-        assert_eq!((read.sub().as_str(), read.client_id(), read.exp()), (OWNER, CLIENT, NOW + 3_600));
+        assert_eq!(
+            (read.sub().as_str(), read.client_id().as_str(), read.exp()),
+            (OWNER, CLIENT, NOW + 3_600)
+        );
         assert_eq!(read.as_str(), token);
         assert!(!format!("{read:?}").contains(&token[..20]));
         assert_eq!(check(&token), Ok(()));
@@ -241,7 +246,7 @@ mod tests {
 
     #[test]
     fn what_is_not_the_owners_for_her_pds_and_this_key_is_refused() {
-        use AccessTokenError::{Audience, Issuer, Jwt, Key, NoClient, Owner, Unbound};
+        use AccessTokenError::{Audience, ClientId, Issuer, Jwt, Key, NoClient, Owner, Unbound};
         let claim = |name| Jwt(JwtError::Claim(name));
         for (changes, refused) in [
             (json!({ "sub": "did:plc:aaaaaaaaaaaaaaaaaaaaaaaa" }), Owner),
@@ -263,11 +268,18 @@ mod tests {
             (json!({ "cnf": JKT }), Unbound),
             (json!({ "cnf": null }), Unbound),
             (json!({ "client_id": null }), NoClient),
-            (json!({ "client_id": "" }), NoClient),
-            (json!({ "client_id": "https://app.example/\n" }), NoClient),
-            (json!({ "client_id": "c".repeat(2_049) }), NoClient),
+            (json!({ "client_id": 7 }), NoClient),
         ] {
             assert_eq!(check(&issued(&changes)), Err(refused), "{changes}");
+        }
+        for none in [
+            "",
+            "https://app.example/\n",
+            "https://app.example",
+            &format!("https://app.example/{}", "c".repeat(1_024)),
+        ] {
+            let refused = check(&issued(&json!({ "client_id": none })));
+            assert!(matches!(refused, Err(ClientId(_))), "{none:.40}");
         }
     }
 

@@ -11,13 +11,13 @@ use std::time::Instant;
 use super::refusal::Refusal;
 use crate::types::Limiter;
 
-/// Tokens of unknown keys that were asked about in vain, a minute, from one place.
+/// Tokens of unknown keys, and attestations, that were asked about in vain, a minute, from one place.
 pub const UNPROVEN_PER_PLACE: u64 = 20;
 /// The same from everywhere. Each may cost the PDS three requests.
 pub const UNPROVEN: u64 = 120;
-/// The same by one key that was proved before.
+/// The same by one holder that was proved before.
 pub const UNPROVEN_PER_HOLDER: u64 = 20;
-/// Most proved keys that are remembered; the one that was proved first gives way.
+/// Most proved holders that are remembered; the one that was proved first gives way.
 pub const MAX_KNOWN: usize = 512;
 const MINUTE_US: u64 = 60_000_000;
 
@@ -31,7 +31,7 @@ struct Counts {
     places: Limiter<IpAddr>,
     all: Limiter<()>,
     holders: Limiter<String>,
-    /// Thumbprints of keys.
+    /// Holders that were proved: thumbprints of keys, and apps with the place that they came from.
     known: VecDeque<String>,
 }
 
@@ -46,10 +46,10 @@ impl Asking {
         Self { counts: Mutex::new(counts), started: Instant::now() }
     }
 
-    /// About a token that is bound to this key, from a place if it is any.
-    pub(super) fn about(&self, jkt: &str, place: Option<IpAddr>) -> Result<Ask<'_>, Refusal> {
-        if self.counts().known.iter().any(|known| known == jkt) {
-            return self.of_known(jkt);
+    /// About something that this holder sends, from a place if it is any; for a token the holder is the thumbprint of its key.
+    pub(super) fn about(&self, holder: &str, place: Option<IpAddr>) -> Result<Ask<'_>, Refusal> {
+        if self.counts().known.iter().any(|known| known == holder) {
+            return self.of_known(holder);
         }
         let now = self.now();
         let mut counts = self.counts();
@@ -58,21 +58,28 @@ impl Asking {
         }
         counts.all.take((), now).map_err(|_| Refusal::TooManyUnproven)?;
         drop(counts);
-        Ok(Ask { asking: self, place, holder: jkt.to_owned(), known: false })
+        Ok(Ask { asking: self, place, holder: holder.to_owned(), known: false })
     }
 
-    /// For somebody who proved something already: a key, an account.
-    pub(super) fn of_known(&self, holder: &str) -> Result<Ask<'_>, Refusal> {
+    /// About an app's attestation, from a place if it is any. An app that was proved from there has an allowance of its own:
+    /// whoever is elsewhere and names the same app cannot use it up.
+    pub(super) fn about_app(&self, client_id: &str, place: Option<IpAddr>) -> Result<Ask<'_>, Refusal> {
+        let place_name = place.map_or_else(|| "this machine".into(), |place| place.to_string());
+        self.about(&format!("{client_id} from {place_name}"), place)
+    }
+
+    /// For somebody who proved something already.
+    fn of_known(&self, holder: &str) -> Result<Ask<'_>, Refusal> {
         let now = self.now();
         self.counts().holders.take(holder.to_owned(), now).map_err(|_| Refusal::TooManyUnproven)?;
         Ok(Ask { asking: self, place: None, holder: holder.to_owned(), known: true })
     }
 
-    /// A key was proved.
-    pub(super) fn know(&self, jkt: String) {
+    /// A holder was proved.
+    pub(super) fn know(&self, holder: String) {
         let known = &mut self.counts().known;
-        if !known.contains(&jkt) {
-            known.push_back(jkt);
+        if !known.contains(&holder) {
+            known.push_back(holder);
         }
         if known.len() > MAX_KNOWN {
             known.pop_front();
@@ -153,6 +160,30 @@ mod tests {
         }
         in_vain(&asking, "owner", place(1), UNPROVEN_PER_HOLDER);
         in_vain(&asking, "owner", place(2), 0);
+    }
+
+    #[test]
+    fn false_attestations_cost_who_sends_them_and_no_app() {
+        let asking = Asking::new();
+        let [attacker, backend, device] = [1, 2, 3].map(place);
+        let app = "https://app.example/c";
+        asking.about_app(app, backend).unwrap().was_worth_it();
+        let mut sent = 0;
+        while asking.about_app(app, attacker).is_ok() {
+            sent += 1;
+        }
+        assert_eq!(sent, UNPROVEN_PER_PLACE);
+        assert!(
+            asking.about_app("https://other.example/c", attacker).is_err(),
+            "another name is no other sender"
+        );
+        for place in [backend, device] {
+            asking.about_app(app, place).unwrap().was_worth_it();
+        }
+        // Many addresses together.
+        in_vain(&asking, "forger", None, UNPROVEN - UNPROVEN_PER_PLACE);
+        asking.about_app(app, backend).unwrap().was_worth_it();
+        assert!(asking.about_app("https://new.example/c", backend).is_err());
     }
 
     #[test]

@@ -38,7 +38,8 @@ pub enum ClientError {
 pub struct Clients {
     http: Http,
     metadata: Arc<Cache<ClientId, Arc<ClientMetadata>, ClientError>>,
-    keys: Arc<Cache<ClientId, Arc<Jwks>, ClientError>>,
+    /// Key sets that stand at an address of their own, by app and address.
+    keys: Arc<Cache<(ClientId, Url), Arc<Jwks>, ClientError>>,
 }
 
 impl Clients {
@@ -66,30 +67,28 @@ impl Clients {
         self.metadata.get(id, freshness, ask).await
     }
 
-    /// An app's published keys; an empty set if it has none.
+    /// An app's published keys; an empty set if it has none. Metadata and key sets are each remembered for
+    /// [`crate::net::cache::LIFE`], not one on top of the other: so long a key may count that was taken out.
     ///
     /// # Errors
     /// As [`Clients::metadata`]; the keys cannot be had or are refused; or the app is none of the atproto OAuth profile.
     pub async fn keys(&self, id: &ClientId, freshness: Freshness) -> Result<Arc<Jwks>, ClientError> {
-        let (this, app) = (self.clone(), id.clone());
-        let ask = async move {
-            let metadata = this.metadata(&app, freshness).await?;
-            if !metadata.is_bound {
-                let source = MetadataError::NotBound;
-                return Err(ClientError::Metadata { client_id: app, source });
-            }
-            match &metadata.keys {
-                ClientKeys::None => Ok(Arc::new(Jwks::none())),
-                ClientKeys::Here(keys) => Ok(Arc::new(keys.clone())),
-                ClientKeys::At(url) => {
-                    let bytes = this.fetch(&app, url, MAX_JWKS_BYTES).await?;
-                    let wrong =
-                        |error: JwksError| ClientError::Metadata { client_id: app, source: error.into() };
-                    Ok(Arc::new(Jwks::parse(&bytes).map_err(wrong)?))
-                }
-            }
+        let metadata = self.metadata(id, freshness).await?;
+        if !metadata.is_bound {
+            return Err(ClientError::Metadata { client_id: id.clone(), source: MetadataError::NotBound });
+        }
+        let url = match &metadata.keys {
+            ClientKeys::None => return Ok(Arc::new(Jwks::none())),
+            ClientKeys::Here(keys) => return Ok(Arc::new(keys.clone())),
+            ClientKeys::At(url) => url.clone(),
         };
-        self.keys.get(id, freshness, ask).await
+        let (this, app, at) = (self.clone(), id.clone(), url.clone());
+        let ask = async move {
+            let bytes = this.fetch(&app, &at, MAX_JWKS_BYTES).await?;
+            let wrong = |error: JwksError| ClientError::Metadata { client_id: app, source: error.into() };
+            Ok(Arc::new(Jwks::parse(&bytes).map_err(wrong)?))
+        };
+        self.keys.get(&(id.clone(), url), freshness, ask).await
     }
 
     async fn fetch(&self, id: &ClientId, url: &Url, limit: usize) -> Result<Vec<u8>, ClientError> {

@@ -1,4 +1,4 @@
-//! The name of an app: a URL (atproto OAuth spec, "Clients").
+//! The name of an app: a URL (atproto OAuth spec, "Clients"). Every door and every command checks it here, and nowhere else.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use url::Url;
 
-use super::access_token::MAX_CLIENT_ID_BYTES;
-
+/// Longest client id in bytes: it stands in every sync token, which travels in a URL.
+pub const MAX_CLIENT_ID_BYTES: usize = 1_024;
 /// How loopback client ids begin.
 const LOOPBACK: &str = "http://localhost";
 
@@ -34,6 +34,12 @@ impl ClientId {
     /// Any program on the user's machine can claim it: it proves nothing, and has no metadata.
     pub fn is_loopback(&self) -> bool {
         self.loopback
+    }
+
+    /// The host that an app is called by for short, without its port.
+    pub fn host(&self) -> String {
+        let url = Url::parse(&self.text).ok();
+        url.as_ref().and_then(Url::host_str).unwrap_or_default().to_owned()
     }
 
     /// Where its metadata is.
@@ -118,8 +124,13 @@ mod tests {
         ] {
             let id: ClientId = good.parse().unwrap();
             assert_eq!((id.as_str(), id.is_loopback(), id.url().is_none()), (good, loopback, loopback));
+            let host = if loopback { "localhost" } else { good.split(['/', ':']).nth(3).unwrap() };
+            assert_eq!(id.host(), host);
         }
-        let long = format!("https://app.example/{}", "c".repeat(MAX_CLIENT_ID_BYTES));
+        let start = "https://app.example/";
+        let longest = format!("{start}{}", "c".repeat(MAX_CLIENT_ID_BYTES - start.len()));
+        assert!(longest.parse::<ClientId>().is_ok());
+        let long = format!("{longest}c");
         for (bad, part) in [
             ("", "not a URL"),
             ("app", "not a URL"),

@@ -6,6 +6,7 @@ use url::{Url, form_urlencoded};
 use super::client_id::ClientId;
 use super::json;
 use super::jwks::{Jwks, JwksError};
+use crate::types::clean;
 
 /// Largest document in bytes that is parsed.
 pub const MAX_METADATA_BYTES: usize = 64 * 1024;
@@ -13,8 +14,8 @@ pub const MAX_METADATA_BYTES: usize = 64 * 1024;
 pub const MAX_REDIRECT_URIS: usize = 64;
 /// Longest URL in it in bytes.
 const MAX_URL_BYTES: usize = 2048;
-/// Characters of the app's name that are kept.
-const MAX_NAME_CHARS: usize = 80;
+/// Bytes of the app's name that are kept.
+const MAX_NAME_BYTES: usize = 160;
 
 /// Why client metadata was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -57,7 +58,7 @@ pub enum ClientKeys {
 pub struct ClientMetadata {
     /// Its id.
     pub client_id: ClientId,
-    /// What it calls itself: at most 80 characters, none of which hides or turns others.
+    /// What it calls itself, in one line of at most 160 bytes, none of which hides or turns others.
     pub client_name: Option<String>,
     /// Its home page, if that is on the host of its id.
     pub client_uri: Option<Url>,
@@ -97,7 +98,7 @@ impl ClientMetadata {
         };
         Ok(Self {
             client_id: client_id.clone(),
-            client_name: text(&members, "client_name")?.map(readable).filter(|name| !name.is_empty()),
+            client_name: text(&members, "client_name")?.and_then(|name| clean(name, MAX_NAME_BYTES)),
             client_uri: home.filter(|home| {
                 home.scheme() == "https" && home.domain() == host.as_ref().and_then(Url::domain)
             }),
@@ -148,16 +149,6 @@ fn redirect_uris(members: &Map<String, Value>) -> Result<Vec<String>, MetadataEr
     uris.ok_or(refused)
 }
 
-/// Without what could make a name look like another one: control characters, direction marks, invisible ones.
-fn readable(name: &str) -> String {
-    let hides = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
-    };
-    let kept: String = name.chars().filter(|c| !hides(*c)).take(MAX_NAME_CHARS).collect();
-    kept.trim().to_owned()
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -200,13 +191,19 @@ mod tests {
         );
         let metadata = parse(&elsewhere).unwrap();
         assert_eq!(metadata.client_uri, None, "another site's address would mislead");
-        assert_eq!(metadata.client_name.unwrap().len(), MAX_NAME_CHARS);
+        assert_eq!(metadata.client_name.unwrap().len(), MAX_NAME_BYTES);
         for (bound, is_bound) in
             [(json!(true), true), (json!(false), false), (json!("true"), false), (json!(null), false)]
         {
             assert_eq!(
                 parse(&with(&minimal(), &json!({ "dpop_bound_access_tokens": bound }))).unwrap().is_bound,
                 is_bound
+            );
+        }
+        for unseen in ["\u{3164}\u{2800}", "\u{200b} \u{202e}", " \u{a0}\n", ""] {
+            assert_eq!(
+                parse(&with(&minimal(), &json!({ "client_name": unseen }))).unwrap().client_name,
+                None
             );
         }
         let inline = with(&minimal(), &json!({ "jwks": { "keys": [] } }));

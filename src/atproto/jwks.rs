@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::json;
 use super::jwt::{Jwt, JwtError, MAX_JTI_BYTES};
-use super::key::PublicKey;
+use super::key::{PublicKey, is_for_verifying};
 
 /// Largest key set in bytes that is parsed.
 pub const MAX_JWKS_BYTES: usize = 64 * 1024;
@@ -128,9 +128,8 @@ impl Jwk {
             "OKP" if member("crv") == Some("Ed25519") => Key::Ed25519(bytes("x").filter(|x| x.len() == 32)?),
             _ => return None,
         };
-        let for_signatures = jwk.get("use").is_none_or(|usage| usage == "sig");
         let for_its_algorithm = jwk.get("alg").is_none_or(|alg| alg == key.alg());
-        (for_signatures && for_its_algorithm).then_some(Self { kid, key })
+        (is_for_verifying(jwk) && for_its_algorithm).then_some(Self { kid, key })
     }
 }
 
@@ -235,6 +234,10 @@ mod tests {
             json!({ "kty": null }),
             json!({ "crv": "P-384" }),
             json!({ "use": "enc" }),
+            json!({ "key_ops": ["sign"] }),
+            json!({ "key_ops": ["encrypt", "wrapKey"] }),
+            json!({ "key_ops": [] }),
+            json!({ "key_ops": ["verify", "verify"] }),
             json!({ "alg": "HS256" }),
             json!({ "alg": "ES256K" }),
             json!({ "kid": 7 }),
@@ -242,6 +245,9 @@ mod tests {
         ] {
             assert!(set(&[with(&good, &changes)]).is_empty(), "{changes}");
         }
+        let ed = json!({ "kty": "OKP", "crv": "Ed25519", "x": URL_SAFE_NO_PAD.encode([7; 32]) });
+        assert!(!set(std::slice::from_ref(&ed)).is_empty());
+        assert!(set(&[with(&ed, &json!({ "key_ops": ["sign"] }))]).is_empty(), "of any type");
         assert!(!set(&[with(&good, &json!({ "use": "sig", "alg": "ES256", "ext": true }))]).is_empty());
     }
 

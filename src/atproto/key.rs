@@ -37,6 +37,9 @@ pub enum KeyError {
     /// A JWK lacks a member, or has one of the wrong form.
     #[error("the JWK's member {0:?} is missing or not of its form")]
     Jwk(&'static str),
+    /// A JWK that says of itself that it is for something else than signatures.
+    #[error("the JWK's \"use\" or \"key_ops\" says that it is not for verifying signatures")]
+    Use,
     /// A JWK with a private or symmetric part: whoever sends it lost it.
     #[error("the JWK holds a secret: it must be a public key")]
     Secret,
@@ -131,10 +134,10 @@ impl PublicKey {
         Self::from_point(curve, &multibase(text)?)
     }
 
-    /// From a JWK (RFC 7517); `kid`, `use`, `alg` and unknown members are not looked at.
+    /// From a JWK (RFC 7517); `kid`, `alg` and unknown members are not looked at.
     ///
     /// # Errors
-    /// It is not a public elliptic-curve key of a curve known here, or not exactly of its form.
+    /// It is not a public elliptic-curve key of a curve known here, not exactly of its form, or not for verifying.
     pub fn from_jwk(jwk: &Map<String, Value>) -> Result<Self, KeyError> {
         if ["d", "k", "p", "q", "oth"].iter().any(|secret| jwk.contains_key(*secret)) {
             return Err(KeyError::Secret);
@@ -142,6 +145,9 @@ impl PublicKey {
         let member = |name: &'static str| jwk.get(name).and_then(Value::as_str).ok_or(KeyError::Jwk(name));
         if member("kty")? != "EC" {
             return Err(KeyError::Jwk("kty"));
+        }
+        if !is_for_verifying(jwk) {
+            return Err(KeyError::Use);
         }
         let curve = match member("crv")? {
             "P-256" => Curve::P256,
@@ -190,6 +196,17 @@ impl PublicKey {
         let (x, y) = self.point[1..].split_at(FIELD_BYTES);
         [URL_SAFE_NO_PAD.encode(x), URL_SAFE_NO_PAD.encode(y)]
     }
+}
+
+/// Whether a JWK leaves itself open to verifying signatures: `use` (RFC 7517, 4.2) is `sig`, and `key_ops` (4.3) lists `verify`,
+/// each operation once. Both are optional, and what is not of its form says no.
+pub(super) fn is_for_verifying(jwk: &Map<String, Value>) -> bool {
+    let listed_once = |ops: &[Value]| {
+        ops.iter().enumerate().all(|(n, op)| op.is_string() && !ops[..n].contains(op))
+            && ops.iter().any(|op| op == "verify")
+    };
+    jwk.get("use").is_none_or(|usage| usage == "sig")
+        && jwk.get("key_ops").is_none_or(|ops| ops.as_array().is_some_and(|ops| listed_once(ops)))
 }
 
 /// `04 x y` of a compressed point: a SubjectPublicKeyInfo ends in it (RFC 5480).
@@ -324,6 +341,13 @@ mod tests {
             (json!({ "x": &x[..42] }), point("x")),
             (json!({ "y": format!("AAAA{y}") }), point("y")),
             (json!({ "y": x }), Err(KeyError::Point)),
+            (json!({ "use": "enc" }), Err(KeyError::Use)),
+            (json!({ "use": ["sig"] }), Err(KeyError::Use)),
+            (json!({ "key_ops": ["sign"] }), Err(KeyError::Use)),
+            (json!({ "key_ops": [] }), Err(KeyError::Use)),
+            (json!({ "key_ops": "verify" }), Err(KeyError::Use)),
+            (json!({ "key_ops": ["verify", 7] }), Err(KeyError::Use)),
+            (json!({ "key_ops": ["verify", "verify"] }), Err(KeyError::Use)),
             (json!({ "x": "A".repeat(43), "y": "A".repeat(43) }), Err(KeyError::Point)),
         ] {
             assert_eq!(jwk(&with(&good, &changes)), refused, "{changes}");

@@ -51,7 +51,7 @@ pub use crate::types::{Did, DidMethod, Handle};
 pub use access_token::AccessToken;
 pub use auth_server::{AuthServer, AuthServerError, AuthServers};
 pub use client::{ClientError, Clients};
-pub use client_id::{ClientId, ClientIdError};
+pub use client_id::{ClientId, ClientIdError, MAX_CLIENT_ID_BYTES};
 pub use client_metadata::{ClientMetadata, MetadataError};
 pub use document::DidDocument;
 pub use jwks::Jwks;

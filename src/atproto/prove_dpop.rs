@@ -50,7 +50,7 @@ impl Verifier {
         self.remember(&proof.jkt, &proof.jti, proof.over_at(), now)?;
         Ok(Proven {
             did: owner.clone(),
-            client_id: token.client_id().to_owned(),
+            client_id: token.client_id().to_string(),
             jkt: Some(proof.jkt),
             how,
             used: Vec::new(),

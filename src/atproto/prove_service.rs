@@ -1,5 +1,7 @@
 //! `Authorization: Bearer` with a service-auth token, which proves the owner, and the app's attestation.
 
+use std::net::IpAddr;
+
 use super::attestation::{self, AttestationError};
 use super::client_id::ClientId;
 use super::jwt::{CLOCK_SKEW, JwtError, Seconds};
@@ -10,7 +12,8 @@ use crate::net::Freshness;
 use crate::types::Did;
 
 impl Verifier {
-    /// Proves the owner by her service-auth token for `lxm`, and the app by its attestation.
+    /// Proves the owner by her service-auth token for `lxm`, and the app by its attestation; both come from `place`, if it is
+    /// any.
     ///
     /// # Errors
     /// Any doubt. The app's metadata is asked for only after the owner is proved.
@@ -20,13 +23,14 @@ impl Verifier {
         token: &str,
         attestation: Option<&str>,
         lxm: &str,
+        place: Option<IpAddr>,
         now: Seconds,
     ) -> Result<Proven, Refusal> {
         if service_auth::claimed_issuer(token)? != *owner {
             return Err(Refusal::NotOwner);
         }
         let service = self.service_token(owner, token, lxm, now).await?;
-        let app = self.attested(owner, attestation.ok_or(Refusal::AppUnproven)?, now).await?;
+        let app = self.attested(attestation.ok_or(Refusal::AppUnproven)?, place, now).await?;
         Ok(Proven {
             did: owner.clone(),
             used: vec![
@@ -66,14 +70,14 @@ impl Verifier {
     /// Asks servers that the app chose, so what is asked in vain is limited.
     async fn attested(
         &self,
-        owner: &Did,
         attestation: &str,
+        place: Option<IpAddr>,
         now: Seconds,
     ) -> Result<attestation::Attestation, Refusal> {
         let id: ClientId = attestation::claimed_client(attestation)?.parse()?;
         let audiences = self.us.audiences(true);
         let expected = attestation::Expected { client_id: id.as_str(), audiences: &audiences, now };
-        let ask = self.asking.of_known(owner.as_str())?;
+        let ask = self.asking.about_app(id.as_str(), place)?;
         let keys = self.clients.keys(&id, Freshness::Cached).await?;
         let verified = match attestation::verify(attestation, &keys, &expected) {
             Err(AttestationError::Keys(_)) => {

@@ -19,12 +19,13 @@ pub enum RedirectUriError {
 }
 
 impl ClientMetadata {
-    /// That the app's users may be sent there. Compared letter for letter, so that no two programs read it differently;
-    /// on the user's own machine the port may be any, as she cannot keep one free.
+    /// That the app's users may be sent there, and the address that a browser makes of it: `https:host/path` and
+    /// `https://host/path` are one to it. Compared letter for letter, so that no two programs read it differently; on the
+    /// user's own machine the port may be any, as she cannot keep one free.
     ///
     /// # Errors
     /// They may not.
-    pub fn redirects_to(&self, uri: &str) -> Result<(), RedirectUriError> {
+    pub fn redirects_to(&self, uri: &str) -> Result<Url, RedirectUriError> {
         let matches = |listed: &String| {
             listed == uri || loopback(listed).is_some_and(|listed| loopback(uri) == Some(listed))
         };
@@ -34,7 +35,7 @@ impl ClientMetadata {
         self.may_be(uri).map_err(RedirectUriError::Refused)
     }
 
-    fn may_be(&self, uri: &str) -> Result<(), &'static str> {
+    fn may_be(&self, uri: &str) -> Result<Url, &'static str> {
         let url = Url::parse(uri).map_err(|_| "it is not a URL")?;
         if !uri.bytes().all(|b| b.is_ascii_graphic()) {
             return Err("it has blanks or characters outside ASCII");
@@ -49,10 +50,10 @@ impl ClientMetadata {
             return Err("there is a user name or password in it");
         }
         match url.scheme() {
-            "https" if url.domain().is_some_and(|name| name.contains('.')) => Ok(()),
+            "https" if url.domain().is_some_and(|name| name.contains('.')) => Ok(url),
             "https" => Err("its host is not a DNS name"),
             "http" if loopback(uri).is_none() => Err("it is not https"),
-            "http" if self.is_native => Ok(()),
+            "http" if self.is_native => Ok(url),
             "http" => Err("only an app with application_type native may be on the user's own machine"),
             // A scheme of its own: only with its own domain in it, or any app on the device could claim to be meant.
             scheme if scheme.contains('.') => {
@@ -67,7 +68,7 @@ impl ClientMetadata {
                 }
                 let path = &uri[scheme.len() + 1..];
                 if path.starts_with('/') && !path.starts_with("//") {
-                    Ok(())
+                    Ok(url)
                 } else {
                     Err("its scheme is not followed by :/ and a path")
                 }
@@ -114,8 +115,8 @@ mod tests {
     #[test]
     fn only_letter_for_letter() {
         let app = app(false, &["https://app.example.com/back?a=b", "https://other.example.com"]);
-        assert_eq!(app.redirects_to("https://app.example.com/back?a=b"), Ok(()));
-        assert_eq!(app.redirects_to("https://other.example.com"), Ok(()));
+        assert_eq!(app.redirects_to("https://app.example.com/back?a=b").map(drop), Ok(()));
+        assert_eq!(app.redirects_to("https://other.example.com").map(drop), Ok(()));
         for uri in [
             "",
             "https://app.example.com/back",
@@ -143,7 +144,7 @@ mod tests {
             "https://other.example.com/",
             "javascript:alert(1)",
         ] {
-            assert_eq!(app.redirects_to(uri), Err(RedirectUriError::Unknown), "{uri}");
+            assert_eq!(app.redirects_to(uri).map(drop), Err(RedirectUriError::Unknown), "{uri}");
         }
     }
 
@@ -183,6 +184,21 @@ mod tests {
     }
 
     #[test]
+    fn the_address_is_the_one_that_a_browser_makes_of_it() {
+        for (uri, goes_to) in [
+            ("https:app.example.com/back", "https://app.example.com/back"),
+            ("https:\\\\app.example.com\\back", "https://app.example.com/back"),
+            ("https:///app.example.com/back", "https://app.example.com/back"),
+            ("HTTPS://APP.example.com:443", "https://app.example.com/"),
+            ("https://app.example.com/a/../back?a=b", "https://app.example.com/back?a=b"),
+            ("com.example.app:/back", "com.example.app:/back"),
+        ] {
+            let found = app(true, &[uri]).redirects_to(uri).unwrap();
+            assert_eq!(found.as_str(), goes_to, "{uri}");
+        }
+    }
+
+    #[test]
     fn on_the_users_own_machine_the_port_may_be_any_and_nothing_else() {
         let app = app(true, &["http://127.0.0.1/back", "http://[::1]:80/back"]);
         for uri in [
@@ -191,7 +207,7 @@ mod tests {
             "http://[::1]:51004/back",
             "http://[::1]/back",
         ] {
-            assert_eq!(app.redirects_to(uri), Ok(()), "{uri}");
+            assert_eq!(app.redirects_to(uri).map(drop), Ok(()), "{uri}");
         }
         for uri in [
             "http://127.0.0.1:51004/other",
@@ -205,14 +221,14 @@ mod tests {
             "https://127.0.0.1:51004/back",
             "http://user@127.0.0.1:51004/back",
         ] {
-            assert_eq!(app.redirects_to(uri), Err(RedirectUriError::Unknown), "{uri}");
+            assert_eq!(app.redirects_to(uri).map(drop), Err(RedirectUriError::Unknown), "{uri}");
         }
         let id = "http://localhost?redirect_uri=http%3A%2F%2F127.0.0.1%2Fback&scope=atproto";
         let named = ClientMetadata::of_loopback(&id.parse().unwrap());
-        assert_eq!(named.redirects_to("http://127.0.0.1:8080/back"), Ok(()));
+        assert_eq!(named.redirects_to("http://127.0.0.1:8080/back").map(drop), Ok(()));
         assert!(named.redirects_to("http://127.0.0.1:8080/").is_err());
         let bare = ClientMetadata::of_loopback(&"http://localhost".parse().unwrap());
-        assert_eq!(bare.redirects_to("http://[::1]:8080/"), Ok(()));
+        assert_eq!(bare.redirects_to("http://[::1]:8080/").map(drop), Ok(()));
         assert!(bare.redirects_to("http://[::1]:8080/back").is_err());
         let elsewhere = "http://localhost?redirect_uri=https%3A%2F%2Fevil.example%2F";
         let elsewhere = ClientMetadata::of_loopback(&elsewhere.parse().unwrap());

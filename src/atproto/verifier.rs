@@ -41,7 +41,7 @@ pub enum How {
 pub struct Proven {
     /// The owner.
     pub did: Did,
-    /// The app; any URL-like text, to be judged by who decides about apps.
+    /// The app: a well-formed id. Whether the owner approved it is for access to judge.
     pub client_id: String,
     /// Thumbprint of the key that the app's session holds.
     pub jkt: Option<String>,
@@ -101,6 +101,11 @@ impl Us {
         })
     }
 
+    /// Whether an address leads to this server itself.
+    fn is_at(&self, url: &Url) -> bool {
+        self.origins.iter().any(|origin| origin.origin() == url.origin())
+    }
+
     /// What a token for us may have as its audience: DIDs only, or URLs too.
     pub(super) fn audiences(&self, urls_too: bool) -> Vec<&str> {
         let all = self.audiences.iter().map(String::as_str);
@@ -156,6 +161,11 @@ impl Verifier {
     /// Changes that, from the next token on.
     pub fn set_probe(&self, probe: bool) {
         self.probe.store(probe, Ordering::Relaxed);
+    }
+
+    /// Whether an address leads to this server itself.
+    pub fn is_this_server(&self, url: &Url) -> bool {
+        self.us.is_at(url)
     }
 
     /// The nonce that a proof has to have, as of now.
@@ -218,5 +228,22 @@ mod tests {
         assert_eq!(us.audiences(false), ["did:web:sync.example", "did:web:sync.example#groundmist_sync"]);
         assert!(us.audiences(true).contains(&"https://sync.example"));
         assert!(Us::at_domain("sync example").is_err());
+    }
+
+    #[test]
+    fn a_server_knows_its_own_addresses() {
+        let [named, local] = [Us::at_domain("sync.example").unwrap(), Us::at_loopback(3030).unwrap()];
+        for (us, url, ours) in [
+            (&named, "https://sync.example/back", true),
+            (&named, "https://SYNC.example:443/", true),
+            (&named, "https://sync.example:8443/", false),
+            (&named, "https://app.sync.example/", false),
+            (&named, "com.example.app:/back", false),
+            (&local, "http://localhost:3030/back", true),
+            (&local, "http://[::1]:3030/", true),
+            (&local, "http://127.0.0.1:3031/", false),
+        ] {
+            assert_eq!(us.is_at(&url.parse().unwrap()), ours, "{url}");
+        }
     }
 }

@@ -7,6 +7,7 @@ use url::Url;
 
 use super::json;
 use crate::net::{Http, HttpError, Kind, without_query};
+use crate::types::is_misleading;
 
 /// Largest answer in bytes; a session has about 2 kB.
 const MAX_ANSWER_BYTES: usize = 64 * 1024;
@@ -117,14 +118,14 @@ impl Said {
         ((1..=MAX_CODE_BYTES).contains(&code.len()) && code.bytes().all(plain)).then_some(code)
     }
 
-    /// The PDS's own words, cut and without control characters.
+    /// The PDS's own words, cut and without characters that hide or turn others.
     pub(super) fn message(&self) -> String {
         self.words("message")
     }
 
     fn words(&self, name: &str) -> String {
         let words = self.body.get(name).and_then(Value::as_str).unwrap_or("no message");
-        words.chars().filter(|c| !c.is_control()).take(MAX_MESSAGE_CHARS).collect()
+        words.chars().filter(|c| !is_misleading(*c)).take(MAX_MESSAGE_CHARS).collect()
     }
 
     /// A text in a successful answer.

@@ -11,7 +11,7 @@ use super::admin_client::{call, stream};
 use super::args::Backup;
 use super::backup_file::{Target, keep, name_of, open_directory};
 use super::progress::Progress;
-use super::text::{bytes, date, grouped};
+use super::text::{bytes, count, date};
 use super::{CliError, Exit, print, print_json};
 use crate::access::secret::{self, SecretError};
 use crate::appliance::{STORE_FILE, options};
@@ -161,10 +161,10 @@ fn remember(config: &Config, stopped: Option<Store>, last: &LastBackup) -> Resul
 /// What a backup is of, in a sentence; also for `restore`.
 pub(super) fn contents(manifest: &Manifest, totals: &Totals) -> String {
     format!(
-        "{} documents with {} changes in {} namespaces, as they were on {} (groundmist-sync {})",
-        grouped(totals.documents),
-        grouped(totals.changes),
-        grouped(totals.namespaces),
+        "{} with {} in {}, as they were on {} (groundmist-sync {})",
+        count(totals.documents, "document"),
+        count(totals.changes, "change"),
+        count(totals.namespaces, "namespace"),
         date(manifest.created),
         manifest.server_version
     )

@@ -3,7 +3,7 @@
 use std::io::{IsTerminal as _, Write as _, stderr};
 use std::time::{Duration, Instant};
 
-use super::text::grouped;
+use super::text::count;
 
 /// A count changes no more often.
 const PACE: Duration = Duration::from_millis(200);
@@ -25,7 +25,7 @@ impl Progress {
     pub(super) fn documents(&mut self, done: u64) {
         if let Some(shown) = self.0.as_mut().filter(|shown| shown.at.elapsed() >= PACE) {
             shown.at = Instant::now();
-            let _ = write!(stderr(), "\r\x1b[K{} documents so far", grouped(done));
+            let _ = write!(stderr(), "\r\x1b[K{} so far", count(done, "document"));
         }
     }
 

@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::args::Restore;
 use super::backup::contents;
 use super::progress::Progress;
-use super::text::{date, grouped};
+use super::text::{count, date};
 use super::{CliError, Exit, print, print_json};
 use crate::access::secret;
 use crate::appliance::{STORE_FILE, options};
@@ -116,9 +116,9 @@ fn refuse_to_replace(place: &Place, path: &Path) -> Result<(), CliError> {
             let last =
                 there.last_change.map_or_else(String::new, |at| format!(", last changed on {}", date(at)));
             format!(
-                "{path} holds {} documents{last}, and {} decisions about apps and sessions",
-                grouped(there.documents),
-                grouped(there.people)
+                "{path} holds {}{last}, and {} about apps and sessions",
+                count(there.documents, "document"),
+                count(there.people, "record")
             )
         }
         Err(error) => format!("what is at {path} cannot be read ({error})"),

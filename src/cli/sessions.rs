@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use hyper::Method;
 
 use super::admin_client::call;
-use super::text::{date, percent_encode, safe};
+use super::text::{count, date, percent_encode, safe};
 use super::{CliError, Exit, print, print_json};
 use crate::config::Config;
 use crate::types::Millis;
@@ -29,8 +29,11 @@ fn words(sessions: &[OpenSession], now: Millis) -> String {
     let mut text = String::new();
     for OpenSession { session, connections } in sessions {
         let name = safe(&session.name);
-        let app = if session.is_local() { "token made by command".into() } else { safe(&session.client_id) };
-        let _ = writeln!(text, "{}  {name}  {app}", session.id);
+        // A name that an app gave stands on a line of its own, or it could read as another app's id.
+        let _ = match session.is_local() {
+            true => writeln!(text, "{}  {name}  token made by command", session.id),
+            false => writeln!(text, "{}  {}\n    calls itself: {name}", session.id, safe(&session.client_id)),
+        };
         let may = if session.read_only { "reads" } else { "reads and writes" };
         let used = session.last_used.map_or_else(|| "never".into(), date);
         let until = if session.expires <= now { "expired" } else { "until" };
@@ -40,11 +43,11 @@ fn words(sessions: &[OpenSession], now: Millis) -> String {
             session.namespace,
             date(session.expires)
         );
-        let from = session.address.map(|address| format!("from {address}"));
-        let with = session.user_agent.as_deref().map(|agent| format!("with {}", safe(agent)));
-        if from.is_some() || with.is_some() {
-            let _ =
-                writeln!(text, "    {}", [from, with].into_iter().flatten().collect::<Vec<_>>().join(" "));
+        if let Some(address) = session.address {
+            let _ = writeln!(text, "    from {address}");
+        }
+        if let Some(agent) = &session.user_agent {
+            let _ = writeln!(text, "    with {}", safe(agent));
         }
     }
     text
@@ -70,8 +73,8 @@ pub(super) fn revoke_all(config: &Config, json: bool) -> Result<Exit, CliError> 
         print_json(&revoked)?;
     } else {
         print(&format!(
-            "Revoked all {} sessions and tokens. All connections are closed; approved apps may come back.\n",
-            revoked.revoked
+            "Revoked {}, tokens included. All connections are closed; approved apps may come back.\n",
+            count(revoked.revoked, "session")
         ));
     }
     Ok(Exit::Success)

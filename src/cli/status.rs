@@ -3,7 +3,7 @@
 use hyper::Method;
 
 use super::admin_client::call;
-use super::text::{bytes, date, grouped, span};
+use super::text::{bytes, count, date, grouped, span};
 use super::{CliError, Exit, print, print_json};
 use crate::config::{Config, TlsMode};
 use crate::engine::Holder;
@@ -40,7 +40,7 @@ pub(super) fn certificate(known: &CertificateNow) -> String {
 fn last_backup(known: &BackupNow) -> String {
     let last = match &known.last {
         Some(last) => {
-            format!("{}, {} documents in {}", date(last.created), grouped(last.documents), bytes(last.bytes))
+            format!("{}, {} in {}", date(last.created), count(last.documents, "document"), bytes(last.bytes))
         }
         None => "none".into(),
     };
@@ -96,9 +96,9 @@ fn words(status: &Status) -> String {
         (
             "Changes",
             format!(
-                "{} received in {} commits, {} sent, since the start",
+                "{} received in {}, {} sent, since the start",
                 grouped(engine.changes_in),
-                grouped(engine.commits),
+                count(engine.commits, "commit"),
                 grouped(engine.changes_out)
             ),
         ),

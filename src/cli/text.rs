@@ -2,8 +2,9 @@
 
 use std::fmt::Write as _;
 
-use crate::access::is_misleading;
-use crate::types::{Millis, civil};
+use crate::types::{Millis, civil, is_misleading};
+
+pub(super) use crate::types::{count, grouped};
 
 /// `2026-01-31 08:05 UTC`.
 pub(super) fn date(at: Millis) -> String {
@@ -39,19 +40,6 @@ pub(super) fn bytes(bytes: u64) -> String {
     format!("{bytes} B")
 }
 
-/// `12,345`.
-pub(super) fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::with_capacity(digits.len() * 4 / 3);
-    for (place, digit) in digits.chars().enumerate() {
-        if place > 0 && (digits.len() - place).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
 /// For a path.
 pub(super) fn percent_encode(text: &str) -> String {
     text.bytes().fold(String::new(), |mut encoded, byte| {
@@ -74,6 +62,57 @@ pub(super) fn safe(text: &str) -> String {
         }
         shown
     })
+}
+
+/// Columns of a terminal that nobody made wider.
+const WIDTH: usize = 80;
+
+/// Breaks the lines of a text at blanks, so that each fits into 80 columns; what a line goes on with is indented by `indent`. A
+/// word that is longer, such as a path, stays whole.
+pub(super) fn wrap(text: &str, indent: usize) -> String {
+    let mut wrapped = String::with_capacity(text.len());
+    for line in text.lines() {
+        let start = &line[..line.len() - line.trim_start().len()];
+        wrapped.push_str(start);
+        let mut column = start.chars().count();
+        for (n, word) in line.split_whitespace().enumerate() {
+            let length = word.chars().count();
+            if n > 0 && column + 1 + length > WIDTH {
+                let _ = write!(wrapped, "\n{:indent$}", "");
+                column = indent;
+            } else if n > 0 {
+                wrapped.push(' ');
+                column += 1;
+            }
+            wrapped.push_str(word);
+            column += length;
+        }
+        wrapped.push('\n');
+    }
+    wrapped
+}
+
+/// Three columns for 80: a name, its value, and a remark. A row that is too long goes on below its value.
+pub(super) fn settings(rows: &[[String; 3]]) -> String {
+    /// A longer value makes its own row longer, not the column wider.
+    const VALUE: usize = 24;
+    let chars = |text: &String| text.chars().count();
+    let name = rows.iter().map(|[name, ..]| chars(name)).max().unwrap_or_default();
+    let value =
+        rows.iter().map(|[_, value, _]| chars(value)).filter(|n| *n <= VALUE).max().unwrap_or_default();
+    let mut text = String::new();
+    for row in rows {
+        let line = format!("{:<name$}  {:<value$}  {}", row[0], row[1], row[2]);
+        if chars(&row[1]) <= value && chars(&line) <= WIDTH {
+            let _ = writeln!(text, "{}", line.trim_end());
+            continue;
+        }
+        let indent = name + 2;
+        let below = |cell: &str| wrap(&format!("{:indent$}{cell}", ""), indent);
+        // The blanks before a value are where the name stands.
+        let _ = write!(text, "{:<indent$}{}{}", row[0], below(&row[1]).trim_start(), below(&row[2]));
+    }
+    text
 }
 
 /// Columns as wide as their widest cell, two blanks between.
@@ -111,10 +150,6 @@ mod tests {
     #[test]
     fn numbers_are_readable() {
         assert_eq!(
-            ["0", "999", "1,000", "1,234,567"].map(String::from),
-            [0, 999, 1000, 1_234_567].map(grouped)
-        );
-        assert_eq!(
             ["0 B", "1023 B", "1.0 KiB", "1.5 MiB", "2048.0 GiB"].map(String::from),
             [0, 1023, 1024, 3 << 19, 2 << 40].map(bytes)
         );
@@ -127,6 +162,36 @@ mod tests {
     #[test]
     fn a_terminal_is_not_fooled() {
         assert_eq!(safe("a\u{1b}[2J\r\u{202e}b é"), "a\\u{1b}[2J\\u{d}\\u{202e}b é");
+    }
+
+    #[test]
+    fn long_lines_go_on_below() {
+        let text = format!("  {} end\nshort", "word ".repeat(16));
+        let expected = format!("  {}word\n    word end\nshort\n", "word ".repeat(14));
+        assert_eq!(wrap(&text, 4), expected);
+        let path = "/x".repeat(60);
+        assert_eq!(wrap(&format!("at {path} now"), 2), format!("at\n  {path}\n  now\n"));
+    }
+
+    #[test]
+    fn settings_fit_into_a_terminal() {
+        let row = |name: &str, value: &str, origin: &str| [name, value, origin].map(String::from);
+        let networks = ["192.0.2.0/24"; 5].join(", ");
+        let rows = [
+            row("limits.connections_per_session", "64", "default"),
+            row("listen.trusted_proxies", &networks, "variable GROUNDMIST_SYNC_LISTEN__TRUSTED_PROXIES"),
+            row("data_dir", "/var/lib/groundmist-sync", "default"),
+        ];
+        let shown = settings(&rows);
+        let at = " ".repeat(32);
+        let expected = [
+            format!("limits.connections_per_session  64{}default", " ".repeat(24)),
+            "listen.trusted_proxies          192.0.2.0/24, 192.0.2.0/24, 192.0.2.0/24,".into(),
+            format!("{at}192.0.2.0/24, 192.0.2.0/24"),
+            format!("{at}variable GROUNDMIST_SYNC_LISTEN__TRUSTED_PROXIES"),
+            "data_dir                        /var/lib/groundmist-sync  default".into(),
+        ];
+        assert_eq!(shown.lines().collect::<Vec<_>>(), expected);
     }
 
     #[test]

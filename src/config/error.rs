@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::Serialize;
 
+use crate::types::count;
+
 /// One thing to put right.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Problem {
@@ -45,12 +47,8 @@ pub enum ConfigError {
         reason: String,
     },
     /// Settings are unknown, out of range or contradict each other.
-    #[error("the configuration has {} to put right:{}", count(.0.len()), list(.0))]
+    #[error("the configuration has {} to put right:{}", count(.0.len(), "thing"), list(.0))]
     Problems(Vec<Problem>),
-}
-
-fn count(problems: usize) -> String {
-    if problems == 1 { "one thing".into() } else { format!("{problems} things") }
 }
 
 fn list(problems: &[Problem]) -> String {

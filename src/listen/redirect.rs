@@ -19,7 +19,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use super::{HalfOpen, Serve, stopped};
+use super::{HalfOpen, Serve, has_its_host, stopped};
 use crate::telemetry::tally::Tally;
 
 /// Connections to port 80; beyond it one is dropped ([`HalfOpen`]).
@@ -74,6 +74,10 @@ impl Redirect {
 
     fn redirect(&self, request: &Request<Incoming>) -> Response<Empty<Bytes>> {
         let mut answer = Response::new(Empty::new());
+        if !has_its_host(request) {
+            *answer.status_mut() = StatusCode::BAD_REQUEST;
+            return answer;
+        }
         // Such as to keep the method and the body (RFC 9110, section 15.4.9).
         *answer.status_mut() = StatusCode::PERMANENT_REDIRECT;
         match HeaderValue::try_from(location(&self.domain, request.uri())) {

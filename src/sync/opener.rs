@@ -15,7 +15,7 @@ use super::leb::Reader;
 use super::snapshot::Index;
 use super::storage::Storage;
 use crate::store::{SnapshotInfo, StoreError};
-use crate::types::{ChangeHash, DocKey};
+use crate::types::{ChangeHash, DocKey, count};
 
 /// A document chunk with at most this many changes is kept as single changes, a larger one as a snapshot.
 pub const SMALL_DOCUMENT_CHANGES: usize = 256;
@@ -246,7 +246,7 @@ impl Opener {
         doc.apply_changes(changes).map_err(|error| format!("its changes do not fit together: {error}"))?;
         let (index, changes) = self.index(&doc);
         if changes != expected {
-            return Err(format!("automerge took {changes} of its {expected} changes"));
+            return Err(format!("automerge took {changes} of its {}", count(expected, "change")));
         }
         let document = Bytes::from(doc.save());
         let mut before = doc.get_heads();

@@ -191,7 +191,7 @@ async fn enter(
         }
         Credentials::Service(token) => {
             let attestation = asked.client_attestation.as_deref();
-            door.verifier.service(&owner, &token, attestation, LXM, at / 1000).await?
+            door.verifier.service(&owner, &token, attestation, LXM, caller.place, at / 1000).await?
         }
     };
     let Proven { did, client_id, jkt, how, used } = proven;

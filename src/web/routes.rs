@@ -17,6 +17,7 @@ use super::protect::protect;
 use super::token::{self, SUBPROTOCOL, TokenError};
 use super::{Web, api, connect, cors, gate, page, sign_in, socket, well_known};
 use crate::access::{Lease, Refused, What};
+use crate::listen::{BAD_HOST, has_its_host};
 use crate::types::now;
 
 const HOME: &str = "A groundmist-sync server runs here. Apps connect by WebSocket with a sync token.\n";
@@ -27,6 +28,9 @@ pub async fn route(request: Request<Incoming>, web: &Web, connection: &Connectio
 }
 
 async fn answer(request: Request<Incoming>, web: &Web, connection: &Connection) -> Response<AnyBody> {
+    if !has_its_host(&request) {
+        return any(error(StatusCode::BAD_REQUEST, "bad_host", BAD_HOST));
+    }
     let Some(caller) = web.shared.proxies.caller(request.headers(), connection) else {
         return any(too_many_of_one_address());
     };
@@ -77,7 +81,7 @@ async fn open(mut request: Request<Incoming>, web: &Web, caller: Caller) -> Answ
         return file;
     }
     match path {
-        _ if sync && upgrade => accept(&mut request, web, caller),
+        _ if sync && upgrade => accept(&mut request, web, caller).await,
         "/sync" => upgrade_required(),
         "/.well-known/did.json" => well_known::did_document(web.shared.domain.as_deref()),
         "/healthz" if web.shared.engine.is_alive() => text(StatusCode::OK, "ok\n"),
@@ -124,8 +128,8 @@ fn too_many_of_one_address() -> Answer {
 }
 
 /// Verifies the token, then lets the connection become a WebSocket.
-fn accept(request: &mut Request<Incoming>, web: &Web, caller: Caller) -> Answer {
-    let lease = match admit(request, web) {
+async fn accept(request: &mut Request<Incoming>, web: &Web, caller: Caller) -> Answer {
+    let lease = match admit(request, web).await {
         Ok(lease) => lease,
         Err(refusal) => return refuse(&refusal, web),
     };
@@ -166,27 +170,47 @@ fn accept(request: &mut Request<Incoming>, web: &Web, caller: Caller) -> Answer 
 enum Refusal {
     NoToken(TokenError),
     Token(Refused),
+    OwnerUnknown,
 }
 
-fn admit(request: &Request<Incoming>, web: &Web) -> Result<Lease, Refusal> {
+async fn admit(request: &Request<Incoming>, web: &Web) -> Result<Lease, Refusal> {
     let token = token::find(request.uri(), request.headers()).map_err(Refusal::NoToken)?;
     let lease = web.shared.access.admit(&token).map_err(Refusal::Token)?;
-    // Whoever was the owner when an app came in may not be any more; tokens made by command are the machine's.
     let session = lease.session();
-    let is_owners = || web.shared.door.owner.did().is_ok_and(|owner| owner.as_str() == session.did);
-    if session.is_local() || is_owners() { Ok(lease) } else { Err(Refusal::Token(Refused::Revoked)) }
+    // Tokens made by command are the machine's.
+    if session.is_local() {
+        return Ok(lease);
+    }
+    match web.shared.door.owner.did() {
+        Ok(owner) if owner.as_str() == session.did => Ok(lease),
+        // Whoever was the owner when the app came in is not any more. Told that it has ended, the session stays ended when
+        // that owner comes back.
+        Ok(_) => match web.shared.access.end_of_former_owner(&session.id).await {
+            Ok(()) => Err(Refusal::Token(Refused::Revoked)),
+            Err(reason) => {
+                tracing::error!(%reason, "a session of a former owner could not be ended");
+                Err(Refusal::Token(Refused::Unverifiable))
+            }
+        },
+        Err(_) => Err(Refusal::OwnerUnknown),
+    }
 }
 
 fn refuse(refusal: &Refusal, web: &Web) -> Answer {
     let (code, message) = match refusal {
         Refusal::NoToken(refused) => (refused.code(), refused.to_string()),
         Refusal::Token(refused) => (refused.code(), refused.to_string()),
+        Refusal::OwnerUnknown => {
+            let message =
+                "this server does not know its owner yet: she finds the reason with `groundmist-sync doctor`";
+            ("owner_unknown", message.to_owned())
+        }
     };
     web.shared.doors.refused.count(code);
     tracing::debug!(reason = code, "a client was refused");
     match refusal {
         Refusal::NoToken(TokenError::Different) => error(StatusCode::BAD_REQUEST, code, &message),
-        Refusal::Token(Refused::Unverifiable) => busy(code, &message),
+        Refusal::OwnerUnknown | Refusal::Token(Refused::Unverifiable) => busy(code, &message),
         _ => with(error(StatusCode::UNAUTHORIZED, code, &message), WWW_AUTHENTICATE, "Bearer"),
     }
 }

@@ -1,6 +1,7 @@
 //! What the owner decided about apps, and what that does to their sessions.
 
 use groundmist_sync::access::{AccessError, App, Decision, EnterError, MAX_PENDING, MAX_PENDING_PER_CLIENT};
+use groundmist_sync::atproto::MAX_CLIENT_ID_BYTES;
 
 use crate::entering::{CLIENT, app, asks, enter, enters};
 use crate::*;
@@ -41,7 +42,7 @@ async fn an_approval_is_for_one_app_in_one_namespace() {
     decide(&place, Decision::ReadWrite).await;
     let mut elsewhere = asks(CLIENT);
     elsewhere.namespace = "xyz.example.sub".parse().unwrap();
-    for other in [elsewhere, asks("https://app.example/client-metadata.json2"), asks("https://app.example/")]
+    for other in [elsewhere, asks("https://app.example/client-metadata.json2"), asks("https://app.example/c")]
     {
         assert!(matches!(enter(&place, other).await, Err(EnterError::NotApproved(_))));
     }
@@ -51,14 +52,14 @@ async fn an_approval_is_for_one_app_in_one_namespace() {
 #[tokio::test]
 async fn a_numbered_request_never_becomes_another() {
     let place = Place::new();
-    for client in ["https://a.example/", "https://b.example/"] {
+    for client in ["https://a.example/c", "https://b.example/c"] {
         enter(&place, asks(client)).await.err().unwrap();
     }
     assert_eq!(place.access.pending()[1].number, 2);
-    place.access.decide(&app("https://b.example/"), Decision::Denied).await.unwrap();
+    place.access.decide(&app("https://b.example/c"), Decision::Denied).await.unwrap();
     place.access.flush().await.unwrap();
     let place = place.restart();
-    enter(&place, asks("https://c.example/")).await.err().unwrap();
+    enter(&place, asks("https://c.example/c")).await.err().unwrap();
     let numbers: Vec<u64> = place.access.pending().iter().map(|pending| pending.number).collect();
     assert_eq!(numbers, [1, 3]);
 }
@@ -182,7 +183,7 @@ async fn first_use_approves_once_and_not_against_the_owner() {
     // One app does not fill the list of decisions by naming namespaces.
     let mut approved = 0;
     for n in 0..30 {
-        let mut entering = asks("https://greedy.example/");
+        let mut entering = asks("https://greedy.example/c");
         entering.namespace = format!("ns{n}.example").parse().unwrap();
         approved += usize::from(enter(&place, entering).await.is_ok());
     }
@@ -191,7 +192,7 @@ async fn first_use_approves_once_and_not_against_the_owner() {
 
 #[tokio::test]
 async fn apps_on_localhost_need_the_setting_and_their_own_approval() {
-    const LOCAL: &str = "http://localhost:5173/client-metadata.json";
+    const LOCAL: &str = "http://localhost?scope=atproto";
     let place = Place::new();
     place.access.decide(&app(LOCAL), Decision::ReadWrite).await.unwrap();
     let error = enter(&place, asks(LOCAL)).await.err().unwrap();
@@ -200,19 +201,52 @@ async fn apps_on_localhost_need_the_setting_and_their_own_approval() {
     let allowed = Settings { allow_loopback_clients: true, approve: Approve::FirstUse, ..settings() };
     let place = place.restart_with(allowed);
     enters(&place, asks(LOCAL)).await;
-    assert!(matches!(enter(&place, asks("http://localhost:5174/")).await, Err(EnterError::NotApproved(_))));
+    assert!(matches!(enter(&place, asks("http://localhost/")).await, Err(EnterError::NotApproved(_))));
     assert_eq!(place.access.pending().len(), 1, "asking is possible, approving is the owner's");
 }
 
 #[tokio::test]
 async fn what_is_no_app_is_not_decided_about() {
     let place = Place::new();
-    for id in ["", "app", LOCAL_CLIENT, "http://app.example/", "https://user@app.example/"] {
+    let long = format!("{CLIENT}{}", "a".repeat(MAX_CLIENT_ID_BYTES));
+    for id in [
+        "",
+        "app",
+        LOCAL_CLIENT,
+        "http://app.example/c",
+        "https://user@app.example/c",
+        "https://app.example",
+        "https://app.example/",
+        "https://app.example/c#f",
+        "https://APP.example/c",
+        "https://app.example:443/c",
+        "https://localhost/c",
+        "https://127.0.0.1/c",
+        "https:/app.example/c",
+        "http://localhost:3000",
+        "http://127.0.0.1/",
+        &long,
+    ] {
         let decided = place.access.decide(&app(id), Decision::ReadWrite).await;
         assert!(matches!(decided, Err(AccessError::ClientId(_))), "{id}");
+        assert!(matches!(enter(&place, asks(id)).await, Err(EnterError::Invalid(_))), "{id}");
     }
     let decided = place.access.decide(&app(CLIENT), Decision::Revoked).await;
     assert!(matches!(decided, Err(AccessError::NoApp { .. })));
+}
+
+#[tokio::test]
+async fn an_approval_that_an_earlier_version_took_for_no_app_can_be_taken_back() {
+    const OLD: &str = "http://localhost:3000/";
+    let place = Place::new();
+    decide(&place, Decision::ReadWrite).await;
+    let record = |key: String, row| Op::Record { kind: RecordKind::Grant, key: key.into_bytes(), row };
+    let row = place.store.record(RecordKind::Grant, format!("xyz.example\n{CLIENT}").as_bytes()).unwrap();
+    place.store.commit(&[record(format!("xyz.example\n{OLD}"), row)]).unwrap();
+    let place = place.restart();
+    place.access.decide(&app(OLD), Decision::Revoked).await.unwrap();
+    assert_eq!(place.access.decision(&app(OLD)), Some(Decision::Revoked));
+    assert!(place.access.decide(&app(OLD), Decision::ReadWrite).await.is_err(), "but not given again");
 }
 
 #[tokio::test]
@@ -220,7 +254,7 @@ async fn what_waits_is_bounded_and_one_app_cannot_fill_it() {
     let place = Place::new();
     enter(&place, asks(CLIENT)).await.err().unwrap();
     for n in 0..2 * MAX_PENDING_PER_CLIENT {
-        let mut entering = asks("https://greedy.example/");
+        let mut entering = asks("https://greedy.example/c");
         entering.namespace = format!("ns{n}.example").parse().unwrap();
         enter(&place, entering).await.err().unwrap();
     }
@@ -232,7 +266,7 @@ async fn what_waits_is_bounded_and_one_app_cannot_fill_it() {
         "its own oldest gave way"
     );
     for n in 0..MAX_PENDING {
-        enter(&place, asks(&format!("https://{n}.example/"))).await.err().unwrap();
+        enter(&place, asks(&format!("https://{n}.example/c"))).await.err().unwrap();
     }
     let pending = place.access.pending();
     assert_eq!(pending.len(), MAX_PENDING);
@@ -247,9 +281,9 @@ async fn decisions_are_bounded_and_none_is_forgotten() {
     let place = Place::new();
     let ops: Vec<Op> = (0..MAX_GRANTS)
         .map(|n| {
-            let (client_id, namespace) = (format!("https://{n}.example/"), "xyz.example".parse().unwrap());
+            let (client_id, namespace) = (format!("https://{n}.example/c"), "xyz.example".parse().unwrap());
             let grant = Grant { client_id, namespace, decision: Decision::Denied, decided: 1, since: 1 };
-            let key = format!("xyz.example\nhttps://{n}.example/").into_bytes();
+            let key = format!("xyz.example\nhttps://{n}.example/c").into_bytes();
             Op::Record { kind: RecordKind::Grant, key, row: Some(serde_json::to_vec(&grant).unwrap()) }
         })
         .collect();
@@ -257,6 +291,6 @@ async fn decisions_are_bounded_and_none_is_forgotten() {
     let place = place.restart();
     let more: App = app(CLIENT);
     assert!(matches!(place.access.decide(&more, Decision::ReadWrite).await, Err(AccessError::TooManyApps)));
-    place.access.decide(&app("https://7.example/"), Decision::ReadWrite).await.unwrap();
+    place.access.decide(&app("https://7.example/c"), Decision::ReadWrite).await.unwrap();
     assert_eq!(place.access.grants().len(), MAX_GRANTS);
 }

@@ -65,7 +65,7 @@ async fn what_happened_and_its_trail_are_one_commit() {
 async fn it_is_bounded() {
     let place = Place::new();
     for n in 0..MAX_AUDIT {
-        enter(&place, asks(&format!("https://{n}.example/"))).await.err().unwrap();
+        enter(&place, asks(&format!("https://{n}.example/c"))).await.err().unwrap();
     }
     for _ in 0..MAX_AUDIT {
         place.access.decide(&app(CLIENT), Decision::Denied).await.unwrap();

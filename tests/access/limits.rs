@@ -86,12 +86,12 @@ async fn sessions_are_bounded_and_long_expired_ones_make_room() {
 #[tokio::test]
 async fn a_flood_of_refusals_is_a_handful_of_commits() {
     let (place, journal) = held_place().await;
-    place.access.decide(&app("https://denied.example/"), Decision::Denied).await.unwrap();
+    place.access.decide(&app("https://denied.example/c"), Decision::Denied).await.unwrap();
     let (before, begun) = (journal.commits(), std::time::Instant::now());
     for n in 0..2_000 {
-        let client = format!("https://{}.example/", n % 50);
+        let client = format!("https://{}.example/c", n % 50);
         assert!(matches!(enter(&place, asks(&client)).await, Err(EnterError::NotApproved(_))));
-        let denied = enter(&place, asks("https://denied.example/")).await;
+        let denied = enter(&place, asks("https://denied.example/c")).await;
         assert!(matches!(denied, Err(EnterError::Denied(_))));
         tokio::task::yield_now().await;
     }

@@ -140,7 +140,7 @@ async fn a_first_use_does_not_overrule_a_denial_at_the_same_time() {
     let (place, journal) = held_place_with(settings).await;
     journal.hold();
     // A decision on its way lets the others queue: first the denial, then the entry that still sees no decision.
-    let other = spawned!(place, decide(&app("https://other.example/"), Decision::ReadWrite));
+    let other = spawned!(place, decide(&app("https://other.example/c"), Decision::ReadWrite));
     journal.until_waiting(1).await;
     let denying = spawned!(place, decide(&app(CLIENT), Decision::Denied));
     tokio::time::sleep(Duration::from_millis(50)).await;

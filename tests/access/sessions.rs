@@ -41,7 +41,7 @@ async fn rows_that_are_gone_or_damaged_refuse() {
 #[tokio::test]
 async fn names_are_checked_and_ambiguity_is_said() {
     let place = Place::new();
-    for bad in ["", " laptop", "laptop\n", "a\u{7}", &"x".repeat(MAX_NAME_BYTES + 1)] {
+    for bad in ["", " laptop", "laptop\n", "a\u{7}", "\u{200b}\u{3164}", &"x".repeat(MAX_NAME_BYTES + 1)] {
         assert!(matches!(place.access.create(wanted(bad)).await, Err(AccessError::Name(_))), "{bad:?}");
     }
     for life in [Duration::ZERO, Duration::from_secs(4000 * 86_400)] {

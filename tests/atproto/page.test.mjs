@@ -18,7 +18,7 @@ const MOST_MEMORY = 64_000_000
 const REVOKED_MS = 2000
 /** More by the environment: 100000 take some minutes to be put there. */
 const DOCUMENTS = Number(process.env.PAGE_DOCUMENTS ?? 1000)
-const HOSTILE_ID = "https://evil.example/<img/src=x/onerror=document.body.remove()>"
+const HOSTILE_ID = "https://evil.example/&lt;img/src=x/onerror=document.body.remove()&gt;"
 const HOSTILE_NAME = "<b onclick=alert(1)>\u202egnp.exe</b>"
 
 describe("the owner's page in Chromium", () => {
@@ -176,7 +176,8 @@ describe("the owner's page in Chromium", () => {
     const device = owner.entry("Devices and sessions", "gnp.exe")
     assert.equal(await device.getByRole("heading").innerText(), HOSTILE_NAME.replace("\u202e", "‹U+202E›"))
     await owner.press(device, "Revoke")
-    await owner.page.getByRole("heading", { name: "‹U+202E›" }).last().waitFor()
+    const asked = owner.page.getByRole("dialog").locator(".own")
+    assert.equal(await asked.innerText(), `The token is called\n${HOSTILE_NAME.replace("\u202e", "‹U+202E›")}`)
     await owner.answer("Cancel")
     assert.equal(await owner.page.locator("main img, main b").count(), 0)
   })

@@ -1,7 +1,11 @@
 //! What apps say of themselves.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use groundmist_sync::atproto::{ClientError, ClientId, Clients};
 use groundmist_sync::net::Freshness;
+use groundmist_sync::net::cache::LIFE;
 use serde_json::{Value, json};
 
 use crate::world::{Reply, World, ok, status};
@@ -40,6 +44,37 @@ async fn metadata_and_keys_are_fetched_and_remembered() {
             assert_eq!(!clients.keys(&id(), freshness).await.unwrap().is_empty(), has_keys, "{more:.40}");
         }
         assert_eq!(world.lines().len(), 2 * requests, "once, and once afresh");
+    }
+}
+
+/// What SECURITY.md says under T13.
+#[tokio::test]
+async fn a_key_that_was_taken_out_counts_for_five_minutes_at_most() {
+    let keys: Value = KEYS.parse().unwrap();
+    for more in [json!({ "jwks": keys }), json!({ "jwks_uri": "https://app.internal/jwks" })] {
+        let taken_out = Arc::new(AtomicBool::new(false));
+        let (is_out, document, without) = (Arc::clone(&taken_out), metadata(more), metadata(json!({})));
+        let in_set = document.contains("jwks_uri");
+        let world = World::new(move |asked| match (asked.line.as_str(), is_out.load(Ordering::SeqCst)) {
+            ("GET app.internal /jwks", true) => ok(r#"{"keys":[]}"#),
+            ("GET app.internal /jwks", false) => ok(KEYS),
+            (_, true) if !in_set => ok(&without),
+            _ => ok(&document),
+        })
+        .await;
+        let clients = Clients::new(world.http());
+        let after = async |time| {
+            tokio::time::pause();
+            tokio::time::advance(time).await;
+            tokio::time::resume();
+        };
+        clients.metadata(&id(), Freshness::Cached).await.unwrap();
+        after(LIFE * 2 / 3).await;
+        assert!(!clients.keys(&id(), Freshness::Cached).await.unwrap().is_empty());
+        taken_out.store(true, Ordering::SeqCst);
+        // Metadata is the older of the two; the set at an address of its own was just fetched.
+        after(if in_set { LIFE } else { LIFE / 2 }).await;
+        assert!(clients.keys(&id(), Freshness::Cached).await.unwrap().is_empty(), "{in_set}");
     }
 }
 

@@ -43,7 +43,7 @@ fn what_is_there_is_replaced_only_by_force_and_then_kept() {
     assert!(run_badly(&home, &["backup", file]).contains("--force"));
     let refusal = run_badly(&home, &["restore", file]);
     assert!(
-        refusal.contains("holds 1 documents, last changed on") && refusal.contains("--force"),
+        refusal.contains("holds 1 document, last changed on") && refusal.contains("--force"),
         "{refusal}"
     );
     let said = String::from_utf8(run_well(&home, &["restore", file, "--force"])).unwrap();

@@ -2,10 +2,8 @@
 
 use std::sync::Arc;
 
-use aws_lc_rs::constant_time::verify_slices_are_equal;
-
 use super::codes::Taken;
-use super::families::{Family, FamilyKey, REFRESH_GRACE_MS, is_over, parse};
+use super::families::{Family, FamilyKey, REFRESH_GRACE_MS, is_over, is_same, parse};
 use super::{Access, Consent, Exchange, ExchangeError, Exchanged, now};
 use crate::access::audit::{Event, What};
 use crate::access::entering::{Entering, Proof};
@@ -163,7 +161,7 @@ impl Access {
     ) -> Result<Exchanged, ExchangeError> {
         let now = now();
         let old = self.state().families.get(&key).cloned().ok_or(ExchangeError::Refresh)?;
-        if is_over(&old, now) || old.did != exchange.owner {
+        if is_over(&old, now) {
             return Err(ExchangeError::Refresh);
         }
         if old.client_id != exchange.client_id {
@@ -173,7 +171,14 @@ impl Access {
         if old.jkt.is_some() && old.jkt != exchange.jkt {
             return Err(ExchangeError::Key);
         }
-        let is = |kept: &str| verify_slices_are_equal(kept.as_bytes(), secret.as_bytes()).is_ok();
+        // Told that it is over, it stays so when that owner comes back.
+        if old.did != exchange.owner {
+            if old.holds(secret) {
+                self.end_of_former_owner(old.sessions.last().map_or("", String::as_str)).await?;
+            }
+            return Err(ExchangeError::Refresh);
+        }
+        let is = |kept: &str| is_same(kept, secret);
         let mut sessions = old.sessions.clone();
         let (before, ends) = if is(&old.secret) {
             let keep = sessions.len().saturating_sub(1);

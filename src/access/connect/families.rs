@@ -6,6 +6,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use aws_lc_rs::constant_time::verify_slices_are_equal;
 use serde::{Deserialize, Serialize};
 
 use crate::access::{AccessError, App};
@@ -57,6 +58,11 @@ impl Family {
         App { client_id: self.client_id.clone(), namespace: self.namespace.clone() }
     }
 
+    /// Whether a token with this secret's hash is the newest one, or the one before it.
+    pub(super) fn holds(&self, secret: &str) -> bool {
+        is_same(&self.secret, secret) | self.before.as_deref().is_some_and(|before| is_same(before, secret))
+    }
+
     /// The operation that stores it.
     pub(super) fn write(&self, key: &str) -> Result<Op, AccessError> {
         let row = serde_json::to_vec(self).map_err(AccessError::json)?;
@@ -73,6 +79,11 @@ pub(super) fn deletion(key: &str) -> Op {
 pub(super) fn parse(token: &str) -> Option<(FamilyKey, String)> {
     let (family, secret) = token.split_once('.').filter(|_| token.len() <= MAX_TOKEN_BYTES)?;
     Some((fingerprint(family), fingerprint(secret)))
+}
+
+/// Compares the hashes of two secrets, in a time that does not tell where they differ.
+pub(super) fn is_same(kept: &str, sent: &str) -> bool {
+    verify_slices_are_equal(kept.as_bytes(), sent.as_bytes()).is_ok()
 }
 
 struct Slot {

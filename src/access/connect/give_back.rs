@@ -20,9 +20,12 @@ impl Access {
         client_id: Option<&str>,
     ) -> Result<(), ExchangeError> {
         let others = |owner: &str| client_id.is_some_and(|client_id| client_id != owner);
-        if let Some((key, _)) = parse(token)
+        if let Some((key, secret)) = parse(token)
             && let Some(family) = { self.state().families.get(&key).cloned() }
         {
+            if !family.holds(&secret) {
+                return Ok(());
+            }
             if others(&family.client_id) {
                 return Err(ExchangeError::Client);
             }

@@ -112,9 +112,9 @@ impl Access {
     pub fn knows_grant(&self, code: Option<&str>, refresh_token: Option<&str>) -> bool {
         let state = self.state();
         code.is_some_and(|code| state.codes.knows(code))
-            || refresh_token
-                .and_then(families::parse)
-                .is_some_and(|(key, _)| state.families.get(&key).is_some())
+            || refresh_token.and_then(families::parse).is_some_and(|(key, secret)| {
+                state.families.get(&key).is_some_and(|family| family.holds(&secret))
+            })
     }
 
     /// Takes the owner's yes: decides about the app if that is new, and gives a code for it, good once within

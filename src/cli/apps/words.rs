@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::super::text::{date, safe};
+use super::super::text::{count, date, safe};
 use crate::access::{Decision, Event, Pending, Proof, RootState, What};
 use crate::web::admin::{Apps, DecidedApp, DecidedNow};
 
@@ -11,7 +11,7 @@ pub(super) fn decision_words(decided: &DecidedNow) -> String {
     let ended = match decided.sessions_ended {
         0 => String::new(),
         1 => " Its session is ended and its connections are closed.".into(),
-        many => format!(" Its {many} sessions are ended and their connections closed."),
+        many => format!(" Its {} are ended and their connections closed.", count(many, "session")),
     };
     let done = match decided.decision {
         Decision::ReadWrite => "Approved, to read and write",
@@ -78,9 +78,9 @@ pub(super) fn pending_words(pending: &[Pending]) -> String {
         let _ = writeln!(text, "#{}  {}", app.number, safe(&app.client_id));
         let _ = writeln!(text, "    wants to {wants} {}", app.namespace);
         let _ = writeln!(text, "    proved by {how}");
-        let times = if app.count == 1 { "asked once".into() } else { format!("asked {} times", app.count) };
+        let times = if app.count == 1 { "once".into() } else { count(app.count, "time") };
         let address = app.address.map_or_else(String::new, |address| format!(", from {address}"));
-        let _ = writeln!(text, "    {times}, last {}{address}", date(app.last_asked));
+        let _ = writeln!(text, "    asked {times}, last {}{address}", date(app.last_asked));
         if let Some(agent) = &app.user_agent {
             let _ = writeln!(text, "    with {}", safe(agent));
         }
@@ -121,7 +121,7 @@ pub(super) fn trail_words(events: &[Event]) -> String {
         };
         let _ = write!(text, "{}  {what}", date(event.last));
         if event.count > 1 {
-            let _ = write!(text, ", {} times", event.count);
+            let _ = write!(text, ", {}", count(event.count, "time"));
         }
         if let Some(namespace) = &event.namespace {
             let _ = write!(text, ", {}", safe(namespace));

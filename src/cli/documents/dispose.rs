@@ -4,7 +4,7 @@ use std::io::{BufRead as _, IsTerminal as _, Read as _, Write as _};
 
 use hyper::Method;
 
-use super::super::text::{bytes, date, grouped};
+use super::super::text::{bytes, count, date};
 use super::super::{CliError, Exit, print, print_json};
 use super::path;
 use super::server::Server;
@@ -34,7 +34,7 @@ pub(super) fn restore(server: &Server, key: &DocKey, json: bool) -> Result<Exit,
     if json {
         print_json(&document)?;
     } else {
-        print(&format!("Restored, with {} changes.\n", grouped(document.changes)));
+        print(&format!("Restored, with {}.\n", count(document.changes, "change")));
     }
     Ok(Exit::Success)
 }
@@ -71,11 +71,11 @@ fn confirm(server: &Server, key: &DocKey, yes: bool, question: &str) -> Result<(
         return Err(CliError::Usage("there is no terminal to ask on: say --yes".into()));
     }
     let document: Document = server.call(Method::GET, &path(key), None)?;
-    let (changes, size) = (grouped(document.changes), bytes(document.bytes));
+    let (changes, size) = (count(document.changes, "change"), bytes(document.bytes));
     let changed = date(document.modified);
     let _ = write!(
         std::io::stderr(),
-        "{} in {}: {changes} changes, {size}, last changed {changed}.\n{question} [y/N] ",
+        "{} in {}: {changes}, {size}, last changed {changed}.\n{question} [y/N] ",
         document.document,
         document.namespace
     );

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::super::args::DocsExport;
 use super::super::progress::Progress;
-use super::super::text::{bytes, grouped};
+use super::super::text::{bytes, count as counted};
 use super::files::EXTENSION;
 use super::server::Server;
 use super::{CliError, Exit, every, key, namespace, path, print, print_json};
@@ -71,8 +71,8 @@ fn all(server: &Server, dir: &Path, only: Option<&str>, json: bool) -> Result<Ex
     } else {
         let failures: String = failed.iter().map(|failure| format!("FAILED  {failure}\n")).collect();
         print(&format!(
-            "{failures}Wrote {} documents ({}) to {}.\n",
-            grouped(count),
+            "{failures}Wrote {} ({}) to {}.\n",
+            counted(count, "document"),
             bytes(total),
             dir.display()
         ));

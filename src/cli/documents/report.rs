@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::super::progress::Progress;
-use super::super::text::{grouped, safe};
+use super::super::text::{count, grouped, safe};
 use super::super::{Exit, print};
 
 /// Most damaged files that are named of one document.
@@ -162,14 +162,14 @@ impl Report {
             if self.dropped > 0 {
                 let _ = writeln!(text, "and {} more like these", grouped(self.dropped));
             }
-            let all = grouped(self.all());
+            let all = count(self.all(), "document");
             let counts = [imported, unchanged, partly, not].map(grouped);
             let [imported, unchanged, partly, not] = counts;
             let skipped =
                 if skipped > 0 { format!(", {} deleted here", grouped(skipped)) } else { String::new() };
             let _ = writeln!(
                 text,
-                "{all} documents: {imported} imported, {unchanged} already there, {partly} partly damaged, {not} failed{skipped}"
+                "{all}: {imported} imported, {unchanged} already there, {partly} partly damaged, {not} failed{skipped}"
             );
             print(&text);
         }
@@ -182,7 +182,7 @@ fn words(imported: &Imported, damaged: usize) -> String {
     let what = match imported.outcome {
         Outcome::Imported => "imported".to_owned(),
         Outcome::Unchanged => "already there".to_owned(),
-        Outcome::Partly => format!("partly damaged: kept {whole} of {files} chunks whole"),
+        Outcome::Partly => format!("partly damaged: kept {whole} of {} whole", count(*files, "chunk")),
         Outcome::Failed => "FAILED".to_owned(),
         Outcome::Skipped => "skipped".to_owned(),
     };
@@ -192,7 +192,7 @@ fn words(imported: &Imported, damaged: usize) -> String {
     }
     text.push('\n');
     if *left_out > 0 {
-        let _ = writeln!(text, "    left out {left_out} changes: what they rest on is lost");
+        let _ = writeln!(text, "    left out {}: what they rest on is lost", count(*left_out, "change"));
     }
     for Damaged { file, reason } in &imported.damaged {
         let _ = writeln!(text, "    {}: {}", safe(file), safe(reason));

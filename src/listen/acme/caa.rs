@@ -1,6 +1,7 @@
 //! Whether the domain's CAA records let the authority issue (RFC 8659, and RFC 8657 for the way of validation).
 
 use crate::net::{Caa, Dns, DnsError};
+use crate::types::is_misleading;
 
 /// Tags that authorities understand: who may issue, for what, and where to report.
 const KNOWN: &[&str] =
@@ -90,7 +91,7 @@ pub fn check(records: &[Caa], identities: &[String]) -> Result<(), Forbidden> {
 /// Somebody's text, made fit for a message.
 fn shown(text: &str) -> String {
     const SHOWN: usize = 80;
-    text.chars().filter(|c| !c.is_control()).take(SHOWN).collect()
+    text.chars().filter(|c| !is_misleading(*c)).take(SHOWN).collect()
 }
 
 #[cfg(test)]

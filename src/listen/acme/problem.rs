@@ -5,6 +5,8 @@ use std::fmt;
 use rustls_acme::acme::{self, AcmeError};
 use serde::Deserialize;
 
+use crate::types::is_misleading;
+
 /// Most characters of the authority's words that are passed on.
 pub const MAX_DETAIL: usize = 400;
 /// What rustls-acme writes before the status and the body of a refusal; it shows them in no other way.
@@ -59,7 +61,7 @@ impl Problem {
 
     /// Somebody's words, made fit for a message.
     pub fn shown(text: &str) -> String {
-        text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MAX_DETAIL).collect()
+        text.chars().map(|c| if is_misleading(c) { ' ' } else { c }).take(MAX_DETAIL).collect()
     }
 
     /// The same request with a new nonce may do.

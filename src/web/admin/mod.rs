@@ -34,7 +34,7 @@ use hyper::{Method, Request, Response, StatusCode};
 
 use crate::access::{Access, Ownership};
 use crate::engine::Engine;
-use crate::listen::{Certificate, Listening};
+use crate::listen::{BAD_HOST, Certificate, Listening};
 use crate::store::Store;
 use crate::web::metrics::{self, Metrics};
 use answer::{Answer, Failure, json};
@@ -121,6 +121,12 @@ where
         return backup::stream(admin);
     }
     at_once(admin, request).await.map(Either::Left)
+}
+
+/// The answer to a request without a usable `Host`.
+pub fn bad_host() -> Response<AdminBody> {
+    let refusal = Failure::new(StatusCode::BAD_REQUEST, "bad_host", BAD_HOST);
+    refusal.into_response().map(Pieces::from).map(Either::Left)
 }
 
 async fn at_once<B>(admin: &Admin, request: Request<B>) -> Response<Pieces>

@@ -5,7 +5,7 @@ use std::fmt::Display;
 use std::sync::Arc;
 
 use hyper::StatusCode;
-use url::form_urlencoded;
+use url::{Url, form_urlencoded};
 
 use super::MAX_QUERY_BYTES;
 use crate::access::{App, EnterError};
@@ -38,7 +38,10 @@ impl Asked {
 
 /// Where the app is told what came of it.
 pub(super) struct Back {
+    /// As the app writes it: it has to name the same one when it sends in its code.
     pub(super) redirect_uri: String,
+    /// The same as a browser reads it, to be shown to the owner and sent to.
+    pub(super) goes_to: Url,
     state: Option<String>,
 }
 
@@ -52,8 +55,8 @@ impl Back {
             query.append_pair("state", state);
         }
         query.append_pair("iss", origin);
-        let joint = if self.redirect_uri.contains('?') { '&' } else { '?' };
-        format!("{}{joint}{}", self.redirect_uri, query.finish())
+        let joint = if self.goes_to.query().is_some() { '&' } else { '?' };
+        format!("{}{joint}{}", self.goes_to, query.finish())
     }
 }
 
@@ -111,10 +114,13 @@ pub(super) async fn read(query: &str, web: &Web) -> Result<Asked, Wrong> {
         back: None,
     })?;
     let redirect_uri = parameters.need("redirect_uri").map_err(bad_redirect)?;
-    client
-        .redirects_to(redirect_uri)
-        .map_err(|error| bad_redirect(format!("nobody is sent to this redirect_uri: {error}")))?;
-    let mut back = Back { redirect_uri: redirect_uri.into(), state: None };
+    let nowhere = |why: &dyn Display| bad_redirect(format!("nobody is sent to this redirect_uri: {why}"));
+    let goes_to = client.redirects_to(redirect_uri).map_err(|error| nowhere(&error))?;
+    // What comes here is handled in the owner's name: no app can be here, and none may choose what this server is asked.
+    if door.verifier.is_this_server(&goes_to) {
+        return Err(nowhere(&"it is an address of this server, where no app is"));
+    }
+    let mut back = Back { redirect_uri: redirect_uri.into(), goes_to, state: None };
     // From here on the app can be told.
     match rest(&parameters, &mut back) {
         Ok((namespace, writes, code_challenge)) => {
@@ -203,7 +209,9 @@ mod tests {
         let all = kept.chain(changed).chain(more.iter().copied());
         let query = form_urlencoded::Serializer::new(String::new()).extend_pairs(all).finish();
         let parameters = Parameters::parse(query.as_bytes());
-        let mut back = Back { redirect_uri: "https://app.example/back?x=1".into(), state: None };
+        let redirect_uri = "https:app.example/back?x=1";
+        let goes_to = redirect_uri.parse().unwrap();
+        let mut back = Back { redirect_uri: redirect_uri.into(), goes_to, state: None };
         let checked = rest(&parameters, &mut back);
         let told = checked.as_ref().map_or_else(
             |(code, _)| back.with(&[("error", code)], "https://sync.example"),

@@ -56,7 +56,7 @@ fn show(asked: &Asked, web: &Web) -> Answer {
             "client_id": client.client_id.as_str(),
             "client_name": client.client_name,
             "client_uri": client.client_uri.as_ref().map(url::Url::as_str),
-            "redirect_uri": asked.back.redirect_uri,
+            "redirect_uri": asked.back.goes_to.as_str(),
             "namespace": asked.namespace.as_str(),
             "access": if asked.writes { "write" } else { "read" },
             "decision": web.shared.access.decision(&asked.app()),

@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 
 use super::{Metrics, answer};
-use crate::listen::Serve;
+use crate::listen::{BAD_HOST, Serve, has_its_host};
 use crate::web::answer::{error, with};
 use crate::web::small_http::serve;
 
@@ -34,6 +34,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Serve<S> for MetricsHtt
         let metrics = &self.metrics;
         let service = service_fn(async |request: hyper::Request<hyper::body::Incoming>| {
             Ok::<_, Infallible>(match (request.uri().path(), request.method()) {
+                _ if !has_its_host(&request) => error(StatusCode::BAD_REQUEST, "bad_host", BAD_HOST),
                 ("/metrics", &Method::GET) => answer(metrics).await,
                 ("/metrics", _) => {
                     let refusal = error(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "use GET");
@@ -76,6 +77,7 @@ mod tests {
             ("GET /metrics", "200", "\ngroundmist_connections 0\n"),
             ("POST /metrics", "405", "allow: GET"),
             ("GET /api/status", "404", "not_found"),
+            ("GET /metrics HTTP/1.1\r\nHost: other\r\nX: y", "400", "bad_host"),
         ] {
             let mut stream = TcpStream::connect(address).await.unwrap();
             let request = format!("{request} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");

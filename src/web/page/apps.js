@@ -1,6 +1,6 @@
 // Apps: those that wait for the owner's decision, and those that have it.
 import { api, post } from "./api.js"
-import { $, about, button, fill, focus, foreign, h, id, keyed, muted, name, p, plain, say, section, settle, show } from "./dom.js"
+import { $, about, agent, button, fill, focus, foreign, h, id, keyed, look, muted, name, p, say, section, settle, show } from "./dom.js"
 import { count, host, loopback, number, time } from "./words.js"
 
 const isIn = ({ decision }) => decision.startsWith("read_")
@@ -61,7 +61,7 @@ function start(node, { client_id, namespace }) {
   return [part, root => {
     show(part, root)
     if (!root) return
-    fill(words, `Its devices start from ${STARTS[root.state]}:`)
+    fill(words, `Its devices start from ${look(STARTS, root.state)}:`)
     fill(url, foreign(root.url))
   }]
 }
@@ -88,17 +88,17 @@ function choices(node, app) {
 const may = (read_only, namespace) => [read_only ? "read" : "read and write", " the documents of ", name(namespace)]
 
 function waiting(app) {
-  const [asked, agent, last, first] = [muted(), muted(), h("time"), h("time")]
+  const [asked, runs, last, first] = [muted(), h("div"), h("time"), h("time")]
   const { approve, deny } = choices(() => node, app)
   const node = card(app, "new",
-    p("It wants to ", ...may(app.read_only, app.namespace), "."), asked, agent,
+    p("It wants to ", ...may(app.read_only, app.namespace), "."), asked, runs,
     h("div", { class: "actions" }, approve("Approve", app.read_only, "main"), ...(app.read_only ? [] : [approve("Approve, read only", true)]), deny()))
   return [node, ({ first_asked, last_asked, count: times, address, user_agent }) => {
     time(first_asked, first)
     time(last_asked, last)
     fill(asked, ...(times > 1 ? ["Asked first ", first, ", last "] : ["Asked "]), last,
       `${times > 1 ? `, ${number(times)} times` : ""}${address ? `, from ${address}` : ""}.`)
-    fill(agent, user_agent ? `With ${plain(user_agent)}` : "")
+    fill(runs, ...agent(user_agent))
   }]
 }
 

@@ -1,6 +1,6 @@
 // Whether an app is let in. Goes nowhere but where this server says, and only when the owner has pressed something.
 import { api, go, post } from "./api.js"
-import { $, button, fill, foreign, h, name, plain, rich, settle, show } from "./dom.js"
+import { $, box, button, fill, foreign, h, look, muted, name, plain, rich, settle, show } from "./dom.js"
 import { door } from "./sign_in.js"
 import { host, loopback } from "./words.js"
 
@@ -13,6 +13,11 @@ const BEFORE = { read_write: `${IN}.`, read_only: `${IN}, to read only.`, denied
 const DENIAL = "Deny sends the app away this time;"
 const [STAYS_IN, STAYS_OUT] = [`${DENIAL} where it is in already, it stays in. To shut it out, revoke it on this server’s page.`, `${DENIAL} what you decided before stays.`]
 const AFTER = { read_write: STAYS_IN, read_only: STAYS_IN, denied: STAYS_OUT, revoked: STAYS_OUT }
+/** An approval is for the app on all its devices. */
+const OTHERS = {
+  read_write: "Approve, read only: that takes writing from this app on your other devices too.",
+  read_only: "Approve: that gives writing to this app on your other devices too.",
+}
 
 function only(id) {
   for (const part of ["signed-out", "refused", "consent", "loading"]) show($(part), part === id)
@@ -34,12 +39,13 @@ function ask({ client_id, client_name, redirect_uri, namespace, access, decision
   only("consent")
   fill($("app-host"), foreign(host(client_id)))
   fill($("client-id"), foreign(client_id))
-  if (client_name) fill($("client-name"), "It calls itself “", foreign(client_name), "”, which anybody can.")
+  if (client_name) fill($("client-name"), box("The app calls itself", client_name), muted("Anybody can choose any name. The address above is what tells apps apart."))
   const read = access === "read"
   fill($("wants"), h("strong", {}, read ? "read" : "read and change"), " all documents of ", name(namespace), ". It sees nothing else.")
   fill($("back"), foreign(where(redirect_uri)))
-  fill($("before"), `${BEFORE[decision] ?? ""} ${loopback(client_id)}`.trim())
-  fill($("denial"), AFTER[decision] ?? `${DENIAL} it may ask again.`)
+  fill($("before"), `${look(BEFORE, decision) ?? ""} ${loopback(client_id)}`.trim())
+  fill($("others"), read ? "" : (look(OTHERS, decision) ?? ""))
+  fill($("denial"), look(AFTER, decision) ?? `${DENIAL} it may ask again.`)
   const choose = (label, decision, read_only, kind) => button(label, host(client_id), async () => {
     try {
       go((await post("/api/connect", { query, decision, read_only })).redirect)

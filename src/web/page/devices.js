@@ -1,6 +1,6 @@
 // Sessions: each app on each device, and tokens for devices without one.
 import { api, post } from "./api.js"
-import { $, about, act, button, fill, foreign, h, id, keyed, muted, name, p, pages, plain, say, section, show } from "./dom.js"
+import { $, about, act, agent, box, button, fill, foreign, h, id, keyed, muted, name, p, pages, say, section, show } from "./dom.js"
 import { origin } from "./status.js"
 import { count, day, host, time } from "./words.js"
 
@@ -24,18 +24,20 @@ function session(session) {
   const { client_id, namespace, read_only, created, expires, address, user_agent } = session
   const [live, seen, at] = [h("p", { class: "live" }), muted(), h("time")]
   const local = !client_id.includes("://")
+  const title = local ? session.name : host(client_id)
   const end = async () => {
     await api(`/api/sessions/${encodeURIComponent(session.id)}`, "DELETE")
-    say($("sessions"), `Ended the session “${session.name}”.`)
+    say($("sessions"), local ? "Ended the token." : `Ended a session of ${title}.`)
     await refresh()
   }
-  const ask = () => [`End the session “${session.name}”?`, local ? "What uses this token is disconnected at once, and cannot come back."
+  const called = () => box(local ? "The token is called" : "The device calls itself", session.name)
+  const ask = () => [local ? "End this token?" : `End this session of ${title}?`, called(), local ? "What uses this token is disconnected at once, and cannot come back."
     : "It is disconnected at once. The app stays approved and can sign in again; to keep it out, revoke the app."]
-  const node = h("li", { class: "card" }, h("h3", {}, foreign(local ? session.name : host(client_id)), ...(local || session.name === host(client_id) ? [] : [" “", foreign(session.name), "”"])), live,
+  const node = h("li", { class: "card" }, h("h3", {}, foreign(title)), ...(session.name === title ? [] : [called()]), live,
     p(`${local ? "A token that you made" : "An app"}; it ${read_only ? "reads" : "reads and writes"} `, name(namespace), "."), seen,
-    h("details", { class: "fine" }, h("summary", {}, "More", about(`about ${session.name}`)), ...(local ? [] : [id(client_id)]),
-      muted("Let in ", time(created), address ? ` from ${address}` : "", `, until ${day(expires)}.`), muted(plain(user_agent ?? ""))),
-    h("div", { class: "actions" }, button("Revoke", session.name, end, { ask })))
+    h("details", { class: "fine" }, h("summary", {}, "More", about(`about ${title}`)), ...(local ? [] : [id(client_id)]),
+      muted("Let in ", time(created), address ? ` from ${address}` : "", `, until ${day(expires)}.`), ...agent(user_agent)),
+    h("div", { class: "actions" }, button("Revoke", title, end, { ask })))
   return [node, ({ connections, last_used }) => {
     live.classList.toggle("on", connections)
     fill(live, connections > 1 ? `Connected now, ${count(connections, "time")}` : connections ? "Connected now" : "Not connected")

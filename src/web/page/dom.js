@@ -29,13 +29,21 @@ export function trouble(node, message) {
   if (message) fill(node, ...rich(message))
 }
 
-/** Characters that hide, or turn the text around them, are spelled out. Compare src/access/text.rs. */
-export const plain = text => String(text).replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, c => `‹U+${c.codePointAt().toString(16).toUpperCase().padStart(4, 0)}›`)
+/** Characters that hide, or turn the text around them, are spelled out. Compare src/types/text.rs. */
+export const plain = text => String(text).replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{DI}\u2800]/gu, c => `‹U+${c.codePointAt().toString(16).toUpperCase().padStart(4, 0)}›`)
 
 /** A stranger's text, which stays for itself whatever its direction is. */
 export const foreign = (text, attributes) => h("bdi", attributes, plain(text))
 export const id = text => h("p", { class: "id" }, foreign(text))
 export const name = text => foreign(text, { class: "name" })
+
+/** What a stranger calls itself, in a box of its own under the server's `label`: no name can read as the server's words. */
+export const box = (label, text) => h("dl", { class: "own" }, h("dt", {}, label), h("dd", {}, foreign(text)))
+/** The same for the browser or program that an app runs in. */
+export const agent = text => (text ? [box("The program it runs in calls itself", text)] : [])
+
+/** What `table` itself has under `key`, which others choose: `__proto__` and the like have every object. */
+export const look = (table, key) => (Object.hasOwn(table, key ?? "") ? table[key] : undefined)
 
 /** The server's words, with `commands` in them. */
 export const rich = text => plain(text).split("`").map((part, n) => (n % 2 ? h("code", {}, part) : part))

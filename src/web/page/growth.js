@@ -17,7 +17,8 @@ function svg(tag, attributes, ...children) {
 
 /** All namespaces together, by day; one that a day does not tell of is as it was. */
 function totals(points) {
-  const [latest, days] = [{}, {}]
+  // Namespaces are not ours to choose.
+  const [latest, days] = [Object.create(null), Object.create(null)]
   for (const point of points.toSorted((one, other) => (one.day < other.day ? -1 : 1))) {
     latest[point.namespace] = point
     const sum = what => Object.values(latest).reduce((sum, point) => sum + point[what], 0)

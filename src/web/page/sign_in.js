@@ -1,6 +1,6 @@
 // Signing in, for both pages: the server says where to go.
 import { go, post } from "./api.js"
-import { $, act, show, trouble } from "./dom.js"
+import { $, act, look, show, trouble } from "./dom.js"
 
 const AGAIN = "Try again in some minutes."
 const WHY = {
@@ -15,7 +15,7 @@ const WHY = {
 /** What came of something that ended here, by the parameter `name` of the address: a problem, if any. */
 export function outcome(name) {
   const code = new URLSearchParams(location.search).get(name)
-  return code && (WHY[code] ?? "That did not work. Please try again.")
+  return code && (look(WHY, code) ?? "That did not work. Please try again.")
 }
 
 /** Shows the way in, and what kept somebody out. */

@@ -1,5 +1,5 @@
 // Numbers, times and events in words.
-import { fill, h, plain } from "./dom.js"
+import { fill, h, look, plain } from "./dom.js"
 
 const DAY_MS = 86_400_000
 const UNITS = [["year", 365 * DAY_MS], ["month", 30 * DAY_MS], ["week", 7 * DAY_MS], ["day", DAY_MS], ["hour", 3_600_000], ["minute", 60_000]]
@@ -76,4 +76,4 @@ const EVENTS = {
 
 /** An event of the audit trail as a sentence. */
 export const happened = ({ what, client_id }) =>
-  EVENTS[what]?.replace("APP", () => (client_id ? host(client_id) : "An app")) ?? `${plain(what[0].toUpperCase() + what.slice(1)).replaceAll("_", " ")}.`
+  look(EVENTS, what)?.replace("APP", () => (client_id ? host(client_id) : "An app")) ?? `${plain(what[0].toUpperCase() + what.slice(1)).replaceAll("_", " ")}.`
