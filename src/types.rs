@@ -29,7 +29,7 @@ pub use party::{Approval, Party};
 pub use place::place_of;
 pub use secret::{MIN_SECRET_BYTES, Secret, fingerprint, secret};
 pub use shares::Shares;
-pub use time::{DAY_MS, Moment, civil, day, minute, now, rfc3339};
+pub use time::{DAY_MS, Moment, Now, Steady, civil, day, minute, now, rfc3339};
 
 pub(crate) use choice::choice;
 

@@ -4,6 +4,8 @@
 
 #[path = "sync_shard/backlog.rs"]
 mod backlog;
+#[path = "sync_shard/clock.rs"]
+mod clock;
 #[path = "sync_shard/closed.rs"]
 mod closed;
 #[path = "sync_shard/departure.rs"]
@@ -41,7 +43,7 @@ use groundmist_sync::sync::shard::ASK_AFTER_MS;
 use groundmist_sync::sync::shard::{Shard, ShardOptions};
 use groundmist_sync::sync::storage::Storage;
 use groundmist_sync::sync::wire::{Body, RemoteHeads};
-use groundmist_sync::types::{ConnectionId, DocKey, DocumentId, Namespace, StorageId};
+use groundmist_sync::types::{ConnectionId, DocKey, DocumentId, Namespace, Now, StorageId};
 use storage::MemoryStorage;
 
 const TIMEOUT_MS: u64 = 50;
@@ -49,7 +51,7 @@ const TIMEOUT_MS: u64 = 50;
 struct Server {
     shard: Shard,
     storage: MemoryStorage,
-    now: u64,
+    now: Now,
 }
 
 fn options() -> ShardOptions {
@@ -69,7 +71,7 @@ fn options() -> ShardOptions {
 }
 
 fn server() -> Server {
-    Server { shard: Shard::new(options()), storage: MemoryStorage::default(), now: 1000 }
+    Server { shard: Shard::new(options()), storage: MemoryStorage::default(), now: Now::at(1000) }
 }
 
 fn document(n: u8) -> DocumentId {

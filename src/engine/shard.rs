@@ -14,7 +14,6 @@ use super::heart::Heart;
 use super::journal::{Journal, Reply};
 use super::lock;
 use super::mailbox::{Empty, Receiver, Sender, mailbox};
-use super::now;
 use super::opener::{OpenerPool, Task};
 use super::outbox::Outbox;
 use super::vital::Vital;
@@ -25,7 +24,7 @@ use crate::sync::job::Done;
 use crate::sync::shard::{Shard, ShardOptions};
 use crate::sync::wire;
 use crate::telemetry::histogram::Histogram;
-use crate::types::{ConnectionId, DocKey, Party, PeerId};
+use crate::types::{ConnectionId, DocKey, Now, Party, PeerId};
 
 /// How long a shard works at messages, and how long it makes messages, before it looks at all else: commits that have
 /// become durable, newcomers, the opener. Nobody waits for another app much longer than this.
@@ -224,7 +223,7 @@ impl ShardThread {
             batch.drain(..).for_each(|input| self.take(input));
             self.work();
             if due || ticked.elapsed() >= TICK {
-                due = self.shard.tick(now());
+                due = self.shard.tick(Now::read());
                 ticked = Instant::now();
             }
             self.work_off();
@@ -253,7 +252,7 @@ impl ShardThread {
             Input::Join(id, info, outbox) => {
                 let (peer, lane) = (info.peer.clone(), Lane { party: info.party(), connection: id });
                 self.connections.insert(id, Connected { peer, outbox, lane, sends: false });
-                self.shard.join(id, *info, now());
+                self.shard.join(id, *info, Now::read());
             }
             Input::Leave(id) => self.enqueue(id, Queued::Leave),
             Input::Message(id, event, permit) => self.enqueue(id, Queued::Message(event, permit)),
@@ -265,16 +264,16 @@ impl ShardThread {
                 match result {
                     Ok(()) => {
                         self.relay.sending = began.map(|began| (began, self.shard.counters().changes_out));
-                        self.shard.committed(&*self.store, now());
+                        self.shard.committed(&*self.store, Now::read());
                     }
-                    Err(error) => self.shard.commit_failed(&error, &*self.store, now()),
+                    Err(error) => self.shard.commit_failed(&error, &*self.store, Now::read()),
                 }
             }
             Input::Dispose(key, what, waiter) => match self.shard.dispose(&key, what, &*self.store) {
                 Ok(()) => self.waiting.push(waiter),
                 Err(error) => drop(waiter.send(Err(error.into()))),
             },
-            Input::JobDone(done) => self.shard.job_done(*done, &*self.store, now()),
+            Input::JobDone(done) => self.shard.job_done(*done, &*self.store, Now::read()),
             Input::Retry(key) => self.shard.retry(&key),
             Input::Ping => self.heart.beat(),
             Input::Stop(reply) => self.stopping = Some(reply),
@@ -289,7 +288,7 @@ impl ShardThread {
         if self.committing {
             return;
         }
-        let ops = self.shard.take_ops(now());
+        let ops = self.shard.take_ops(Now::read());
         let began = self.relay.waiting.take();
         let waiting = std::mem::take(&mut self.waiting);
         if ops.is_empty() {
@@ -315,10 +314,10 @@ impl ShardThread {
         let mut before = began;
         while let Some((lane, (id, queued))) = self.queue.pop(|_| true) {
             match queued {
-                Queued::Message(event, _permit) => self.shard.receive(id, *event, &*self.store, now()),
+                Queued::Message(event, _permit) => self.shard.receive(id, *event, &*self.store, Now::read()),
                 Queued::Leave => {
                     self.connections.remove(&id);
-                    self.shard.leave(id, now());
+                    self.shard.leave(id, Now::read());
                 }
             }
             let after = Instant::now();
@@ -335,9 +334,9 @@ impl ShardThread {
     /// turn, so what is to be given back does not pile up.
     fn work_off(&mut self) {
         let began = Instant::now();
-        self.shard.work_off(now());
+        self.shard.work_off(Now::read());
         while self.shard.has_departures() && began.elapsed() < QUANTUM {
-            self.shard.work_off(now());
+            self.shard.work_off(Now::read());
         }
     }
 
@@ -373,7 +372,7 @@ impl ShardThread {
     fn send_next(&mut self, id: ConnectionId) -> bool {
         let Some(Connected { peer, outbox, .. }) = self.connections.get(&id) else { return false };
         let Some(room) = outbox.room() else { return false };
-        let Some(out) = self.shard.next(id, &*self.store, now(), room.bytes) else { return false };
+        let Some(out) = self.shard.next(id, &*self.store, Now::read(), room.bytes) else { return false };
         match out {
             Out::NoRoom => {
                 outbox.wait(room, self.index, &self.input);

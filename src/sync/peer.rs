@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::graph::Graph;
 use super::message::{Have, SyncMessage, flags};
 use crate::store::Head;
-use crate::types::{ChangeHash, ConnectionId, Millis};
+use crate::types::{ChangeHash, ConnectionId, Steady};
 
 /// A snapshot of at most this many bytes is sent whole even to a peer that has a part of it.
 const WHOLE_SNAPSHOT_BYTES: u64 = 1 << 20;
@@ -89,8 +89,8 @@ pub struct Peer {
     pub offer_due: bool,
     /// It is to be told that the document is unavailable.
     pub tell_unavailable: bool,
-    /// It counts as uploading until then.
-    pub uploading_until: Millis,
+    /// It counts as uploading until then; `None`: it does not.
+    pub uploading_until: Option<Steady>,
     /// It has been told what is known of other storages' heads.
     pub told_remote: bool,
     /// A compaction has overtaken it: it must be placed again from its heads.
@@ -248,7 +248,8 @@ impl Peer {
     }
 
     /// True while it seems to be uploading the document.
-    pub fn uploads(&self, now: Millis) -> bool {
-        self.writer && self.heard && !self.their_heads.is_empty() && now < self.uploading_until
+    pub fn uploads(&self, now: Steady) -> bool {
+        let in_time = self.uploading_until.is_some_and(|until| now < until);
+        self.writer && self.heard && !self.their_heads.is_empty() && in_time
     }
 }

@@ -23,7 +23,7 @@ use super::message::SyncMessage;
 use super::parking::Parking;
 use super::peer::{Base, Peer};
 use crate::store::{Head, Op, SnapshotInfo};
-use crate::types::{ChangeHash, ConnectionId, DocKey, Millis};
+use crate::types::{ChangeHash, ConnectionId, DocKey, Millis, Steady};
 
 /// How long a peer with changes that we lack counts as uploading after each of its messages, in milliseconds.
 pub const UPLOAD_GRACE_MS: Millis = 10_000;
@@ -150,7 +150,7 @@ impl Doc {
     }
 
     /// It is here but perhaps not durable, or somebody uploads it.
-    pub fn is_coming(&self, now: Millis) -> bool {
+    pub fn is_coming(&self, now: Steady) -> bool {
         self.head.is_some()
             || self.graph.as_ref().is_some_and(|graph| graph.end() > 0)
             || self.opener.has_intakes()

@@ -1,6 +1,6 @@
 //! What the opener has to do with one document, and what it may be given.
 
-use crate::types::Millis;
+use crate::types::Steady;
 
 /// A document's dealings with the opener.
 ///
@@ -21,9 +21,9 @@ pub struct OpenerState {
     /// The opener has refused what peers sent of the document in one piece: they are to send its changes one by one.
     singly: bool,
     /// No compaction before this time, unless the tail is very long.
-    compact_after: Millis,
+    compact_after: Steady,
     /// No compaction before this time, however long the tail, because the last one failed.
-    compact_retry: Option<Millis>,
+    compact_retry: Option<Steady>,
 }
 
 impl OpenerState {
@@ -76,7 +76,7 @@ impl OpenerState {
     }
 
     /// The document may be compacted at `now`. A tail that is `overdue` waits only for the retry after a failure.
-    pub fn may_compact(&self, now: Millis, overdue: bool) -> bool {
+    pub fn may_compact(&self, now: Steady, overdue: bool) -> bool {
         !self.compacting
             && !self.closed
             && self.compact_retry.is_none_or(|retry| now >= retry)
@@ -84,7 +84,7 @@ impl OpenerState {
     }
 
     /// A compaction begins; the next one comes after `next`.
-    pub fn begin_compaction(&mut self, next: Millis) {
+    pub fn begin_compaction(&mut self, next: Steady) {
         self.compacting = true;
         self.compact_after = next;
         self.compact_retry = None;
@@ -96,18 +96,18 @@ impl OpenerState {
     }
 
     /// The compaction failed, and the next attempt comes no earlier than `retry`.
-    pub fn compaction_failed(&mut self, retry: Millis) {
+    pub fn compaction_failed(&mut self, retry: Steady) {
         self.compacting = false;
         self.compact_retry = Some(retry);
     }
 
     /// When the compaction that failed may be tried again, if the last one failed.
-    pub fn compaction_retry(&self) -> Option<Millis> {
+    pub fn compaction_retry(&self) -> Option<Steady> {
         self.compact_retry
     }
 
     /// A compaction failed when the document was in use before, and the next attempt comes no earlier than `retry`.
-    pub fn retry_compaction_after(&mut self, retry: Millis) {
+    pub fn retry_compaction_after(&mut self, retry: Steady) {
         self.compact_retry = Some(retry);
     }
 
@@ -117,7 +117,7 @@ impl OpenerState {
     }
 
     /// Sets the time before which the document is not compacted.
-    pub fn compact_after(&mut self, time: Millis) {
+    pub fn compact_after(&mut self, time: Steady) {
         self.compact_after = time;
     }
 
@@ -145,6 +145,11 @@ impl OpenerState {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::types::{Millis, Now};
+
+    fn at(ms: Millis) -> Steady {
+        Now::at(ms).steady
+    }
 
     #[test]
     fn what_was_queued_before_the_document_started_over_is_discarded_and_no_more() {
@@ -167,28 +172,30 @@ mod tests {
     #[test]
     fn a_long_tail_is_compacted_early_and_a_closed_document_never() {
         let mut opener = OpenerState::default();
-        opener.compact_after(10);
+        opener.compact_after(at(10));
         assert!(
-            !opener.may_compact(9, false) && opener.may_compact(10, false) && opener.may_compact(9, true)
+            !opener.may_compact(at(9), false)
+                && opener.may_compact(at(10), false)
+                && opener.may_compact(at(9), true)
         );
-        opener.begin_compaction(20);
-        assert!(!opener.may_compact(30, true), "one at a time");
+        opener.begin_compaction(at(20));
+        assert!(!opener.may_compact(at(30), true), "one at a time");
         opener.end_compaction();
         opener.close();
-        assert!(!opener.may_compact(30, true));
+        assert!(!opener.may_compact(at(30), true));
         opener.reopen();
-        assert!(opener.may_compact(20, false) && !opener.may_compact(19, false));
+        assert!(opener.may_compact(at(20), false) && !opener.may_compact(at(19), false));
     }
 
     #[test]
     fn a_failed_compaction_is_tried_again_later_or_when_the_owner_allows_it() {
         let mut opener = OpenerState::default();
-        opener.begin_compaction(0);
-        opener.compaction_failed(10);
-        assert!(!opener.is_compacting() && !opener.may_compact(9, true), "however long the tail");
-        assert!(opener.may_compact(10, false));
-        assert!(!opener.restarted().may_compact(9, true), "not forgotten when the document starts over");
+        opener.begin_compaction(at(0));
+        opener.compaction_failed(at(10));
+        assert!(!opener.is_compacting() && !opener.may_compact(at(9), true), "however long the tail");
+        assert!(opener.may_compact(at(10), false));
+        assert!(!opener.restarted().may_compact(at(9), true), "not forgotten when the document starts over");
         opener.reopen();
-        assert!(opener.may_compact(0, false));
+        assert!(opener.may_compact(at(0), false));
     }
 }

@@ -6,7 +6,7 @@ use crate::sync::graph::{Added, Misfit};
 use crate::sync::message::SyncMessage;
 use crate::sync::peer::Peer;
 use crate::sync::storage::Storage;
-use crate::types::{ConnectionId, Millis, StorageId};
+use crate::types::{ConnectionId, Steady, StorageId};
 
 /// What came of a message.
 #[derive(Debug, Default)]
@@ -31,7 +31,7 @@ impl Doc {
         remote: Option<&StorageId>,
         mut message: SyncMessage,
         storage: &dyn Storage,
-        now: Millis,
+        now: Steady,
     ) -> Result<Received, Fault> {
         let mut received = Received::default();
         let writer = self.peer(connection).is_some_and(|peer| peer.writer);
@@ -58,7 +58,7 @@ impl Doc {
         remote: Option<&StorageId>,
         message: &SyncMessage,
         storage: &dyn Storage,
-        now: Millis,
+        now: Steady,
     ) -> Result<(), Fault> {
         let Some(at) = self.peers.iter().position(|peer| peer.connection == connection) else {
             return Ok(());
@@ -66,7 +66,7 @@ impl Doc {
         // Out of the list while the graph is borrowed; put back at the same place.
         let mut peer = std::mem::take(&mut self.peers[at]);
         let result = self.hear_peer(&mut peer, remote, message, storage);
-        peer.uploading_until = now + UPLOAD_GRACE_MS;
+        peer.uploading_until = Some(now + UPLOAD_GRACE_MS);
         self.peers[at] = peer;
         result
     }

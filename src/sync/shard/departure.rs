@@ -19,7 +19,7 @@ use super::budget::Category;
 use crate::store::Op;
 use crate::sync::connection::ConnectionInfo;
 use crate::sync::peer::Peer;
-use crate::types::{ConnectionId, DocKey, Millis};
+use crate::types::{ConnectionId, DocKey, Now};
 
 /// Most heads in one sync state. A peer with more is placed by its heads and Bloom filters again.
 pub const MAX_SHARED_HEADS: usize = 64;
@@ -49,7 +49,7 @@ enum Why {
 
 impl Shard {
     /// A connection has left.
-    pub(super) fn depart(&mut self, id: ConnectionId, now: Millis) {
+    pub(super) fn depart(&mut self, id: ConnectionId, now: Now) {
         let Some(mut conn) = self.connections.remove(&id) else { return };
         self.send_queue.leave(id);
         self.remote.leave(id);
@@ -68,7 +68,7 @@ impl Shard {
     }
 
     /// A connection gives everything back, and is closed.
-    pub(super) fn give_way(&mut self, id: ConnectionId, now: Millis) {
+    pub(super) fn give_way(&mut self, id: ConnectionId, now: Now) {
         self.counters.gave_way += 1;
         self.error(id, OVER_BUDGET.into());
         self.close(id, 1013, "memory.budget: this connection holds more than its share");
@@ -83,14 +83,14 @@ impl Shard {
         self.begin_departure(Departure { id, documents, why: Why::GivesWay }, now);
     }
 
-    fn begin_departure(&mut self, departure: Departure, now: Millis) {
+    fn begin_departure(&mut self, departure: Departure, now: Now) {
         self.budget.depart(departure.id);
         // Most connections have few documents, and are done with at once.
         self.end_shares(departure, SLICE, now);
     }
 
     /// Ends some shares of those whose turn it is.
-    pub(super) fn continue_departures(&mut self, now: Millis) {
+    pub(super) fn continue_departures(&mut self, now: Now) {
         let mut most = SLICE;
         while most > 0
             && let Some(departure) = self.departures.pop_front()
@@ -100,7 +100,7 @@ impl Shard {
     }
 
     /// Ends at most `most` of a departure's shares. How many were ended, or one more at the end.
-    fn end_shares(&mut self, mut departure: Departure, most: usize, now: Millis) -> usize {
+    fn end_shares(&mut self, mut departure: Departure, most: usize, now: Now) -> usize {
         for ended in 0..most {
             let Some(key) = departure.documents.pop_first() else {
                 self.budget.departed(departure.id);
@@ -112,7 +112,7 @@ impl Shard {
         most
     }
 
-    fn end_share(&mut self, key: &DocKey, departure: &mut Departure, now: Millis) {
+    fn end_share(&mut self, key: &DocKey, departure: &mut Departure, now: Now) {
         let peer = self.detach(departure.id, key);
         match &mut departure.why {
             Why::Left { info, states } => {
@@ -158,7 +158,7 @@ impl Shard {
         key: &DocKey,
         peer: Peer,
         states: &mut usize,
-        now: Millis,
+        now: Now,
     ) {
         let Some(storage) = &info.storage else { return };
         self.departs(info, key, &peer, now);

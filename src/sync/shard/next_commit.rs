@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::dirty::Dirty;
 use crate::store::{Disposal, Op, SnapshotInfo};
 use crate::sync::job::Snapshot;
-use crate::types::{ChangeHash, ConnectionId, DocKey, Millis};
+use crate::types::{ChangeHash, ConnectionId, DocKey, Now};
 
 /// Most documents, changes and bytes of new changes that a shard puts into one commit, because every acknowledgement waits for the
 /// commit that is under way. The last document is taken whole. Documents with a snapshot or a deletion come on top.
@@ -51,7 +51,7 @@ pub enum InFlight {
         /// The document's heads with them.
         heads: Vec<ChangeHash>,
         /// When the step was made.
-        now: Millis,
+        now: Now,
     },
     /// A document's new snapshot.
     Snapshot {
@@ -154,7 +154,7 @@ impl NextCommit {
 
     /// Adds the step that stores a document's new changes. They count against what one commit takes, unless the whole
     /// document is in it.
-    pub fn append(&mut self, op: Op, now: Millis, is_whole: bool) {
+    pub fn append(&mut self, op: Op, now: Now, is_whole: bool) {
         let Op::Append { key, rows, heads, .. } = &op else { return };
         let bytes = rows.iter().map(|row| row.bytes.len() as u64).sum();
         let end = rows.last().map_or(0, |row| row.row + 1);
@@ -171,11 +171,7 @@ impl NextCommit {
 
     /// Takes the commit that was put together. `heads` gives a document's heads with all that came, `None` if it is not in
     /// use: its snapshot is not stored then.
-    pub fn take(
-        &mut self,
-        now: Millis,
-        heads: impl Fn(&DocKey) -> Option<Option<Vec<ChangeHash>>>,
-    ) -> Vec<Op> {
+    pub fn take(&mut self, now: Now, heads: impl Fn(&DocKey) -> Option<Option<Vec<ChangeHash>>>) -> Vec<Op> {
         self.filled = Filled::default();
         let mut ops = std::mem::take(&mut self.ops);
         for PendingSnapshot { key, below, snapshot, bringer } in std::mem::take(&mut self.snapshots) {
@@ -190,13 +186,13 @@ impl NextCommit {
                 info: info.clone(),
                 connection,
             });
-            let (modified, by) = (connection.map(|_| now), bringer.and_then(|bringer| bringer.client));
+            let (modified, by) = (connection.map(|_| now.wall), bringer.and_then(|bringer| bringer.client));
             ops.push(Op::Snapshot { key, below_row: below, info, document, index, heads, by, modified });
         }
         // Last: what had come of the document is stored, and comes back if it is restored.
         for (key, what) in std::mem::take(&mut self.disposals) {
             self.in_flight.push(InFlight::Dispose { key: key.clone(), what });
-            ops.push(Op::Dispose { key, what, now });
+            ops.push(Op::Dispose { key, what, now: now.wall });
         }
         ops
     }
@@ -214,6 +210,8 @@ mod tests {
     use super::*;
     use crate::store::Row;
     use crate::types::DocumentId;
+
+    const AT: Now = Now::at(1);
 
     fn key(n: u8) -> DocKey {
         DocKey { namespace: "xyz.one".parse().unwrap(), document: DocumentId([n; 16]) }
@@ -254,12 +252,12 @@ mod tests {
         next.mark_dirty(&key(3));
         next.write(Op::Quarantine { key: key(4), reason: "it is harmful".into() });
         assert_eq!(next.whole(), [key(2), key(9), key(1)]);
-        next.append(append(1, 1, 1), 1, true);
+        next.append(append(1, 1, 1), AT, true);
         assert_eq!(next.next_dirty(), Some(key(3)));
-        next.append(append(3, 2, 10), 1, false);
+        next.append(append(3, 2, 10), AT, false);
         assert_eq!(next.next_dirty(), None);
         let in_use = |of: &DocKey| (*of != key(9)).then_some(None);
-        let ops = next.take(5, in_use);
+        let ops = next.take(Now::at(5), in_use);
         let order: Vec<_> = ops.iter().map(shown).collect();
         assert_eq!(order, [('q', 4), ('a', 1), ('a', 3), ('s', 2), ('d', 1)], "9 is not in use any more");
         let Op::Snapshot { heads, by, modified, .. } = &ops[3] else { panic!("{:?}", ops[3]) };
@@ -271,22 +269,22 @@ mod tests {
         let keys: Vec<_> = steps.iter().map(|step| step.key().document.0[0]).collect();
         assert_eq!(keys, [1, 3, 2, 1], "nothing follows from a quarantine");
         assert!(matches!(steps[1], InFlight::Append { changes: 2, end: 2, bytes: 20, .. }), "{:?}", steps[1]);
-        assert!(next.take(6, in_use).is_empty() && next.finish().is_empty());
+        assert!(next.take(Now::at(6), in_use).is_empty() && next.finish().is_empty());
     }
 
     #[test]
     fn a_commit_takes_a_bounded_part_of_what_waits_and_the_next_one_the_rest() {
         let mut next = NextCommit::default();
         (1..=3).for_each(|n| next.mark_dirty(&key(n)));
-        next.append(append(9, COMMIT_CHANGES, 1), 1, true);
+        next.append(append(9, COMMIT_CHANGES, 1), AT, true);
         assert_eq!(next.next_dirty(), Some(key(1)), "whole documents come on top");
-        next.append(append(1, 1, COMMIT_BYTES as usize - 1), 1, false);
+        next.append(append(1, 1, COMMIT_BYTES as usize - 1), AT, false);
         assert_eq!(next.next_dirty(), Some(key(2)));
-        next.append(append(2, 1, 1), 1, false);
+        next.append(append(2, 1, 1), AT, false);
         assert_eq!(next.next_dirty(), None);
-        assert_eq!(next.take(1, |_| None).len(), 3);
+        assert_eq!(next.take(Now::at(1), |_| None).len(), 3);
         assert_eq!(next.next_dirty(), Some(key(3)));
-        next.append(append(3, COMMIT_CHANGES, 0), 1, false);
+        next.append(append(3, COMMIT_CHANGES, 0), AT, false);
         next.mark_dirty(&key(1));
         assert_eq!(next.next_dirty(), None);
     }

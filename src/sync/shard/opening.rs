@@ -9,7 +9,7 @@ use super::next_commit::{Bringer, PendingSnapshot};
 use crate::sync::job::{Done, Intake, Job, NotExtracted, Refusal, chunks_bytes};
 use crate::sync::peer::Base;
 use crate::sync::storage::Storage;
-use crate::types::{ChangeHash, ConnectionId, DocKey, Millis};
+use crate::types::{ChangeHash, ConnectionId, DocKey, Now};
 
 /// A tail of so many changes (and an eighth of the snapshot's) is compacted even within the grace period.
 pub const LONG_TAIL: u64 = 16_384;
@@ -55,14 +55,14 @@ impl Shard {
     }
 
     /// Starts a compaction if the tail has outgrown the snapshot and devices away for a while had their time.
-    pub(super) fn compact_if_due(&mut self, key: &DocKey, storage: &dyn Storage, now: Millis) {
+    pub(super) fn compact_if_due(&mut self, key: &DocKey, storage: &dyn Storage, now: Now) {
         let (floor, grace) = (self.options.compact_floor, self.options.compact_grace_ms);
         let Some(doc) = self.documents.get_mut(key) else { return };
         let Some(head) = doc.head().filter(|_| doc.is_synced()) else { return };
         let snapshot = head.snapshot.as_ref().map_or(0, |info| info.changes);
         let is_due = head.tail_changes >= floor.max(snapshot);
         let is_overdue = head.tail_changes >= LONG_TAIL.max(snapshot / 8);
-        if !(is_due || is_overdue) || !doc.opener.may_compact(now, is_overdue) {
+        if !(is_due || is_overdue) || !doc.opener.may_compact(now.steady, is_overdue) {
             return;
         }
         // The graph stays in memory until the snapshot is swapped in, so that nothing is read between two states.
@@ -70,7 +70,7 @@ impl Shard {
             return self.faulty(key, None, &fault);
         }
         let below = doc.durable_end();
-        doc.opener.begin_compaction(now + grace);
+        doc.opener.begin_compaction(now.steady + grace);
         self.jobs.push(Job::Compact { key: key.clone(), below });
         self.recount(key);
     }
@@ -86,7 +86,7 @@ impl Shard {
     }
 
     /// Follows a result of the opener.
-    pub(super) fn take_done(&mut self, done: Done, storage: &dyn Storage, now: Millis) {
+    pub(super) fn take_done(&mut self, done: Done, storage: &dyn Storage, now: Now) {
         match done {
             Done::Intake { key, connection, chunks, operations, result } => {
                 let again = Upload { chunks, operations };
@@ -117,10 +117,10 @@ impl Shard {
 
     /// A compaction came to nothing. The rows and the old snapshot are what they were, so the document syncs on; another
     /// attempt right away would most likely fail the same way.
-    fn not_compacted(&mut self, key: &DocKey, now: Millis) {
+    fn not_compacted(&mut self, key: &DocKey, now: Now) {
         let grace = self.options.compact_grace_ms;
         if let Some(doc) = self.documents.get_mut(key) {
-            doc.opener.compaction_failed(now + grace);
+            doc.opener.compaction_failed(now.steady + grace);
         }
         self.recount(key);
         self.queue(key);
@@ -134,7 +134,7 @@ impl Shard {
         upload: Upload,
         result: Result<Intake, String>,
         storage: &dyn Storage,
-        now: Millis,
+        now: Now,
     ) {
         let client = self.connections.get(&connection).map(|conn| conn.info().client.clone());
         let Some(doc) = self.documents.get_mut(key) else { return };
@@ -196,7 +196,7 @@ impl Shard {
     }
 
     /// What a chunk brought is durable, or it was not taken: goes on with what waited for it.
-    pub(super) fn intake_over(&mut self, key: &DocKey, storage: &dyn Storage, now: Millis) {
+    pub(super) fn intake_over(&mut self, key: &DocKey, storage: &dyn Storage, now: Now) {
         if let Some(doc) = self.documents.get_mut(key) {
             doc.opener.end_intake();
         }
@@ -208,7 +208,7 @@ impl Shard {
     }
 
     /// The opener refuses the document. It stays as rows and snapshot, and goes on syncing as far as that takes no opening.
-    fn refused(&mut self, job: Job, why: &Refusal, storage: &dyn Storage, now: Millis) {
+    fn refused(&mut self, job: Job, why: &Refusal, storage: &dyn Storage, now: Now) {
         let key = job.key().clone();
         let Some(doc) = self.documents.get_mut(&key) else { return };
         if *why == Refusal::StaysClosed {

@@ -7,7 +7,7 @@ use crate::sync::connection::{ConnectionInfo, Out};
 use crate::sync::peer::Peer;
 use crate::sync::remote::{Scope, Source, Step, gossip, has_durable_heads};
 use crate::sync::wire::{Body, MAX_HEADS, RemoteHeads};
-use crate::types::{ConnectionId, DocKey, Millis, StorageId};
+use crate::types::{ConnectionId, DocKey, Now, StorageId};
 
 /// Most connections whose heads are told one by one when a commit makes them durable. For more, every subscriber looks
 /// through the document once, so that the work grows with the connections and not with their square.
@@ -52,7 +52,7 @@ impl Shard {
     }
 
     /// A peer has said what heads it has. Others hear of it once all of them are durable here.
-    pub(super) fn heads_seen(&mut self, id: ConnectionId, key: &DocKey, now: Millis) {
+    pub(super) fn heads_seen(&mut self, id: ConnectionId, key: &DocKey, now: Now) {
         let newly_open = self
             .documents
             .get_mut(key)
@@ -72,22 +72,22 @@ impl Shard {
     }
 
     /// Remember the heads of a connection's storage, if they are durable here and somebody wants to know. True if it is news.
-    fn learn_of_peer(&mut self, id: ConnectionId, key: &DocKey, now: Millis) -> bool {
+    fn learn_of_peer(&mut self, id: ConnectionId, key: &DocKey, now: Now) -> bool {
         let Some(info) = self.connections.get(&id).map(|conn| conn.info()) else { return false };
         let Some(doc) = self.documents.get(key) else { return false };
         let Some(peer) = doc.peers().iter().find(|peer| peer.connection == id) else { return false };
-        self.remote.learn_of(&self.roster, info, doc, peer, now)
+        self.remote.learn_of(&self.roster, info, doc, peer, now.wall)
     }
 
     /// A connection with a storage has left: its heads stay known while the document is in use.
-    pub(super) fn departs(&mut self, info: &ConnectionInfo, key: &DocKey, peer: &Peer, now: Millis) {
+    pub(super) fn departs(&mut self, info: &ConnectionInfo, key: &DocKey, peer: &Peer, now: Now) {
         if let Some(doc) = self.documents.get(key) {
-            self.remote.learn_of(&self.roster, info, doc, peer, now);
+            self.remote.learn_of(&self.roster, info, doc, peer, now.wall);
         }
     }
 
     /// New changes are durable: our own heads, and those of peers that have the same.
-    pub(super) fn heads_durable(&mut self, key: &DocKey, now: Millis) {
+    pub(super) fn heads_durable(&mut self, key: &DocKey, now: Now) {
         if self.remote.subscriptions.is_empty() {
             return;
         }
@@ -107,7 +107,7 @@ impl Shard {
     }
 
     /// A peer passes on what it heard of other storages.
-    pub(super) fn gossip(&mut self, id: ConnectionId, key: &DocKey, heads: Vec<RemoteHeads>, now: Millis) {
+    pub(super) fn gossip(&mut self, id: ConnectionId, key: &DocKey, heads: Vec<RemoteHeads>, now: Now) {
         let Some(info) = self.connections.get(&id).map(|conn| conn.info()) else { return };
         if self.documents.get(key).is_none_or(|doc| !doc.is_synced() || !doc.is_stored()) {
             return;
@@ -115,7 +115,7 @@ impl Shard {
         let (approval, writer) = (info.approval(), !info.read_only);
         let source = if writer { Source::Writer } else { Source::Reader };
         for of in heads {
-            let Some(timestamp) = gossip::timestamp(of.timestamp, now) else { continue };
+            let Some(timestamp) = gossip::timestamp(of.timestamp, now.wall) else { continue };
             if self.may_gossip(id, writer, key, &of.storage)
                 && self.remote.gossip.learn(&approval, key, &of.storage, &of.heads, timestamp, source)
             {

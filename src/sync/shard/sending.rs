@@ -5,7 +5,7 @@ use crate::sync::connection::Out;
 use crate::sync::doc::{FIXED_BYTES, Reply, question};
 use crate::sync::peer::Base;
 use crate::sync::storage::Storage;
-use crate::types::{ConnectionId, DocKey, Millis};
+use crate::types::{ConnectionId, DocKey, Now};
 
 /// Room that there must be before a message about what another storage has is made, in bytes. Such a message names 64 heads at
 /// most (`wire::MAX_HEADS`) and needs less; an outbox has a little more than this for itself.
@@ -31,7 +31,7 @@ impl Shard {
         id: ConnectionId,
         at: &mut Option<DocKey>,
         storage: &dyn Storage,
-        (now, room): (Millis, usize),
+        (now, room): (Now, usize),
     ) -> Option<Out> {
         let conn = self.connections.get_mut(&id)?;
         if let Some(out) = conn.next_control(&mut self.presence, room) {
@@ -115,7 +115,7 @@ impl Shard {
     }
 
     /// Offers the next page of the namespace's documents. False when there is nothing to offer.
-    fn announce_page(&mut self, id: ConnectionId, storage: &dyn Storage, now: Millis) -> bool {
+    fn announce_page(&mut self, id: ConnectionId, storage: &dyn Storage, now: Now) -> bool {
         let Some(conn) = self.connections.get(&id) else { return false };
         let Some(after) = conn.announced() else { return false };
         let namespace = conn.info().namespace.clone();

@@ -6,7 +6,7 @@ use crate::store::StoreError;
 use crate::sync::doc::{Doc, Fault};
 use crate::sync::peer::Peer;
 use crate::sync::storage::Storage;
-use crate::types::{ConnectionId, DocKey, Millis};
+use crate::types::{ConnectionId, DocKey, Now};
 
 /// What an open document costs for each connection that has it open, in bytes, about, besides the lists of hashes: the
 /// document, its place in the map, the peer, the allocator's overhead.
@@ -14,12 +14,7 @@ const OPEN_BYTES: usize = 1000;
 
 impl Shard {
     /// Has a document in use.
-    pub(super) fn open(
-        &mut self,
-        key: &DocKey,
-        storage: &dyn Storage,
-        now: Millis,
-    ) -> Result<&mut Doc, Fault> {
+    pub(super) fn open(&mut self, key: &DocKey, storage: &dyn Storage, now: Now) -> Result<&mut Doc, Fault> {
         if !self.documents.contains(key) {
             let grace_ms = self.options.compact_grace_ms;
             match storage.head(key) {
@@ -120,7 +115,7 @@ impl Shard {
     }
 
     /// While connections hold more than they may: has the one that must give way give all back, and closes it.
-    pub(super) fn enforce_budget(&mut self, now: Millis) {
+    pub(super) fn enforce_budget(&mut self, now: Now) {
         while let Some(id) = self.budget.excess() {
             self.give_way(id, now);
         }
