@@ -160,8 +160,14 @@ impl Server {
     /// Does all that is done in turns.
     fn work_off(&mut self) {
         while self.shard.has_backlog() {
-            self.shard.work_off(self.now);
+            self.take_turn();
         }
+    }
+
+    /// Does a part of what is done in turns.
+    fn take_turn(&mut self) {
+        self.shard.work_off(self.now);
+        self.shard.continue_departures(self.now);
     }
 
     fn opener(&mut self) {
@@ -178,7 +184,7 @@ impl Server {
     }
 
     fn out(&mut self, id: ConnectionId) -> Vec<Out> {
-        self.shard.work_off(self.now);
+        self.take_turn();
         std::iter::from_fn(|| self.shard.next(id, &self.storage, self.now, usize::MAX)).collect()
     }
 

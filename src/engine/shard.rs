@@ -175,16 +175,31 @@ impl ShardHandle {
         vital: &Vital,
     ) -> io::Result<Self> {
         let (input, inputs) = mailbox();
-        let (stats, heart) = (Arc::new(ShardStats::default()), Arc::new(Heart::default()));
         let name = format!("shard-{}", options.shard);
-        let mut thread = ShardThread {
+        let mut thread = ShardThread::new(options, us, store, journal, opener, input.clone());
+        let (stats, heart) = (thread.stats.clone(), thread.heart.clone());
+        vital.spawn(name, move || thread.run(&inputs))?;
+        Ok(Self { input, stats, heart })
+    }
+}
+
+impl ShardThread {
+    fn new(
+        options: ShardOptions,
+        us: PeerId,
+        store: Arc<Store>,
+        journal: Journal,
+        opener: OpenerPool,
+        input: Sender<Input>,
+    ) -> Self {
+        Self {
             us,
             index: options.shard,
             shard: Shard::new(options),
             store,
             journal,
             opener,
-            input: input.clone(),
+            input,
             connections: HashMap::new(),
             queue: FairQueue::default(),
             sending: FairQueue::default(),
@@ -194,15 +209,11 @@ impl ShardHandle {
             relay: RelayClock::default(),
             stopping: None,
             named: None,
-            stats: stats.clone(),
-            heart: heart.clone(),
-        };
-        vital.spawn(name, move || thread.run(&inputs))?;
-        Ok(Self { input, stats, heart })
+            stats: Arc::default(),
+            heart: Arc::default(),
+        }
     }
-}
 
-impl ShardThread {
     fn run(&mut self, inputs: &Receiver<Input>) {
         let mut batch = VecDeque::new();
         let mut ticked = Instant::now();
@@ -331,12 +342,18 @@ impl ShardThread {
     }
 
     /// Does what is done in turns, then works at departures for a [`QUANTUM`]. Others may take memory for as long in each
-    /// turn, so what is to be given back does not pile up.
+    /// turn, so what is to be given back does not pile up. The party that leaves pays: its next messages come later if others wait.
     fn work_off(&mut self) {
-        let began = Instant::now();
         self.shard.work_off(Now::read());
-        while self.shard.has_departures() && began.elapsed() < QUANTUM {
-            self.shard.work_off(Now::read());
+        let began = Instant::now();
+        let mut before = began;
+        while let Some((connection, party)) = self.shard.continue_departures(Now::read()) {
+            let after = Instant::now();
+            self.queue.charge(&Lane { party, connection }, cost(after - before));
+            before = after;
+            if after - began >= QUANTUM {
+                break;
+            }
         }
     }
 
@@ -422,3 +439,7 @@ impl ShardThread {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "shard_tests.rs"]
+mod tests;

@@ -11,7 +11,7 @@ use super::chunk::Change;
 use super::parking::Parking;
 use super::snapshot::Index;
 use crate::store::Row;
-use crate::types::ChangeHash;
+use crate::types::{ChangeHash, ConnectionId};
 
 /// Bytes of durable changes that a graph keeps at hand for relaying, in bytes; older ones are read from the store.
 const RECENT_BYTES: usize = 64 * 1024;
@@ -164,18 +164,18 @@ impl Graph {
         is_inside(&self.snapshot_heads, self.index.as_ref(), hash)
     }
 
-    /// Take a change in; those parked that it frees follow it. Appended rows are `end()` before to `end()` after.
+    /// Take in a change that a connection brought; those parked that it frees follow it. Appended rows are `end()` before to `end()` after.
     /// # Errors
     /// When it contradicts the graph; nothing is taken then.
-    pub fn add(&mut self, change: Change) -> Result<Added, Misfit> {
+    pub fn add(&mut self, change: Change, by: ConnectionId) -> Result<Added, Misfit> {
         let hash = change.hash;
-        let added = self.add_one(change)?;
+        let added = self.add_one(change, || vec![by])?;
         if let Added::At(_) = added {
             let mut freed = self.parking.freed_by(&hash);
             while let Some(next) = freed.pop() {
-                let hash = next.hash;
+                let hash = next.change.hash;
                 // A parked change that turns out not to fit is dropped: whoever sent it is long answered.
-                if let Ok(Added::At(_)) = self.add_one(next) {
+                if let Ok(Added::At(_)) = self.add_one(next.change, || next.by) {
                     freed.append(&mut self.parking.freed_by(&hash));
                 }
             }
@@ -188,7 +188,8 @@ impl Graph {
         self.actors.get(actor).or_else(in_snapshot).copied().unwrap_or(0)
     }
 
-    fn add_one(&mut self, change: Change) -> Result<Added, Misfit> {
+    /// `by`: the connections that brought it, in case it has to wait.
+    fn add_one(&mut self, change: Change, by: impl FnOnce() -> Vec<ConnectionId>) -> Result<Added, Misfit> {
         if let Some(row) = self.row(&change.hash) {
             return Ok(Added::Known(Some(row)));
         }
@@ -201,7 +202,7 @@ impl Graph {
             let knows = |hash: &ChangeHash| {
                 self.rows.contains_key(hash) || is_inside(&self.snapshot_heads, self.index.as_ref(), hash)
             };
-            return self.parking.park(change, missing, knows).map(|()| Added::Parked);
+            return self.parking.park(change, by(), missing, knows).map(|()| Added::Parked);
         }
         if change.seq != last_seq + 1 {
             return Err(Misfit::Sequence);
@@ -374,9 +375,14 @@ impl Graph {
         self.parking = parking;
     }
 
-    /// Bytes of memory of what waits for its dependencies, about.
-    pub fn parked_bytes(&self) -> usize {
-        self.parking.bytes()
+    /// What waits for its dependencies.
+    pub fn parking(&self) -> &Parking {
+        &self.parking
+    }
+
+    /// A connection has the document open no more: what only it brought does not wait any longer.
+    pub fn drop_brought_by(&mut self, id: ConnectionId) {
+        self.parking.drop_brought_by(id);
     }
 
     /// The rows below `below` are in the snapshot now, whose heads these are.
@@ -440,7 +446,7 @@ mod tests {
             let deps = if n > 1 { vec![hash(n - 1)] } else { Vec::new() };
             let (actor, bytes) = (Bytes::from_static(b"actor"), Bytes::from(vec![0; 100]));
             let change = Change { hash: hash(n), actor, seq: n, start_op: n, max_op: n, deps, bytes };
-            assert_eq!(graph.add(change), Ok(Added::At(n - 1)));
+            assert_eq!(graph.add(change, ConnectionId(1)), Ok(Added::At(n - 1)));
         }
         assert!(graph.recent.capacity() >= CHANGES as usize);
         graph.trim(CHANGES);

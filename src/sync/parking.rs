@@ -4,11 +4,11 @@
 //! costs nothing to answer. Walking the parked changes for each message would let a peer that parked a long chain make
 //! everybody wait with one small message after the other.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::chunk::Change;
 use super::graph::Misfit;
-use crate::types::ChangeHash;
+use crate::types::{ChangeHash, ConnectionId};
 
 /// Most changes of one document that may wait.
 pub const MAX_PARKED: usize = 100_000;
@@ -17,16 +17,41 @@ pub const MAX_PARKED_BYTES: usize = 32 << 20;
 /// Most hashes asked for at once.
 const MAX_MISSING: usize = 1000;
 /// What a waiting change costs besides its bytes, about.
-const OVERHEAD: usize = 300;
-/// What one dependency of a waiting change costs, about, in bytes: in the change, and among what is lacking.
-const DEPENDENCY_BYTES: usize = 96;
+const OVERHEAD: usize = 400;
+/// What one dependency of a waiting change costs, about, in bytes: in the change, among those counted, among what is lacking.
+const DEPENDENCY_BYTES: usize = 160;
+
+/// A change that waits.
+#[derive(Debug)]
+pub struct Waiting {
+    /// The change.
+    pub change: Change,
+    /// The connections that brought it, each once.
+    pub by: Vec<ConnectionId>,
+    /// The dependency that it waits for.
+    dependency: ChangeHash,
+}
+
+/// What one connection brought of what waits.
+#[derive(Debug, Default)]
+struct Brought {
+    changes: HashSet<ChangeHash>,
+    bytes: usize,
+}
 
 /// The waiting changes of one document.
+///
+/// Invariants: a change is here while one of the connections that brought it has the document open. `brought` has each change
+/// once for each of `by`, with its cost. `lacking` is the part of `wanted` that is not among the changes, but for changes that were
+/// refused meanwhile.
 #[derive(Debug, Default)]
 pub struct Parking {
-    changes: HashMap<ChangeHash, Change>,
+    changes: HashMap<ChangeHash, Waiting>,
+    brought: HashMap<ConnectionId, Brought>,
     /// For a missing hash, who waits for it. A change waits for one missing dependency at a time.
     waiting: HashMap<ChangeHash, Vec<ChangeHash>>,
+    /// Dependencies of parked changes that were not known when those were parked, and have not come; of how many changes each.
+    wanted: HashMap<ChangeHash, usize>,
     /// Dependencies of parked changes that are neither known nor parked.
     lacking: BTreeSet<ChangeHash>,
     bytes: usize,
@@ -37,37 +62,104 @@ fn cost(change: &Change) -> usize {
 }
 
 impl Parking {
-    /// Lets `change` wait for `missing`, which is one of its dependencies. `knows` tells what is in the graph.
+    /// Lets `change`, which `by` brought, wait for `missing`, which is one of its dependencies. `knows` tells what is in the
+    /// graph.
     /// # Errors
     /// The document has as many waiting changes as it may.
     pub fn park(
         &mut self,
         change: Change,
+        by: Vec<ConnectionId>,
         missing: ChangeHash,
         knows: impl Fn(&ChangeHash) -> bool,
     ) -> Result<(), Misfit> {
-        if self.changes.contains_key(&change.hash) {
+        let (hash, cost) = (change.hash, cost(&change));
+        if let Some(waiting) = self.changes.get_mut(&hash) {
+            for id in by {
+                if !waiting.by.contains(&id) {
+                    waiting.by.push(id);
+                    self.brought.entry(id).or_default().insert(hash, cost);
+                }
+            }
             return Ok(());
         }
-        if self.changes.len() >= MAX_PARKED || self.bytes + cost(&change) > MAX_PARKED_BYTES {
+        if self.changes.len() >= MAX_PARKED || self.bytes + cost > MAX_PARKED_BYTES {
             return Err(Misfit::Parked);
         }
-        self.lacking.remove(&change.hash);
-        let lacking = change.deps.iter().filter(|dep| !self.changes.contains_key(dep) && !knows(dep));
-        self.lacking.extend(lacking);
-        self.bytes += cost(&change);
-        self.waiting.entry(missing).or_default().push(change.hash);
-        self.changes.insert(change.hash, change);
+        self.lacking.remove(&hash);
+        for dep in change.deps.iter().filter(|dep| !knows(dep)) {
+            *self.wanted.entry(*dep).or_default() += 1;
+            if !self.changes.contains_key(dep) {
+                self.lacking.insert(*dep);
+            }
+        }
+        self.bytes += cost;
+        for id in &by {
+            self.brought.entry(*id).or_default().insert(hash, cost);
+        }
+        self.waiting.entry(missing).or_default().push(hash);
+        self.changes.insert(hash, Waiting { change, by, dependency: missing });
         Ok(())
     }
 
     /// Takes out the changes that waited for `hash`, which is in the graph now; they may have to wait for another next.
-    pub fn freed_by(&mut self, hash: &ChangeHash) -> Vec<Change> {
+    pub fn freed_by(&mut self, hash: &ChangeHash) -> Vec<Waiting> {
         self.lacking.remove(hash);
+        self.wanted.remove(hash);
         let waiting = self.waiting.remove(hash).unwrap_or_default();
-        let freed: Vec<Change> = waiting.iter().filter_map(|hash| self.changes.remove(hash)).collect();
-        self.bytes -= freed.iter().map(cost).sum::<usize>();
-        freed
+        waiting.iter().filter_map(|hash| self.take(hash)).collect()
+    }
+
+    /// A connection has the document open no more: what only it brought does not wait any longer. Whoever brought it sends it again
+    /// on a new connection.
+    pub fn drop_brought_by(&mut self, id: ConnectionId) {
+        let Some(brought) = self.brought.remove(&id) else { return };
+        let mut dependencies = HashSet::new();
+        for hash in &brought.changes {
+            let Some(waiting) = self.changes.get_mut(hash) else { continue };
+            waiting.by.retain(|by| *by != id);
+            if !waiting.by.is_empty() {
+                continue;
+            }
+            dependencies.insert(waiting.dependency);
+            self.take(hash);
+            if self.wanted.contains_key(hash) {
+                self.lacking.insert(*hash);
+            }
+        }
+        // Once for each of them: many changes may wait for the same.
+        for dependency in dependencies {
+            if let Some(waiting) = self.waiting.get_mut(&dependency) {
+                waiting.retain(|hash| self.changes.contains_key(hash));
+                if waiting.is_empty() {
+                    self.waiting.remove(&dependency);
+                }
+            }
+        }
+    }
+
+    /// Takes out one change, but not its place among those that wait for its dependency.
+    fn take(&mut self, hash: &ChangeHash) -> Option<Waiting> {
+        let waiting = self.changes.remove(hash)?;
+        let cost = cost(&waiting.change);
+        self.bytes -= cost;
+        for id in &waiting.by {
+            let Some(brought) = self.brought.get_mut(id) else { continue };
+            brought.changes.remove(hash);
+            brought.bytes -= cost;
+            if brought.changes.is_empty() {
+                self.brought.remove(id);
+            }
+        }
+        for dep in &waiting.change.deps {
+            let Some(count) = self.wanted.get_mut(dep) else { continue };
+            *count -= 1;
+            if *count == 0 {
+                self.wanted.remove(dep);
+                self.lacking.remove(dep);
+            }
+        }
+        Some(waiting)
     }
 
     /// Hashes that are neither known nor parked and that must come before `wanted` can be here, sorted; at most
@@ -100,55 +192,19 @@ impl Parking {
     pub fn bytes(&self) -> usize {
         self.bytes
     }
+
+    /// Bytes of what a connection brought, about. What others brought too counts in full for each of them.
+    pub fn bytes_brought_by(&self, id: ConnectionId) -> usize {
+        self.brought.get(&id).map_or(0, |brought| brought.bytes)
+    }
+}
+
+impl Brought {
+    fn insert(&mut self, hash: ChangeHash, cost: usize) {
+        self.changes.insert(hash);
+        self.bytes += cost;
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use bytes::Bytes;
-
-    use super::*;
-
-    fn hash(n: u32) -> ChangeHash {
-        let mut hash = [0; 32];
-        hash[..4].copy_from_slice(&n.to_be_bytes());
-        ChangeHash(hash)
-    }
-
-    fn change(n: u32, deps: &[u32]) -> Change {
-        let deps = deps.iter().map(|dep| hash(*dep)).collect();
-        let (actor, bytes) = (Bytes::from_static(b"a"), Bytes::from_static(b"change"));
-        Change { hash: hash(n), deps, actor, seq: 1, start_op: 1, max_op: 1, bytes }
-    }
-
-    #[test]
-    fn the_frontier_follows_what_is_parked_and_what_is_freed() {
-        let mut parking = Parking::default();
-        let known = |at: &ChangeHash| *at == hash(7);
-        parking.park(change(3, &[2, 7]), hash(2), known).unwrap();
-        assert_eq!(parking.missing(&[hash(3)], known), [hash(2)], "7 is known");
-        parking.park(change(2, &[1, 9]), hash(1), known).unwrap();
-        assert_eq!(parking.missing(&[hash(3)], known), [hash(1), hash(9)], "2 is parked now");
-        assert_eq!(parking.missing(&[hash(7)], known), [], "what is known needs nothing");
-        assert_eq!(parking.missing(&[hash(50)], known), [hash(50)]);
-        let freed = parking.freed_by(&hash(1));
-        assert_eq!(freed.iter().map(|change| change.hash).collect::<Vec<_>>(), [hash(2)]);
-        let known = |at: &ChangeHash| [hash(7), hash(1)].contains(at);
-        parking.park(freed.into_iter().next().unwrap(), hash(9), known).unwrap();
-        assert_eq!(parking.missing(&[hash(3)], known), [hash(9)]);
-        assert_eq!(parking.freed_by(&hash(9)).len(), 1);
-        assert_eq!(parking.freed_by(&hash(2)).len(), 1);
-        assert!(parking.is_empty() && parking.bytes() == 0 && parking.lacking.is_empty());
-    }
-
-    #[test]
-    fn a_long_chain_is_not_walked() {
-        let mut parking = Parking::default();
-        for n in 2..60_000 {
-            parking.park(change(n, &[n - 1]), hash(n - 1), |_| false).unwrap();
-        }
-        // 2,000 messages, each of which names the end of the chain: a walk each would take minutes.
-        for _ in 0..2_000 {
-            assert_eq!(parking.missing(&[hash(59_999)], |_| false), [hash(1)]);
-        }
-    }
-}
+mod tests;

@@ -99,8 +99,6 @@ pub struct Peer {
     pub payer: ConnectionId,
     /// Bytes that it was last counted with in the payer's budget.
     pub counted: usize,
-    /// Bytes of changes that it sent and that wait for their dependencies, as long as any of the document do.
-    pub parked: usize,
     /// The last time that the snapshot was to be opened for it, it was not there or had been replaced.
     pub missed: bool,
     /// An upload of it or changes for it were refused, and only a new connection brings either again.

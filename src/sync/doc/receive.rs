@@ -146,22 +146,17 @@ impl Doc {
     ) -> Result<Received, Fault> {
         let mut received = Received::default();
         let graph = self.load(storage, true)?;
-        let (before, parked) = (graph.end(), graph.parked_bytes());
+        let before = graph.end();
         let mut theirs = Vec::with_capacity(changes.len());
         for change in changes {
-            match graph.add(change) {
+            match graph.add(change, connection) {
                 Ok(Added::At(row) | Added::Known(Some(row))) => theirs.push(row),
                 Ok(Added::Known(None) | Added::Parked) => {}
                 Err(misfit) => received.misfit = Some(misfit),
             }
         }
         received.appended = graph.end() - before;
-        let (still, parked) = (graph.parked_bytes(), graph.parked_bytes().saturating_sub(parked));
-        if still == 0 {
-            self.peers.iter_mut().for_each(|peer| peer.parked = 0);
-        }
         if let Some(peer) = self.peer(connection) {
-            peer.parked += parked;
             theirs.into_iter().for_each(|row| peer.has_row(row));
         }
         Ok(received)

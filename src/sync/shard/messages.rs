@@ -29,7 +29,7 @@ impl Shard {
                 let key = key(document);
                 self.receive_sync(id, &key, message, storage, now);
                 self.recount_peer(id, &key);
-                self.enforce_budget(now);
+                self.enforce_budget();
             }
             Event::TooLarge { document } => self.end_writing(id, &key(document), storage, now),
             Event::Unavailable { document } => self.said_no(id, &key(document), now),

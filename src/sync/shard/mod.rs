@@ -174,7 +174,7 @@ impl Shard {
             self.send_queue.make_ready(id);
         }
         self.ask_newcomer(id, now);
-        self.enforce_budget(now);
+        self.enforce_budget();
     }
 
     /// A connection is gone. Nothing is sent to it any more; its shares in documents end at once, or some at a time in
@@ -278,7 +278,7 @@ impl Shard {
         }
         let key = done.key().clone();
         self.guarded(&key, |shard| shard.take_done(done, storage, now));
-        self.enforce_budget(now);
+        self.enforce_budget();
     }
 
     /// The owner allows a document to be opened again. Connections that were refused an upload of it, or changes inside its
@@ -295,7 +295,7 @@ impl Shard {
             let Some(key) = self.requests.take_due(now.steady) else { break };
             self.guarded(&key, |shard| shard.ask_or_tell(&key, now));
         }
-        self.enforce_budget(now);
+        self.enforce_budget();
         self.requests.is_due(now.steady)
     }
 
@@ -304,20 +304,26 @@ impl Shard {
         !self.requests.is_quiet()
     }
 
-    /// True while there is work that is done in turns: call [`Shard::work_off`] after other inputs were looked at.
+    /// True while there is work that is done in turns: call [`Shard::work_off`] and [`Shard::continue_departures`] after other inputs
+    /// were looked at.
     pub fn has_backlog(&self) -> bool {
         !self.departures.is_empty() || !self.newcomers.is_empty() || self.remote.subscriptions.has_turns()
     }
 
-    /// True while connections that left or gave way hold something that [`Shard::work_off`] gives back.
+    /// True while connections that left or gave way hold something that [`Shard::continue_departures`] gives back.
     pub fn has_departures(&self) -> bool {
         !self.departures.is_empty()
     }
 
-    /// Does a bounded part of the work that grows with the documents of one connection: departures, questions to newcomers, and
-    /// turns of telling remote heads, whose connections are made ready.
+    /// Gives back a bounded part of what one of the connections holds that left or gave way. Returns whose work that was, or `None`
+    /// if there was none.
+    pub fn continue_departures(&mut self, now: Now) -> Option<(ConnectionId, Party)> {
+        self.continue_departure(now)
+    }
+
+    /// Does a bounded part of what else grows with the documents of one connection: questions to newcomers, and turns of telling
+    /// remote heads, whose connections are made ready.
     pub fn work_off(&mut self, now: Now) {
-        self.continue_departures(now);
         self.continue_newcomer(now);
         for id in self.remote.subscriptions.begin_turns() {
             self.send_queue.make_ready(id);

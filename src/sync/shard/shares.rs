@@ -3,7 +3,7 @@
 use super::Shard;
 use super::budget::Category;
 use crate::store::StoreError;
-use crate::sync::doc::{Doc, Fault};
+use crate::sync::doc::{Doc, Fault, Status};
 use crate::sync::peer::Peer;
 use crate::sync::storage::Storage;
 use crate::types::{ConnectionId, DocKey, Now};
@@ -15,6 +15,7 @@ const OPEN_BYTES: usize = 1000;
 impl Shard {
     /// Has a document in use.
     pub(super) fn open(&mut self, key: &DocKey, storage: &dyn Storage, now: Now) -> Result<&mut Doc, Fault> {
+        self.end_failure(key);
         if !self.documents.contains(key) {
             let grace_ms = self.options.compact_grace_ms;
             match storage.head(key) {
@@ -34,6 +35,20 @@ impl Shard {
             doc.opener.wants_singly();
         }
         Ok(doc)
+    }
+
+    /// A document at which the program failed is read anew when all who had it open have left, also those whose departures
+    /// have not come to it yet: a client that connects again at once may be among them.
+    fn end_failure(&mut self, key: &DocKey) {
+        let Some(doc) = self.documents.get(key).filter(|doc| *doc.status() == Status::Failed) else { return };
+        let has_left = |id: &ConnectionId| self.connections.get(id).is_none_or(|conn| !conn.has_open(key));
+        let peers: Vec<ConnectionId> = doc.peers().iter().map(|peer| peer.connection).collect();
+        if peers.iter().all(has_left) {
+            for id in peers {
+                self.detach(id, key);
+            }
+            self.forget_if_idle(key);
+        }
     }
 
     /// Gives the connection a share in a document in use. False (and an error to the peer) over its limit.
@@ -82,8 +97,10 @@ impl Shard {
 
     /// Counts anew what a connection makes the server hold of a document.
     pub(super) fn recount_peer(&mut self, id: ConnectionId, key: &DocKey) {
-        let Some(peer) = self.documents.get_mut(key).and_then(|doc| doc.peer(id)) else { return };
-        let bytes = OPEN_BYTES + peer.lists_bytes() + peer.parked;
+        let Some(doc) = self.documents.get_mut(key) else { return };
+        let parked = doc.parked_by(id);
+        let Some(peer) = doc.peer(id) else { return };
+        let bytes = OPEN_BYTES + peer.lists_bytes() + parked;
         let before = std::mem::replace(&mut peer.counted, bytes);
         // A connection that was asked for the document pays for itself once it has spoken of it.
         let after = if peer.heard { id } else { peer.payer };
@@ -115,9 +132,9 @@ impl Shard {
     }
 
     /// While connections hold more than they may: has the one that must give way give all back, and closes it.
-    pub(super) fn enforce_budget(&mut self, now: Now) {
+    pub(super) fn enforce_budget(&mut self) {
         while let Some(id) = self.budget.excess() {
-            self.give_way(id, now);
+            self.give_way(id);
         }
     }
 
