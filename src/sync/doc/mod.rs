@@ -8,6 +8,7 @@ mod load;
 mod opener_state;
 mod receive;
 mod reply;
+mod tail;
 #[cfg(test)]
 mod tests;
 
@@ -15,6 +16,7 @@ pub use load::Fault;
 pub use opener_state::OpenerState;
 pub use receive::Received;
 pub use reply::{FIXED_BYTES, MESSAGE_BYTES, Reply, question};
+pub use tail::Tail;
 
 use std::sync::Arc;
 

@@ -6,13 +6,11 @@ use bytes::Bytes;
 
 use super::Shard;
 use super::next_commit::{Bringer, PendingSnapshot};
+use crate::sync::doc::Tail;
 use crate::sync::job::{Done, Intake, Job, NotExtracted, Refusal, chunks_bytes};
 use crate::sync::peer::Base;
 use crate::sync::storage::Storage;
 use crate::types::{ChangeHash, ConnectionId, DocKey, Now};
-
-/// A tail of so many changes (and an eighth of the snapshot's) is compacted even within the grace period.
-pub const LONG_TAIL: u64 = 16_384;
 
 /// What an intake was given, for another try.
 struct Upload {
@@ -60,9 +58,7 @@ impl Shard {
         let Some(doc) = self.documents.get_mut(key) else { return };
         let Some(head) = doc.head().filter(|_| doc.is_synced()) else { return };
         let snapshot = head.snapshot.as_ref().map_or(0, |info| info.changes);
-        let is_due = head.tail_changes >= floor.max(snapshot);
-        let is_overdue = head.tail_changes >= LONG_TAIL.max(snapshot / 8);
-        if !(is_due || is_overdue) || !doc.opener.may_compact(now.steady, is_overdue) {
+        if !doc.opener.may_compact(now.steady, Tail::of(head.tail_changes, snapshot, floor)) {
             return;
         }
         // The graph stays in memory until the snapshot is swapped in, so that nothing is read between two states.
@@ -70,7 +66,7 @@ impl Shard {
             return self.faulty(key, None, &fault);
         }
         let below = doc.durable_end();
-        doc.opener.begin_compaction(now.steady + grace);
+        doc.opener.begin_compaction(now.steady, grace);
         self.jobs.push(Job::Compact { key: key.clone(), below });
         self.recount(key);
     }
@@ -96,7 +92,8 @@ impl Shard {
             Done::Extract { key, connection, result } => self.extract_done(&key, connection, result),
             Done::Compact { key, below, result } => match result {
                 Ok(Some(snapshot)) => {
-                    if self.documents.get(&key).is_some_and(|doc| doc.opener.is_compacting()) {
+                    if let Some(doc) = self.documents.get_mut(&key).filter(|doc| doc.opener.is_compacting()) {
+                        doc.opener.compaction_made(now.steady);
                         self.next_commit.write_snapshot(PendingSnapshot {
                             key,
                             below,
