@@ -20,9 +20,8 @@ pub use tail::Tail;
 
 use std::sync::Arc;
 
-use super::graph::Graph;
+use super::graph::{Graph, Parking};
 use super::message::SyncMessage;
-use super::parking::Parking;
 use super::peer::{Base, Peer};
 use crate::store::{Head, Op, SnapshotInfo};
 use crate::types::{ChangeHash, ConnectionId, DocKey, Millis, Steady};

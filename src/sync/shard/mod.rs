@@ -307,7 +307,7 @@ impl Shard {
     /// True while there is work that is done in turns: call [`Shard::work_off`] and [`Shard::continue_departures`] after other inputs
     /// were looked at.
     pub fn has_backlog(&self) -> bool {
-        !self.departures.is_empty() || !self.newcomers.is_empty() || self.remote.subscriptions.has_turns()
+        !self.departures.is_empty() || !self.newcomers.is_empty() || self.remote.subscriptions().has_turns()
     }
 
     /// True while connections that left or gave way hold something that [`Shard::continue_departures`] gives back.
@@ -325,7 +325,7 @@ impl Shard {
     /// remote heads, whose connections are made ready.
     pub fn work_off(&mut self, now: Now) {
         self.continue_newcomer(now);
-        for id in self.remote.subscriptions.begin_turns() {
+        for id in self.remote.subscriptions_mut().begin_turns() {
             self.send_queue.make_ready(id);
         }
     }

@@ -18,10 +18,10 @@ impl Shard {
         let Some(conn) = self.connections.get(&id) else { return };
         let approval = conn.info().approval();
         for storage in remove {
-            self.remote.subscriptions.unsubscribe(id, storage);
+            self.remote.subscriptions_mut().unsubscribe(id, storage);
         }
         for storage in add {
-            if let Err(refused) = self.remote.subscriptions.subscribe(id, &approval, storage) {
+            if let Err(refused) = self.remote.subscriptions_mut().subscribe(id, &approval, storage) {
                 self.error(id, refused.to_string());
                 break;
             }
@@ -31,7 +31,7 @@ impl Shard {
 
     /// Tell all subscribers with a share in the document, except `but`.
     fn tell_subscribers(&mut self, key: &DocKey, storage: &StorageId, but: Option<ConnectionId>) {
-        let Some(subscribers) = self.remote.subscriptions.subscribers(&key.namespace, storage) else {
+        let Some(subscribers) = self.remote.subscriptions().subscribers(&key.namespace, storage) else {
             return;
         };
         let Some(doc) = self.documents.get(key) else { return };
@@ -45,7 +45,7 @@ impl Shard {
         };
         for id in to {
             if Some(id) != but {
-                self.remote.subscriptions.changed(id, key.document, storage);
+                self.remote.subscriptions_mut().changed(id, key.document, storage);
                 self.send_queue.make_ready(id);
             }
         }
@@ -58,10 +58,10 @@ impl Shard {
             .get_mut(key)
             .and_then(|doc| doc.peer(id))
             .is_some_and(|peer| peer.heard && !std::mem::replace(&mut peer.told_remote, true));
-        if self.remote.subscriptions.is_empty() {
+        if self.remote.subscriptions().is_empty() {
             return;
         }
-        if newly_open && self.remote.subscriptions.opened(id, key.document) {
+        if newly_open && self.remote.subscriptions_mut().opened(id, key.document) {
             self.send_queue.make_ready(id);
         }
         if self.learn_of_peer(id, key, now)
@@ -88,7 +88,7 @@ impl Shard {
 
     /// New changes are durable: our own heads, and those of peers that have the same.
     pub(super) fn heads_durable(&mut self, key: &DocKey, now: Now) {
-        if self.remote.subscriptions.is_empty() {
+        if self.remote.subscriptions().is_empty() {
             return;
         }
         let ours = self.options.storage.clone();
@@ -100,7 +100,7 @@ impl Shard {
             return same.into_iter().for_each(|id| self.heads_seen(id, key, now));
         }
         for id in doc.peers().iter().map(|peer| peer.connection).collect::<Vec<_>>() {
-            if self.remote.subscriptions.opened(id, key.document) {
+            if self.remote.subscriptions_mut().opened(id, key.document) {
                 self.send_queue.make_ready(id);
             }
         }
@@ -117,7 +117,7 @@ impl Shard {
         for of in heads {
             let Some(timestamp) = gossip::timestamp(of.timestamp, now.wall) else { continue };
             if self.may_gossip(id, writer, key, &of.storage)
-                && self.remote.gossip.learn(&approval, key, &of.storage, &of.heads, timestamp, source)
+                && self.remote.hear(&approval, key, &of, timestamp, source)
             {
                 self.tell_subscribers(key, &of.storage, Some(id));
             }
@@ -128,7 +128,7 @@ impl Shard {
     /// a device that has the document open here speaks for itself; but a reader's claim to a storage id does not silence
     /// a writer.
     fn may_gossip(&self, id: ConnectionId, writer: bool, key: &DocKey, storage: &StorageId) -> bool {
-        let subscribers = self.remote.subscriptions.subscribers(&key.namespace, storage);
+        let subscribers = self.remote.subscriptions().subscribers(&key.namespace, storage);
         let has_open = |id: &ConnectionId| self.connections.get(id).is_some_and(|conn| conn.has_open(key));
         *storage != self.options.storage
             && subscribers.is_some_and(|ids| ids.len() > usize::from(ids.contains(&id)))
@@ -150,7 +150,7 @@ impl Shard {
         for peer in doc.peers().iter().filter(|peer| peer.connection != id && has_durable_heads(doc, peer)) {
             let Some(conn) = self.connections.get(&peer.connection) else { continue };
             if let Some(storage) = &conn.info().storage
-                && self.remote.subscriptions.wants(id, scope, storage)
+                && self.remote.subscriptions().wants(id, scope, storage)
                 && (peer.writer || !here.contains_key(storage))
             {
                 here.insert(storage, (conn.info(), peer));
@@ -159,8 +159,8 @@ impl Shard {
         for (info, peer) in here.into_values() {
             self.remote.learn_of(&self.roster, info, doc, peer, modified);
         }
-        let wanted = |storage: &&StorageId| self.remote.subscriptions.wants(id, scope, storage);
-        let known = self.remote.gossip.storages(key).inspect(|_| steps += 1);
+        let wanted = |storage: &&StorageId| self.remote.subscriptions().wants(id, scope, storage);
+        let known = self.remote.gossip().storages(key).inspect(|_| steps += 1);
         let ours = std::iter::once(&self.options.storage);
         let found = ours.chain(known).filter(wanted).cloned().collect();
         (found, steps)
@@ -173,7 +173,7 @@ impl Shard {
             let head = doc.head().filter(|head| head.heads.len() <= MAX_HEADS)?;
             (head.heads.clone(), head.modified)
         } else {
-            let known = self.remote.gossip.get(key, storage)?;
+            let known = self.remote.gossip().get(key, storage)?;
             (known.heads.to_vec(), known.timestamp)
         };
         Some(RemoteHeads { storage: storage.clone(), heads, timestamp: timestamp as f64 })
@@ -184,7 +184,7 @@ impl Shard {
         loop {
             let conn = self.connections.get(&id)?;
             let key = |document| DocKey { namespace: conn.info().namespace.clone(), document };
-            match self.remote.subscriptions.next(id, conn.documents())? {
+            match self.remote.subscriptions_mut().next(id, conn.documents())? {
                 Step::Tell(document, storage) => {
                     if let Some(heads) = self.known_heads(&key(document), &storage) {
                         let body = Body::RemoteHeads { document, heads: vec![heads] };
@@ -193,7 +193,7 @@ impl Shard {
                 }
                 Step::Look(document, scope) => {
                     let (found, steps) = self.look(id, &key(document), scope);
-                    self.remote.subscriptions.found(id, document, found, steps);
+                    self.remote.subscriptions_mut().found(id, document, found, steps);
                 }
             }
         }

@@ -6,8 +6,8 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use super::chunk::Change;
-use super::graph::Misfit;
+use super::{Graph, Misfit};
+use crate::sync::chunk::Change;
 use crate::types::{ChangeHash, ConnectionId};
 
 /// Most changes of one document that may wait.
@@ -196,6 +196,38 @@ impl Parking {
     /// Bytes of what a connection brought, about. What others brought too counts in full for each of them.
     pub fn bytes_brought_by(&self, id: ConnectionId) -> usize {
         self.brought.get(&id).map_or(0, |brought| brought.bytes)
+    }
+}
+
+impl Graph {
+    /// What must still come before `wanted` can all be here: unknown hashes, looking through what is parked.
+    pub fn missing(&self, wanted: &[ChangeHash]) -> Vec<ChangeHash> {
+        self.parking.missing(wanted, |hash| self.knows(hash))
+    }
+
+    /// True when changes wait for dependencies.
+    pub fn has_parked(&self) -> bool {
+        !self.parking.is_empty()
+    }
+
+    /// Takes out what waits for its dependencies.
+    pub fn take_parking(&mut self) -> Parking {
+        std::mem::take(&mut self.parking)
+    }
+
+    /// Puts back what [`Self::take_parking`] gave.
+    pub fn set_parking(&mut self, parking: Parking) {
+        self.parking = parking;
+    }
+
+    /// What waits for its dependencies.
+    pub fn parking(&self) -> &Parking {
+        &self.parking
+    }
+
+    /// A connection has the document open no more: what only it brought does not wait any longer.
+    pub fn drop_brought_by(&mut self, id: ConnectionId) {
+        self.parking.drop_brought_by(id);
     }
 }
 
