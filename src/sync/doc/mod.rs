@@ -6,6 +6,7 @@
 
 mod load;
 mod opener_state;
+mod peer;
 mod receive;
 mod reply;
 mod tail;
@@ -14,6 +15,7 @@ mod tests;
 
 pub use load::Fault;
 pub use opener_state::OpenerState;
+pub use peer::Peer;
 pub use receive::Received;
 pub use reply::{FIXED_BYTES, MESSAGE_BYTES, Reply, question};
 pub use tail::Tail;
@@ -22,9 +24,9 @@ use std::sync::Arc;
 
 use super::graph::{Graph, Parking};
 use super::message::SyncMessage;
-use super::peer::{Base, Peer};
 use crate::store::{Head, Op, SnapshotInfo};
 use crate::types::{ChangeHash, ConnectionId, DocKey, Millis, Steady};
+use peer::Base;
 
 /// How long a peer with changes that we lack counts as uploading after each of its messages, in milliseconds.
 pub const UPLOAD_GRACE_MS: Millis = 10_000;

@@ -1,10 +1,9 @@
 //! Takes in what a peer says of a document, and the changes that it brings.
 
-use super::{Doc, Fault, UPLOAD_GRACE_MS};
+use super::{Doc, Fault, Peer, UPLOAD_GRACE_MS};
 use crate::sync::chunk::{Change, Chunk};
 use crate::sync::graph::{Added, Misfit};
 use crate::sync::message::SyncMessage;
-use crate::sync::peer::Peer;
 use crate::sync::storage::Storage;
 use crate::types::{ConnectionId, Steady, StorageId};
 

@@ -12,8 +12,7 @@ pub use gossip::{Gossip, Known, Source};
 pub use subscriptions::{MAX_SUBSCRIPTIONS, Scope, Step, SubscribeError, Subscriptions};
 
 use super::connection::ConnectionInfo;
-use super::doc::Doc;
-use super::peer::Peer;
+use super::doc::{Doc, Peer};
 use super::roster::Roster;
 use super::wire::{MAX_HEADS, RemoteHeads};
 use crate::types::{Approval, ConnectionId, DocKey, Millis};
@@ -85,12 +84,12 @@ impl RemoteBook {
             return false;
         }
         let approval = info.approval();
-        self.gossip.learn(&approval, doc.key(), storage, &peer.their_heads, at, Source::Itself)
+        self.gossip.learn(&approval, doc.key(), storage, peer.their_heads(), at, Source::Itself)
     }
 }
 
 /// The peer has said that its heads are those that are durable here, and they are few enough to be told.
 pub(super) fn has_durable_heads(doc: &Doc, peer: &Peer) -> bool {
     let heads = doc.heads();
-    doc.is_synced() && peer.heard && heads.len() <= MAX_HEADS && peer.their_heads == heads
+    doc.is_synced() && peer.is_heard() && heads.len() <= MAX_HEADS && peer.their_heads() == heads
 }

@@ -8,7 +8,7 @@ use super::Shard;
 use super::budget::Category;
 use super::connection::Connection;
 use super::requests::Step;
-use crate::sync::peer::Peer;
+use crate::sync::doc::Peer;
 use crate::types::{ConnectionId, DocKey, Millis, Now};
 
 /// How long an absent document has to turn up by itself before others are asked for it, in milliseconds. An
@@ -53,7 +53,7 @@ impl Shard {
             Ok(_) => self.ask_or_tell(key, now),
             Err(refused) => {
                 if let Some(peer) = self.documents.get_mut(key).and_then(|doc| doc.peer(id)) {
-                    peer.tell_unavailable = true;
+                    peer.tell_unavailable();
                 }
                 self.error(id, refused.to_string());
             }
@@ -70,8 +70,7 @@ impl Shard {
         let payer = self.payer(key).unwrap_or(id);
         let Some(conn) = self.connections.get_mut(&id) else { return };
         if conn.open(key, self.options.max_documents) {
-            let peer = Peer { connection: id, payer, counted: ASKED_BYTES, writer: true, ..Peer::default() };
-            self.attach(key, peer);
+            self.attach(key, Peer::new(id, payer, ASKED_BYTES, true));
             self.requests.ask(id, key, now.steady + self.options.request_timeout_ms);
             self.send_queue.push(id, key.document);
         }
@@ -79,21 +78,22 @@ impl Shard {
 
     /// Finds the connection that pays for what is asked about a document: the first that wants it and stays.
     pub(super) fn payer(&self, key: &DocKey) -> Option<ConnectionId> {
-        let mut peers = self.documents.get(key)?.peers().iter().filter(|peer| peer.subscribed);
-        peers.find(|peer| self.is_here(peer.connection)).map(|peer| peer.connection)
+        let mut peers = self.documents.get(key)?.peers().iter().filter(|peer| peer.is_subscribed());
+        peers.find(|peer| self.is_here(peer.connection())).map(|peer| peer.connection())
     }
 
     /// Nobody wants an absent document any more: those that were asked for it are let go of.
     pub(super) fn end_asking(&mut self, key: &DocKey) {
         let Some(doc) = self.documents.get_mut(key).filter(|doc| !doc.is_stored()) else { return };
-        if doc.peers().iter().any(|peer| peer.subscribed) {
+        if doc.peers().iter().any(|peer| peer.is_subscribed()) {
             return;
         }
         self.requests.forget(key);
         // All at once: there may be thousands.
         for peer in doc.take_peers() {
-            self.budget.change(peer.payer, Category::Documents, peer.counted, 0);
-            if let Some(conn) = self.connections.get_mut(&peer.connection) {
+            let (payer, bytes) = peer.cost();
+            self.budget.change(payer, Category::Documents, bytes, 0);
+            if let Some(conn) = self.connections.get_mut(&peer.connection()) {
                 conn.close_document(key);
             }
         }
@@ -145,7 +145,7 @@ impl Shard {
     fn asked_newcomer(&mut self, id: ConnectionId, key: &DocKey, now: Now) -> bool {
         let Some(doc) = self.documents.get(key) else { return false };
         let may_ask = self.connections.get(&id).is_some_and(|conn| may_be_asked(conn, key));
-        if !may_ask || !doc.peers().iter().any(|peer| peer.subscribed) {
+        if !may_ask || !doc.peers().iter().any(|peer| peer.is_subscribed()) {
             return false;
         }
         if doc.is_coming(now.steady) {
@@ -160,7 +160,7 @@ impl Shard {
     /// A peer says that it does not have the document.
     pub(super) fn said_no(&mut self, id: ConnectionId, key: &DocKey, now: Now) {
         if let Some(peer) = self.documents.get_mut(key).and_then(|doc| doc.peer(id)) {
-            peer.uploading_until = None;
+            peer.end_upload();
             self.requests.said(id, key);
             self.ask_or_tell(key, now);
         }
@@ -192,8 +192,8 @@ impl Shard {
     /// These connections waited for the document, and it is not to be had.
     pub(super) fn tell_unavailable(&mut self, key: &DocKey, waited: &[ConnectionId]) {
         let Some(doc) = self.documents.get_mut(key) else { return };
-        for peer in doc.peers_mut().iter_mut().filter(|peer| waited.contains(&peer.connection)) {
-            peer.tell_unavailable = true;
+        for peer in doc.peers_mut().iter_mut().filter(|peer| waited.contains(&peer.connection())) {
+            peer.tell_unavailable();
         }
     }
 
@@ -221,9 +221,9 @@ impl Shard {
             self.unshare(id, key);
         }
         if let Some(doc) = self.documents.get_mut(key) {
-            for peer in doc.peers_mut().iter_mut().filter(|peer| arrival.asked.contains(&peer.connection)) {
-                peer.offer_due |= !peer.subscribed;
-            }
+            let asked =
+                |peer: &&mut Peer| arrival.asked.contains(&peer.connection()) && !peer.is_subscribed();
+            doc.peers_mut().iter_mut().filter(asked).for_each(Peer::offer);
         }
         if self.options.announce {
             let there = self.connections.iter().filter(|(_, conn)| conn.info().namespace == key.namespace);

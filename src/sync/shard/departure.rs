@@ -18,7 +18,7 @@ use super::Shard;
 use super::budget::Category;
 use crate::store::Op;
 use crate::sync::connection::ConnectionInfo;
-use crate::sync::peer::Peer;
+use crate::sync::doc::Peer;
 use crate::types::{ConnectionId, DocKey, Now, Party};
 
 /// Most heads in one sync state. A peer with more is placed by its heads and Bloom filters again.
@@ -128,10 +128,11 @@ impl Shard {
     fn pass_on_costs(&mut self, from: ConnectionId, key: &DocKey) {
         let Some(to) = self.payer(key) else { return };
         let Some(doc) = self.documents.get_mut(key) else { return };
-        for peer in doc.peers_mut().iter_mut().filter(|peer| peer.payer == from) {
-            peer.payer = to;
-            self.budget.change(from, Category::Documents, peer.counted, 0);
-            self.budget.change(to, Category::Documents, 0, peer.counted);
+        for peer in doc.peers_mut().iter_mut().filter(|peer| peer.cost().0 == from) {
+            let (_, bytes) = peer.cost();
+            peer.set_cost(to, bytes);
+            self.budget.change(from, Category::Documents, bytes, 0);
+            self.budget.change(to, Category::Documents, 0, bytes);
         }
     }
 
@@ -156,18 +157,15 @@ impl Shard {
         let Some(storage) = &info.storage else { return };
         self.departs(info, key, &peer, now);
         let stored = self.documents.get(key).is_some_and(|doc| doc.is_stored());
-        let heads = peer.their_heads.len();
-        if info.read_only
-            || !stored
-            || !peer.moved
-            || !peer.need.is_empty()
-            || !(1..=MAX_SHARED_HEADS).contains(&heads)
-            || *states >= MAX_STATES
-        {
+        if info.read_only || !stored || *states >= MAX_STATES {
+            return;
+        }
+        let Some(shared_heads) = peer.into_shared_heads() else { return };
+        if !(1..=MAX_SHARED_HEADS).contains(&shared_heads.len()) {
             return;
         }
         *states += 1;
         let (key, storage) = (key.clone(), storage.clone());
-        self.next_commit.write(Op::SyncState { key, storage, shared_heads: peer.their_heads });
+        self.next_commit.write(Op::SyncState { key, storage, shared_heads });
     }
 }

@@ -3,6 +3,7 @@
 use super::Shard;
 use super::next_commit::InFlight;
 use crate::store::{CommitError, Op, SnapshotInfo};
+use crate::sync::doc::Peer;
 use crate::sync::storage::Storage;
 use crate::types::{ConnectionId, DocKey, Now};
 
@@ -113,9 +114,10 @@ impl Shard {
         // Readers that wait for a new one get it when it comes again.
         if !doc.is_stored() {
             let requests = &self.requests;
-            for reader in doc.peers_mut().iter_mut().filter(|peer| peer.subscribed && !peer.writer) {
-                reader.tell_unavailable |= !requests.waits(reader.connection, &key);
-            }
+            let is_told = |peer: &&mut Peer| {
+                peer.is_subscribed() && !peer.is_writer() && !requests.waits(peer.connection(), &key)
+            };
+            doc.peers_mut().iter_mut().filter(is_told).for_each(Peer::tell_unavailable);
         }
         for id in affected {
             self.close(id, 1013, close_reason(error));

@@ -58,7 +58,7 @@ impl Shard {
         let Some(doc) = self.documents.get_mut(key) else { return };
         if !doc.is_synced() {
             if let Some(peer) = doc.peer(id) {
-                peer.tell_unavailable = true;
+                peer.tell_unavailable();
             }
             return self.queue(key);
         }

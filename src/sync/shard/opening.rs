@@ -8,7 +8,6 @@ use super::Shard;
 use super::next_commit::{Bringer, PendingSnapshot};
 use crate::sync::doc::Tail;
 use crate::sync::job::{Done, Intake, Job, NotExtracted, Refusal, chunks_bytes};
-use crate::sync::peer::Base;
 use crate::sync::storage::Storage;
 use crate::types::{ChangeHash, ConnectionId, DocKey, Now};
 
@@ -75,8 +74,8 @@ impl Shard {
     pub(super) fn allow_opening(&mut self, key: &DocKey) {
         self.documents.allow_opening(key);
         let Some(doc) = self.documents.get(key) else { return };
-        let refused = doc.peers().iter().filter(|peer| peer.refused);
-        for id in refused.map(|peer| peer.connection).collect::<Vec<_>>() {
+        let refused = doc.peers().iter().filter(|peer| peer.is_refused());
+        for id in refused.map(|peer| peer.connection()).collect::<Vec<_>>() {
             self.close(id, 1012, "the server's owner allows another try at a document, connect again");
         }
     }
@@ -187,7 +186,7 @@ impl Shard {
     /// An upload was not taken, and the device is told why.
     fn not_taken(&mut self, key: &DocKey, connection: ConnectionId, why: &impl Display) {
         if let Some(peer) = self.documents.get_mut(key).and_then(|doc| doc.peer(connection)) {
-            peer.refused = true;
+            peer.refuse();
         }
         self.error(connection, format!("document {}: {why}; it was not taken", key.document));
     }
@@ -222,11 +221,8 @@ impl Shard {
                 return self.intake_over(&key, storage, now);
             }
             Job::Extract { connection, .. } => {
-                // The peer may have got on by another way meanwhile.
-                if let Some(peer) = doc.peer(connection)
-                    && matches!(&peer.base, Base::Part(extract) if extract.running)
-                {
-                    peer.send_whole();
+                if let Some(peer) = doc.peer(connection) {
+                    peer.extraction_refused();
                 }
                 self.extract_over(connection);
             }
@@ -240,10 +236,10 @@ impl Shard {
     /// if that does not help.
     fn ask_singly(&mut self, connection: ConnectionId, key: &DocKey) -> bool {
         let Some(doc) = self.documents.get_mut(key) else { return false };
-        let Some(peer) = doc.peer(connection).filter(|peer| peer.v2 && !peer.takes_none) else {
+        let Some(peer) = doc.peer(connection).filter(|peer| peer.may_send_singly()) else {
             return false;
         };
-        let heads = peer.their_heads.clone();
+        let heads = peer.their_heads().to_vec();
         doc.opener.wants_singly();
         // Once: a device that sends the whole document all the same would come back for ever.
         let is_first = self.wholes.refuse(key, &heads);
@@ -275,25 +271,8 @@ impl Shard {
                 tracing::warn!(document = %key.document, namespace = %key.namespace, %failure, "a device gets all of a document, and one that cannot read that nothing");
             }
         }
-        if let Some(peer) = self.documents.get_mut(key).and_then(|doc| doc.peer(connection))
-            && let Base::Part(extract) = &mut peer.base
-            && extract.running
-        {
-            extract.running = false;
-            match result {
-                Ok(Some((parts, done))) => {
-                    extract.taken += parts.len() as u64;
-                    extract.parts.extend(parts);
-                    extract.done = done;
-                    peer.missed = false;
-                }
-                // A compaction has replaced the snapshot, so the peer is placed again. Twice in a row means that the store
-                // cannot read it: asking again at once would go on for ever.
-                Ok(None) if peer.missed => peer.send_whole(),
-                Ok(None) => (peer.missed, peer.stale) = (true, true),
-                Err(NotExtracted::Failed(_)) => peer.send_whole(),
-                Err(NotExtracted::Damaged(_)) => {}
-            }
+        if let Some(peer) = self.documents.get_mut(key).and_then(|doc| doc.peer(connection)) {
+            peer.extracted(result);
         }
         self.queue(key);
         self.extract_over(connection);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::Shard;
 use crate::sync::connection::{ConnectionInfo, Out};
-use crate::sync::peer::Peer;
+use crate::sync::doc::Peer;
 use crate::sync::remote::{Scope, Source, Step, gossip, has_durable_heads};
 use crate::sync::wire::{Body, MAX_HEADS, RemoteHeads};
 use crate::types::{ConnectionId, DocKey, Now, StorageId};
@@ -41,7 +41,7 @@ impl Shard {
                 |id: &&ConnectionId| self.connections.get(id).is_some_and(|conn| conn.has_open(key));
             subscribers.iter().filter(has_share).copied().collect()
         } else {
-            doc.peers().iter().map(|peer| peer.connection).filter(|id| subscribers.contains(id)).collect()
+            doc.peers().iter().map(|peer| peer.connection()).filter(|id| subscribers.contains(id)).collect()
         };
         for id in to {
             if Some(id) != but {
@@ -57,7 +57,7 @@ impl Shard {
             .documents
             .get_mut(key)
             .and_then(|doc| doc.peer(id))
-            .is_some_and(|peer| peer.heard && !std::mem::replace(&mut peer.told_remote, true));
+            .is_some_and(|peer| peer.is_newly_heard());
         if self.remote.subscriptions().is_empty() {
             return;
         }
@@ -75,7 +75,7 @@ impl Shard {
     fn learn_of_peer(&mut self, id: ConnectionId, key: &DocKey, now: Now) -> bool {
         let Some(info) = self.connections.get(&id).map(|conn| conn.info()) else { return false };
         let Some(doc) = self.documents.get(key) else { return false };
-        let Some(peer) = doc.peers().iter().find(|peer| peer.connection == id) else { return false };
+        let Some(peer) = doc.peers().iter().find(|peer| peer.connection() == id) else { return false };
         self.remote.learn_of(&self.roster, info, doc, peer, now.wall)
     }
 
@@ -95,11 +95,11 @@ impl Shard {
         self.tell_subscribers(key, &ours, None);
         let Some(doc) = self.documents.get(key) else { return };
         let same = doc.peers().iter().filter(|peer| has_durable_heads(doc, peer));
-        let same: Vec<ConnectionId> = same.map(|peer| peer.connection).collect();
+        let same: Vec<ConnectionId> = same.map(|peer| peer.connection()).collect();
         if same.len() <= MAX_AT_ONCE {
             return same.into_iter().for_each(|id| self.heads_seen(id, key, now));
         }
-        for id in doc.peers().iter().map(|peer| peer.connection).collect::<Vec<_>>() {
+        for id in doc.peers().iter().map(|peer| peer.connection()).collect::<Vec<_>>() {
             if self.remote.subscriptions_mut().opened(id, key.document) {
                 self.send_queue.make_ready(id);
             }
@@ -147,11 +147,12 @@ impl Shard {
         // Devices that are here now may have said what they have before anybody asked. One for each storage, a writer if
         // there is one: many connections may have joined with the same.
         let mut here: BTreeMap<&StorageId, (&ConnectionInfo, &Peer)> = BTreeMap::new();
-        for peer in doc.peers().iter().filter(|peer| peer.connection != id && has_durable_heads(doc, peer)) {
-            let Some(conn) = self.connections.get(&peer.connection) else { continue };
+        for peer in doc.peers().iter().filter(|peer| peer.connection() != id && has_durable_heads(doc, peer))
+        {
+            let Some(conn) = self.connections.get(&peer.connection()) else { continue };
             if let Some(storage) = &conn.info().storage
                 && self.remote.subscriptions().wants(id, scope, storage)
-                && (peer.writer || !here.contains_key(storage))
+                && (peer.is_writer() || !here.contains_key(storage))
             {
                 here.insert(storage, (conn.info(), peer));
             }

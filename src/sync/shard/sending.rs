@@ -3,7 +3,6 @@
 use super::Shard;
 use crate::sync::connection::Out;
 use crate::sync::doc::{FIXED_BYTES, Reply, question};
-use crate::sync::peer::Base;
 use crate::sync::storage::Storage;
 use crate::types::{ConnectionId, DocKey, Now};
 
@@ -21,7 +20,7 @@ impl Shard {
         let Some(doc) = self.documents.get_mut(key) else { return };
         doc.peers_mut().iter_mut().for_each(|peer| peer.advance());
         for peer in doc.peers().iter().filter(|peer| doc.has_news(peer)) {
-            self.send_queue.push(peer.connection, key.document);
+            self.send_queue.push(peer.connection(), key.document);
         }
     }
 
@@ -87,8 +86,7 @@ impl Shard {
         let may_extract = !conn.extracts();
         match doc.reply(id, storage, may_extract, room) {
             Ok(Reply::Nothing) => {
-                let is_part = |base: &Base| matches!(base, Base::Part(part) if !part.running);
-                if !may_extract && doc.peer(id).is_some_and(|peer| is_part(&peer.base)) {
+                if !may_extract && doc.peer(id).is_some_and(|peer| peer.waits_for_opener()) {
                     conn.wait_for_extraction(key.clone());
                 }
                 Reply::Nothing
@@ -109,7 +107,7 @@ impl Shard {
             return;
         }
         if let Some(peer) = self.documents.get_mut(key).and_then(|doc| doc.peer(id)) {
-            peer.offer_due = true;
+            peer.offer();
         }
         self.queue(key);
     }

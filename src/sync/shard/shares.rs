@@ -3,8 +3,7 @@
 use super::Shard;
 use super::budget::Category;
 use crate::store::StoreError;
-use crate::sync::doc::{Doc, Fault, Status};
-use crate::sync::peer::Peer;
+use crate::sync::doc::{Doc, Fault, Peer, Status};
 use crate::sync::storage::Storage;
 use crate::types::{ConnectionId, DocKey, Now};
 
@@ -42,7 +41,7 @@ impl Shard {
     fn end_failure(&mut self, key: &DocKey) {
         let Some(doc) = self.documents.get(key).filter(|doc| *doc.status() == Status::Failed) else { return };
         let has_left = |id: &ConnectionId| self.connections.get(id).is_none_or(|conn| !conn.has_open(key));
-        let peers: Vec<ConnectionId> = doc.peers().iter().map(|peer| peer.connection).collect();
+        let peers: Vec<ConnectionId> = doc.peers().iter().map(|peer| peer.connection()).collect();
         if peers.iter().all(has_left) {
             for id in peers {
                 self.detach(id, key);
@@ -63,19 +62,23 @@ impl Shard {
             return false;
         }
         let writer = !conn.info().read_only;
-        self.attach(key, Peer { connection: id, payer: id, counted: OPEN_BYTES, writer, ..Peer::default() });
+        self.attach(key, Peer::new(id, id, OPEN_BYTES, writer));
         true
     }
 
-    /// A peer of its own for a connection that has the document among its own already, at its own cost.
-    pub(super) fn attach_anew(&mut self, id: ConnectionId, key: &DocKey, peer: Peer) {
-        self.attach(key, Peer { connection: id, payer: id, counted: OPEN_BYTES, ..peer });
+    /// A new peer for a connection that has the document among its own already, at its own cost. It is told that the document is
+    /// unavailable.
+    pub(super) fn attach_anew(&mut self, id: ConnectionId, key: &DocKey, writer: bool) {
+        let mut peer = Peer::new(id, id, OPEN_BYTES, writer);
+        peer.tell_unavailable();
+        self.attach(key, peer);
     }
 
     /// A peer for a connection that has the document among its own, at the cost of the peer's payer.
     pub(super) fn attach(&mut self, key: &DocKey, peer: Peer) {
         let Some(doc) = self.documents.get_mut(key) else { return };
-        self.budget.change(peer.payer, Category::Documents, 0, peer.counted);
+        let (payer, bytes) = peer.cost();
+        self.budget.change(payer, Category::Documents, 0, bytes);
         doc.attach(peer);
     }
 
@@ -83,7 +86,8 @@ impl Shard {
     pub(super) fn detach(&mut self, id: ConnectionId, key: &DocKey) -> Option<Peer> {
         self.requests.withdraw(id, key);
         let peer = self.documents.get_mut(key)?.detach(id)?;
-        self.budget.change(peer.payer, Category::Documents, peer.counted, 0);
+        let (payer, bytes) = peer.cost();
+        self.budget.change(payer, Category::Documents, bytes, 0);
         Some(peer)
     }
 
@@ -101,10 +105,10 @@ impl Shard {
         let parked = doc.parked_by(id);
         let Some(peer) = doc.peer(id) else { return };
         let bytes = OPEN_BYTES + peer.lists_bytes() + parked;
-        let before = std::mem::replace(&mut peer.counted, bytes);
+        let (payer, before) = peer.cost();
         // A connection that was asked for the document pays for itself once it has spoken of it.
-        let after = if peer.heard { id } else { peer.payer };
-        let payer = std::mem::replace(&mut peer.payer, after);
+        let after = if peer.is_heard() { id } else { payer };
+        peer.set_cost(after, bytes);
         if payer == after {
             return self.budget.change(after, Category::Documents, before, bytes);
         }
