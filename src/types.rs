@@ -33,7 +33,7 @@ pub use place::place_of;
 pub use secret::{MIN_SECRET_BYTES, Secret, fingerprint, secret};
 pub use shares::Shares;
 pub use text::{clean, is_misleading};
-pub use time::{DAY_MS, Moment, civil, day, minute, now, rfc3339};
+pub use time::{DAY_MS, Moment, Now, Steady, civil, day, minute, now, rfc3339};
 
 pub(crate) use choice::choice;
 

@@ -315,6 +315,7 @@ fn every_kind_of_wrong_value_is_refused() {
         ),
         ("[limits]\nreceive_bytes = \"32 MiB\"", "32 MiB is too little for limits.message_bytes"),
         ("[limits]\nreceive_rate = 0", "must be from 1"),
+        ("[limits]\nsend_rate = 0", "must be from 1"),
         ("[limits]\nconnections_per_session = 0", "must be from 1"),
         ("limits = 5", "no such setting"),
         ("[limits]\nauthenticate = 0", "must be from 1"),

@@ -4,6 +4,8 @@
 
 #[path = "sync_shard/backlog.rs"]
 mod backlog;
+#[path = "sync_shard/clock.rs"]
+mod clock;
 #[path = "sync_shard/closed.rs"]
 mod closed;
 #[path = "sync_shard/departure.rs"]
@@ -41,7 +43,7 @@ use groundmist_sync::sync::shard::ASK_AFTER_MS;
 use groundmist_sync::sync::shard::{Shard, ShardOptions};
 use groundmist_sync::sync::storage::Storage;
 use groundmist_sync::sync::wire::{Body, RemoteHeads};
-use groundmist_sync::types::{ConnectionId, DocKey, DocumentId, Namespace, StorageId};
+use groundmist_sync::types::{ConnectionId, DocKey, DocumentId, Namespace, Now, StorageId};
 use storage::MemoryStorage;
 
 const TIMEOUT_MS: u64 = 50;
@@ -49,7 +51,7 @@ const TIMEOUT_MS: u64 = 50;
 struct Server {
     shard: Shard,
     storage: MemoryStorage,
-    now: u64,
+    now: Now,
 }
 
 fn options() -> ShardOptions {
@@ -69,7 +71,7 @@ fn options() -> ShardOptions {
 }
 
 fn server() -> Server {
-    Server { shard: Shard::new(options()), storage: MemoryStorage::default(), now: 1000 }
+    Server { shard: Shard::new(options()), storage: MemoryStorage::default(), now: Now::at(1000) }
 }
 
 fn document(n: u8) -> DocumentId {
@@ -158,8 +160,14 @@ impl Server {
     /// Does all that is done in turns.
     fn work_off(&mut self) {
         while self.shard.has_backlog() {
-            self.shard.work_off(self.now);
+            self.take_turn();
         }
+    }
+
+    /// Does a part of what is done in turns.
+    fn take_turn(&mut self) {
+        self.shard.work_off(self.now);
+        self.shard.continue_departures(self.now);
     }
 
     fn opener(&mut self) {
@@ -176,7 +184,7 @@ impl Server {
     }
 
     fn out(&mut self, id: ConnectionId) -> Vec<Out> {
-        self.shard.work_off(self.now);
+        self.take_turn();
         std::iter::from_fn(|| self.shard.next(id, &self.storage, self.now, usize::MAX)).collect()
     }
 

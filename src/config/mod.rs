@@ -174,6 +174,9 @@ pub struct Limits {
     pub receive_rate: usize,
     /// Longest time for one message to arrive. Default 45m, in which 32 MiB arrive at 12 KiB a second; from 1s to 24h.
     pub receive_timeout: Duration,
+    /// Bytes a second at which a client has to take what waits for it, on average over `ping_interval`. Default 1 KiB, from 1 byte
+    /// to 1 GiB.
+    pub send_rate: usize,
     /// WebSocket connections of the whole server. When there are as many, the app that has the most gives way to other apps, and
     /// in it the device that has the most. Default 1,000, from 1 to 100,000.
     pub connections: usize,

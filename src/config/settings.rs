@@ -144,6 +144,7 @@ fn limits(r: &mut Reader) -> Limits {
         receive_bytes: r.bytes("limits.receive_bytes", message_bytes as u64 + POOL, 64 * KIB..=2 * GIB),
         receive_rate: r.bytes("limits.receive_rate", 4 * KIB, 1..=GIB),
         receive_timeout: r.time("limits.receive_timeout", 45 * 60 * SECOND, SECOND..=DAY),
+        send_rate: r.bytes("limits.send_rate", KIB, 1..=GIB),
         documents: r.count("limits.documents", 50_000, 1..=10_000_000),
         requests: r.count("limits.requests", 1_000, 1..=1_000_000),
         connections: r.count("limits.connections", 1_000, 1..=100_000),

@@ -24,7 +24,7 @@ use super::lock;
 use super::vital::Vital;
 use crate::sync::message::{KEEP_BYTES, Priced, SyncMessage};
 use crate::sync::price::{Excess, Limits, Price, Refused};
-use crate::types::{Approval, Millis, now};
+use crate::types::{Approval, Millis, Steady};
 
 /// Threads.
 const THREADS: usize = 2;
@@ -84,8 +84,8 @@ pub struct DecodePool {
     limits: Limits,
     shared: Arc<Shared>,
     refusals: AtomicU64,
-    /// When a refusal was last logged, in milliseconds since the epoch.
-    logged: AtomicU64,
+    /// When a refusal was last logged.
+    logged: Mutex<Option<Steady>>,
 }
 
 struct Shared {
@@ -135,7 +135,7 @@ impl DecodePool {
                 }
             })?;
         }
-        Ok(Self { limits, shared, refusals: AtomicU64::new(0), logged: AtomicU64::new(0) })
+        Ok(Self { limits, shared, refusals: AtomicU64::new(0), logged: Mutex::new(None) })
     }
 
     /// Decodes one payload; here and now if it is cheap and the app has not used up its time for that.
@@ -170,9 +170,10 @@ impl DecodePool {
 
     /// Logs a refusal, one a minute: a client may send thousands.
     fn log(&self, lane: &Lane, excess: &Excess) {
-        let (now, last) = (now(), self.logged.load(Ordering::Relaxed));
-        let is_due = now.saturating_sub(last) >= LOG_MS;
-        if is_due && self.logged.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+        let now = Steady::now();
+        let mut logged = lock(&self.logged);
+        if logged.is_none_or(|last| now.since(last) >= LOG_MS) {
+            *logged = Some(now);
             let Approval { namespace, client_id } = &lane.party.approval;
             tracing::warn!(%namespace, client = &**client_id, "refused a sync message: {excess}");
         }

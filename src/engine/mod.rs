@@ -45,7 +45,7 @@ use crate::store::{CommitError, Op, Store};
 use crate::sync::price::Limits;
 use crate::sync::shard::{LARGEST_HOLDERS, ShardOptions, shard_of};
 use crate::telemetry::histogram::Buckets;
-use crate::types::{ConnectionId, DocKey, Millis, Namespace, Party, PeerId, Shares, StorageId, now};
+use crate::types::{ConnectionId, DocKey, Namespace, Party, PeerId, Shares, Steady, StorageId};
 use app::AppShares;
 use decode::{Access, DecodePool};
 use fair::Lane;
@@ -355,10 +355,10 @@ impl Engine {
 
     /// True while shards and journal answer in time: each call asks them again.
     pub fn is_alive(&self) -> bool {
-        self.is_alive_at(now())
+        self.is_alive_at(Steady::now())
     }
 
-    fn is_alive_at(&self, now: Millis) -> bool {
+    fn is_alive_at(&self, now: Steady) -> bool {
         let core = &self.core;
         let alive = core.hearts.iter().all(|heart| heart.is_alive(now));
         core.ping(now);
@@ -486,7 +486,7 @@ impl Engine {
 
 impl Core {
     /// Asks the journal and each shard for a sign of life, unless they were asked and have not answered.
-    fn ping(&self, now: Millis) {
+    fn ping(&self, now: Steady) {
         // Asked first, then pinged: an answer that overtook the question would leave it open.
         let [journal, shards @ ..] = &self.hearts[..] else { return };
         if journal.ask(now) {

@@ -4,7 +4,7 @@
 //! much as that leaves free (dynamic thresholds: Choudhury and Hahne, IEEE/ACM Transactions on Networking 6(2), 1998). So
 //! what one app leaves unread takes half of the room at most, and another app always finds some, and so do two devices of
 //! one app. A connection that finds too little waits, and is told when others have read. No connection is closed for it: the
-//! time limit for writing (`web/send.rs`) closes clients that stop reading.
+//! pace for sending (`web/send.rs`) closes clients that stop reading or take too little.
 //!
 //! A single message may be larger than all the room and must go all the same: one over a quarter of it counts as that
 //! quarter, and [`OVERSIZED`] of them are on their way at a time, of different approvals.

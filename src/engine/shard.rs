@@ -14,7 +14,6 @@ use super::heart::Heart;
 use super::journal::{Journal, Reply};
 use super::lock;
 use super::mailbox::{Empty, Receiver, Sender, mailbox};
-use super::now;
 use super::opener::{OpenerPool, Task};
 use super::outbox::Outbox;
 use super::vital::Vital;
@@ -25,7 +24,7 @@ use crate::sync::job::Done;
 use crate::sync::shard::{Shard, ShardOptions};
 use crate::sync::wire;
 use crate::telemetry::histogram::Histogram;
-use crate::types::{ConnectionId, DocKey, Party, PeerId};
+use crate::types::{ConnectionId, DocKey, Now, Party, PeerId};
 
 /// How long a shard works at messages, and how long it makes messages, before it looks at all else: commits that have
 /// become durable, newcomers, the opener. Nobody waits for another app much longer than this.
@@ -176,16 +175,31 @@ impl ShardHandle {
         vital: &Vital,
     ) -> io::Result<Self> {
         let (input, inputs) = mailbox();
-        let (stats, heart) = (Arc::new(ShardStats::default()), Arc::new(Heart::default()));
         let name = format!("shard-{}", options.shard);
-        let mut thread = ShardThread {
+        let mut thread = ShardThread::new(options, us, store, journal, opener, input.clone());
+        let (stats, heart) = (thread.stats.clone(), thread.heart.clone());
+        vital.spawn(name, move || thread.run(&inputs))?;
+        Ok(Self { input, stats, heart })
+    }
+}
+
+impl ShardThread {
+    fn new(
+        options: ShardOptions,
+        us: PeerId,
+        store: Arc<Store>,
+        journal: Journal,
+        opener: OpenerPool,
+        input: Sender<Input>,
+    ) -> Self {
+        Self {
             us,
             index: options.shard,
             shard: Shard::new(options),
             store,
             journal,
             opener,
-            input: input.clone(),
+            input,
             connections: HashMap::new(),
             queue: FairQueue::default(),
             sending: FairQueue::default(),
@@ -195,15 +209,11 @@ impl ShardHandle {
             relay: RelayClock::default(),
             stopping: None,
             named: None,
-            stats: stats.clone(),
-            heart: heart.clone(),
-        };
-        vital.spawn(name, move || thread.run(&inputs))?;
-        Ok(Self { input, stats, heart })
+            stats: Arc::default(),
+            heart: Arc::default(),
+        }
     }
-}
 
-impl ShardThread {
     fn run(&mut self, inputs: &Receiver<Input>) {
         let mut batch = VecDeque::new();
         let mut ticked = Instant::now();
@@ -224,7 +234,7 @@ impl ShardThread {
             batch.drain(..).for_each(|input| self.take(input));
             self.work();
             if due || ticked.elapsed() >= TICK {
-                due = self.shard.tick(now());
+                due = self.shard.tick(Now::read());
                 ticked = Instant::now();
             }
             self.work_off();
@@ -253,7 +263,7 @@ impl ShardThread {
             Input::Join(id, info, outbox) => {
                 let (peer, lane) = (info.peer.clone(), Lane { party: info.party(), connection: id });
                 self.connections.insert(id, Connected { peer, outbox, lane, sends: false });
-                self.shard.join(id, *info, now());
+                self.shard.join(id, *info, Now::read());
             }
             Input::Leave(id) => self.enqueue(id, Queued::Leave),
             Input::Message(id, event, permit) => self.enqueue(id, Queued::Message(event, permit)),
@@ -265,16 +275,16 @@ impl ShardThread {
                 match result {
                     Ok(()) => {
                         self.relay.sending = began.map(|began| (began, self.shard.counters().changes_out));
-                        self.shard.committed(&*self.store, now());
+                        self.shard.committed(&*self.store, Now::read());
                     }
-                    Err(error) => self.shard.commit_failed(&error, &*self.store, now()),
+                    Err(error) => self.shard.commit_failed(&error, &*self.store, Now::read()),
                 }
             }
             Input::Dispose(key, what, waiter) => match self.shard.dispose(&key, what, &*self.store) {
                 Ok(()) => self.waiting.push(waiter),
                 Err(error) => drop(waiter.send(Err(error.into()))),
             },
-            Input::JobDone(done) => self.shard.job_done(*done, &*self.store, now()),
+            Input::JobDone(done) => self.shard.job_done(*done, &*self.store, Now::read()),
             Input::Retry(key) => self.shard.retry(&key),
             Input::Ping => self.heart.beat(),
             Input::Stop(reply) => self.stopping = Some(reply),
@@ -289,7 +299,7 @@ impl ShardThread {
         if self.committing {
             return;
         }
-        let ops = self.shard.take_ops(now());
+        let ops = self.shard.take_ops(Now::read());
         let began = self.relay.waiting.take();
         let waiting = std::mem::take(&mut self.waiting);
         if ops.is_empty() {
@@ -315,10 +325,10 @@ impl ShardThread {
         let mut before = began;
         while let Some((lane, (id, queued))) = self.queue.pop(|_| true) {
             match queued {
-                Queued::Message(event, _permit) => self.shard.receive(id, *event, &*self.store, now()),
+                Queued::Message(event, _permit) => self.shard.receive(id, *event, &*self.store, Now::read()),
                 Queued::Leave => {
                     self.connections.remove(&id);
-                    self.shard.leave(id, now());
+                    self.shard.leave(id, Now::read());
                     self.opener.leave(id);
                 }
             }
@@ -333,12 +343,18 @@ impl ShardThread {
     }
 
     /// Does what is done in turns, then works at departures for a [`QUANTUM`]. Others may take memory for as long in each
-    /// turn, so what is to be given back does not pile up.
+    /// turn, so what is to be given back does not pile up. The party that leaves pays: its next messages come later if others wait.
     fn work_off(&mut self) {
+        self.shard.work_off(Now::read());
         let began = Instant::now();
-        self.shard.work_off(now());
-        while self.shard.has_departures() && began.elapsed() < QUANTUM {
-            self.shard.work_off(now());
+        let mut before = began;
+        while let Some((connection, party)) = self.shard.continue_departures(Now::read()) {
+            let after = Instant::now();
+            self.queue.charge(&Lane { party, connection }, cost(after - before));
+            before = after;
+            if after - began >= QUANTUM {
+                break;
+            }
         }
     }
 
@@ -374,7 +390,7 @@ impl ShardThread {
     fn send_next(&mut self, id: ConnectionId) -> bool {
         let Some(Connected { peer, outbox, .. }) = self.connections.get(&id) else { return false };
         let Some(room) = outbox.room() else { return false };
-        let Some(out) = self.shard.next(id, &*self.store, now(), room.bytes) else { return false };
+        let Some(out) = self.shard.next(id, &*self.store, Now::read(), room.bytes) else { return false };
         match out {
             Out::NoRoom => {
                 outbox.wait(room, self.index, &self.input);
@@ -424,3 +440,7 @@ impl ShardThread {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "shard_tests.rs"]
+mod tests;

@@ -11,7 +11,7 @@ use super::heart::STUCK_MS;
 use super::*;
 use crate::store::{BIN_LIFE_MS, Disposal, RecordKind, Row, StoreOptions};
 use crate::sync::shard::shard_of;
-use crate::types::{ChangeHash, DocKey, DocumentId};
+use crate::types::{ChangeHash, DocKey, DocumentId, Millis, Now};
 
 fn engine() -> (TempDir, Arc<Store>, Engine) {
     let dir = tempfile::tempdir().unwrap();
@@ -159,13 +159,16 @@ async fn a_shard_that_hangs_is_not_alive() {
     let (_dir, _store, engine) = engine();
     let (until, hang) = mpsc::channel();
     engine.core.shards[0].send(Input::Hang(hang)).map_err(drop).unwrap();
-    assert!(engine.is_alive_at(1_000));
+    assert!(engine.is_alive_at(Now::at(1_000).steady));
     while engine.core.hearts[0].is_asked() || engine.core.hearts[2].is_asked() {
         tokio::task::yield_now().await;
     }
-    assert!(!engine.is_alive_at(1_000 + STUCK_MS), "the hung shard was asked at 1,000 and is silent since");
+    assert!(
+        !engine.is_alive_at(Now::at(1_000 + STUCK_MS).steady),
+        "the hung shard was asked at 1,000 and is silent since"
+    );
     drop(until);
-    while !engine.is_alive_at(1_000 + STUCK_MS) {
+    while !engine.is_alive_at(Now::at(1_000 + STUCK_MS).steady) {
         tokio::task::yield_now().await;
     }
 }

@@ -8,57 +8,23 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use bytes::Bytes;
 
 use super::chunk::Change;
-use super::parking::Parking;
 use super::snapshot::Index;
-use crate::store::Row;
-use crate::types::ChangeHash;
+use crate::types::{ChangeHash, ConnectionId};
 
-/// Bytes of durable changes that a graph keeps at hand for relaying, in bytes; older ones are read from the store.
-const RECENT_BYTES: usize = 64 * 1024;
-/// Changes for which there may be room in the list of those at hand, besides four times those that it has.
-const MIN_ROOM: usize = 64;
+mod ancestry;
+mod fit;
+mod parking;
+mod recent;
+#[cfg(test)]
+mod tests;
+
+pub use fit::{Added, MAX_HEADS, Misfit};
+pub use parking::Parking;
+
 /// What a graph costs in memory besides its changes, about: itself and the least that each of its lists takes.
 const GRAPH_MEMORY: usize = 1000;
 /// What one change costs in memory besides its bytes, about: the entry, the map from hash to row.
 const ENTRY_MEMORY: usize = 144;
-
-/// Most heads of one document. Each device that edits apart from the others adds one, and the next change that knows
-/// them all merges them, so honest documents have a few. Every commit and every message of a document names all its heads.
-pub const MAX_HEADS: usize = 1024;
-
-/// Why a change does not fit the graph.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Misfit {
-    /// Another change with this actor and sequence number is here already, or a number was left out.
-    #[error("a change's sequence number does not follow its actor's last one")]
-    Sequence,
-    /// Its operations start before those that it depends on end.
-    #[error("a change's operations start before those it depends on end")]
-    StartOp,
-    /// The document would have more heads than it may.
-    #[error(
-        "the document has {MAX_HEADS} heads, which is the most it may have: a change must build on some of them"
-    )]
-    Heads,
-    /// Too many changes wait for dependencies that have not come.
-    #[error(
-        "too many changes came before their dependencies (limit: {} changes or {} bytes of one document)",
-        super::parking::MAX_PARKED,
-        super::parking::MAX_PARKED_BYTES
-    )]
-    Parked,
-}
-
-/// What became of a change.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Added {
-    /// New, at this row.
-    At(u64),
-    /// It was here: at this row, or in the snapshot.
-    Known(Option<u64>),
-    /// It waits for dependencies.
-    Parked,
-}
 
 #[derive(Debug)]
 enum Deps {
@@ -164,18 +130,18 @@ impl Graph {
         is_inside(&self.snapshot_heads, self.index.as_ref(), hash)
     }
 
-    /// Take a change in; those parked that it frees follow it. Appended rows are `end()` before to `end()` after.
+    /// Take in a change that a connection brought; those parked that it frees follow it. Appended rows are `end()` before to `end()` after.
     /// # Errors
     /// When it contradicts the graph; nothing is taken then.
-    pub fn add(&mut self, change: Change) -> Result<Added, Misfit> {
+    pub fn add(&mut self, change: Change, by: ConnectionId) -> Result<Added, Misfit> {
         let hash = change.hash;
-        let added = self.add_one(change)?;
+        let added = self.add_one(change, || vec![by])?;
         if let Added::At(_) = added {
             let mut freed = self.parking.freed_by(&hash);
             while let Some(next) = freed.pop() {
-                let hash = next.hash;
+                let hash = next.change.hash;
                 // A parked change that turns out not to fit is dropped: whoever sent it is long answered.
-                if let Ok(Added::At(_)) = self.add_one(next) {
+                if let Ok(Added::At(_)) = self.add_one(next.change, || next.by) {
                     freed.append(&mut self.parking.freed_by(&hash));
                 }
             }
@@ -188,7 +154,8 @@ impl Graph {
         self.actors.get(actor).or_else(in_snapshot).copied().unwrap_or(0)
     }
 
-    fn add_one(&mut self, change: Change) -> Result<Added, Misfit> {
+    /// `by`: the connections that brought it, in case it has to wait.
+    fn add_one(&mut self, change: Change, by: impl FnOnce() -> Vec<ConnectionId>) -> Result<Added, Misfit> {
         if let Some(row) = self.row(&change.hash) {
             return Ok(Added::Known(Some(row)));
         }
@@ -201,7 +168,7 @@ impl Graph {
             let knows = |hash: &ChangeHash| {
                 self.rows.contains_key(hash) || is_inside(&self.snapshot_heads, self.index.as_ref(), hash)
             };
-            return self.parking.park(change, missing, knows).map(|()| Added::Parked);
+            return self.parking.park(change, by(), missing, knows).map(|()| Added::Parked);
         }
         if change.seq != last_seq + 1 {
             return Err(Misfit::Sequence);
@@ -275,108 +242,9 @@ impl Graph {
         true
     }
 
-    /// The rows from `from` on, for the store. Their bytes must still be at hand, as those not yet durable are.
-    pub fn rows_from(&self, from: u64) -> Vec<Row> {
-        (from..self.end())
-            .filter_map(|row| {
-                let entry = self.entry(row)?;
-                Some(Row { row, hash: entry.hash, max_op: entry.max_op, bytes: self.recent(row)?.clone() })
-            })
-            .collect()
-    }
-
-    /// A change's bytes, if still at hand.
-    pub fn recent(&self, row: u64) -> Option<&Bytes> {
-        let first = self.end() - self.recent.len() as u64;
-        self.recent.get(usize::try_from(row.checked_sub(first)?).ok()?)
-    }
-
-    /// Let go of the bytes of durable rows beyond what is kept at hand.
-    pub fn trim(&mut self, durable_end: u64) {
-        while self.recent_bytes > RECENT_BYTES && self.end() - (self.recent.len() as u64) < durable_end {
-            let Some(bytes) = self.recent.pop_front() else { break };
-            self.recent_bytes -= bytes.len();
-        }
-        // A first upload brings a document's whole history at once, and the room for it would stay for good.
-        if self.recent.capacity() > 4 * self.recent.len() + MIN_ROOM {
-            self.recent.shrink_to_fit();
-        }
-    }
-
-    /// Which rows of the tail `seeds` have as ancestors or are, by place in the tail; and the hashes in the snapshot
-    /// that they rest on.
-    pub fn ancestors(&self, seeds: &[ChangeHash]) -> (Vec<bool>, Vec<ChangeHash>) {
-        let mut has = vec![false; self.entries.len()];
-        let mut below: Vec<ChangeHash> = Vec::new();
-        for seed in seeds {
-            match self.row(seed) {
-                Some(row) => has[(row - self.base) as usize] = true,
-                None => below.push(*seed),
-            }
-        }
-        for at in (0..has.len()).rev().filter(|at| !self.entries.is_empty() && *at < self.entries.len()) {
-            if !has[at] {
-                continue;
-            }
-            for dep in self.entries[at].deps.rows() {
-                if let Some(place) = dep.checked_sub(self.base) {
-                    has[place as usize] = true;
-                }
-            }
-            if let Some(deps) = self.into_snapshot.get(&(self.base + at as u64)) {
-                below.extend(deps);
-            }
-        }
-        (has, below)
-    }
-
-    /// Take from `has` every row with a dependency that is not in `has`: whoever lacks a change lacks what rests on it.
-    pub fn without_dependents(&self, has: &mut [bool]) {
-        for at in 0..has.len().min(self.entries.len()) {
-            let lacks = |dep: &u64| dep.checked_sub(self.base).is_some_and(|place| !has[place as usize]);
-            if has[at] && self.entries[at].deps.rows().iter().any(lacks) {
-                has[at] = false;
-            }
-        }
-    }
-
-    /// True when `below` (hashes in the snapshot that someone has) implies the whole snapshot.
-    pub fn covers_snapshot(&self, below: &[ChangeHash]) -> bool {
-        if below.len() < self.snapshot_heads.len() {
-            return false;
-        }
-        let below: HashSet<&ChangeHash> = below.iter().collect();
-        self.snapshot_heads.iter().all(|head| below.contains(head))
-    }
-
     /// Heads of the snapshot, sorted; empty when there is none.
     pub fn snapshot_heads(&self) -> &[ChangeHash] {
         &self.snapshot_heads
-    }
-
-    /// What must still come before `wanted` can all be here: unknown hashes, looking through what is parked.
-    pub fn missing(&self, wanted: &[ChangeHash]) -> Vec<ChangeHash> {
-        self.parking.missing(wanted, |hash| self.knows(hash))
-    }
-
-    /// True when changes wait for dependencies.
-    pub fn has_parked(&self) -> bool {
-        !self.parking.is_empty()
-    }
-
-    /// Takes out what waits for its dependencies.
-    pub fn take_parking(&mut self) -> Parking {
-        std::mem::take(&mut self.parking)
-    }
-
-    /// Puts back what [`Self::take_parking`] gave.
-    pub fn set_parking(&mut self, parking: Parking) {
-        self.parking = parking;
-    }
-
-    /// Bytes of memory of what waits for its dependencies, about.
-    pub fn parked_bytes(&self) -> usize {
-        self.parking.bytes()
     }
 
     /// The rows below `below` are in the snapshot now, whose heads these are.
@@ -420,36 +288,5 @@ impl Graph {
             + self.index.as_ref().map_or(0, Index::memory)
             + (self.heads.len() + self.snapshot_heads.len()) * 32
             + self.long_bytes
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_room_that_a_long_history_took_is_given_back() {
-        const CHANGES: u64 = 20_000;
-        let hash = |n: u64| {
-            let mut hash = [0; 32];
-            hash[..8].copy_from_slice(&n.to_le_bytes());
-            ChangeHash(hash)
-        };
-        let mut graph = Graph::new(0, Vec::new());
-        for n in 1..=CHANGES {
-            let deps = if n > 1 { vec![hash(n - 1)] } else { Vec::new() };
-            let (actor, bytes) = (Bytes::from_static(b"actor"), Bytes::from(vec![0; 100]));
-            let change = Change { hash: hash(n), actor, seq: n, start_op: n, max_op: n, deps, bytes };
-            assert_eq!(graph.add(change), Ok(Added::At(n - 1)));
-        }
-        assert!(graph.recent.capacity() >= CHANGES as usize);
-        graph.trim(CHANGES);
-        let at_hand = RECENT_BYTES / 100;
-        assert!(graph.recent.len() <= at_hand && graph.recent.capacity() <= 4 * at_hand + MIN_ROOM);
-        assert_eq!(graph.recent(CHANGES - 1).map(Bytes::len), Some(100));
-        graph.rebase(CHANGES, vec![hash(CHANGES)]);
-        let rooms = [graph.entries.capacity(), graph.rows.capacity(), graph.recent.capacity()];
-        assert_eq!(rooms, [0; 3]);
-        assert_eq!((graph.end(), graph.heads()), (CHANGES, &[hash(CHANGES)][..]));
     }
 }

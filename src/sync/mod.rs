@@ -19,8 +19,6 @@ pub mod message;
 pub mod meter;
 pub mod opener;
 pub mod parcel;
-pub mod parking;
-pub mod peer;
 pub mod price;
 pub mod pricing;
 pub mod remote;

@@ -1,5 +1,6 @@
 //! The machine's clocks, and dates of the Gregorian calendar in UTC.
 
+use std::ops::{Add, AddAssign};
 use std::sync::LazyLock;
 use std::time::Instant;
 
@@ -30,9 +31,8 @@ pub struct Moment {
 impl Moment {
     /// This moment.
     pub fn now() -> Self {
-        static FIRST: LazyLock<Instant> = LazyLock::new(Instant::now);
-        let steady = Millis::try_from(FIRST.elapsed().as_millis()).unwrap_or(Millis::MAX);
-        Self { wall: now(), steady: Some(steady) }
+        let Now { wall, steady: Steady(steady) } = Now::read();
+        Self { wall, steady: Some(steady) }
     }
 
     /// Milliseconds from this moment to a later one. The monotonic clock decides where both moments have its reading,
@@ -55,6 +55,62 @@ impl From<Millis> for Moment {
 impl From<Moment> for Millis {
     fn from(moment: Moment) -> Self {
         moment.wall
+    }
+}
+
+/// A reading of the clock that nobody sets, in milliseconds. Waits are computed from it: whoever sets the machine's clock neither
+/// ends nor prolongs one. It means nothing to another process, so it is not stored.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Steady(Millis);
+
+impl Steady {
+    /// The reading now.
+    pub fn now() -> Self {
+        static FIRST: LazyLock<Instant> = LazyLock::new(Instant::now);
+        Self(Millis::try_from(FIRST.elapsed().as_millis()).unwrap_or(Millis::MAX))
+    }
+
+    /// Milliseconds from an earlier reading to this one; 0 if that is the later one.
+    pub fn since(self, earlier: Self) -> Millis {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
+impl Add<Millis> for Steady {
+    type Output = Self;
+
+    fn add(self, ms: Millis) -> Self {
+        Self(self.0.saturating_add(ms))
+    }
+}
+
+/// This moment by both clocks: the wall clock's reading is what is stored and told, the other is for waits. Other than a
+/// [`Moment`], which may come from the store, it has both.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Now {
+    /// Milliseconds since the Unix epoch.
+    pub wall: Millis,
+    /// The clock that nobody sets.
+    pub steady: Steady,
+}
+
+impl Now {
+    /// Reads both clocks.
+    pub fn read() -> Self {
+        Self { wall: now(), steady: Steady::now() }
+    }
+
+    /// Both clocks with the same reading, for virtual time.
+    pub const fn at(ms: Millis) -> Self {
+        Self { wall: ms, steady: Steady(ms) }
+    }
+}
+
+/// Time passes on both clocks.
+impl AddAssign<Millis> for Now {
+    fn add_assign(&mut self, ms: Millis) {
+        self.wall = self.wall.saturating_add(ms);
+        self.steady = self.steady + ms;
     }
 }
 

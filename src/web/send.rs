@@ -12,9 +12,10 @@ use bytes::{Buf, Bytes};
 use fastwebsockets::{Frame, OpCode, Payload};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::sync::Notify;
-use tokio::time::timeout;
+use tokio::time::Instant;
 
 use super::liveness::Liveness;
+use super::receive::pace::{Pace, Slowest};
 use crate::engine::{Outgoing, SendHalf};
 
 /// Messages are gathered into one write up to this many bytes.
@@ -92,18 +93,29 @@ impl Control {
     }
 }
 
+/// A client takes what is sent to it, but too slowly: what waits for it would keep memory from others for ever.
+#[derive(Debug, thiserror::Error)]
+#[error("the client takes less than {0} bytes a second (limits.send_rate)")]
+pub struct TakesTooSlowly(usize);
+
+impl TakesTooSlowly {
+    /// Its name in the metrics.
+    pub const CODE: &str = "send_rate";
+}
+
 /// Writes to one client.
 pub struct Sender<'a, W> {
     io: W,
-    /// A write that makes no progress for this long fails.
-    stall: Duration,
+    slowest: Slowest,
+    /// The time that the client has left. What it takes earns it more, also from one message to the next.
+    pace: Pace,
     liveness: &'a Liveness,
 }
 
 impl<'a, W: AsyncWrite + Unpin> Sender<'a, W> {
-    /// Writes to `io`, giving up when nothing moves for `stall`.
-    pub fn new(io: W, stall: Duration, liveness: &'a Liveness) -> Self {
-        Self { io, stall, liveness }
+    /// Writes to `io`, giving up when it goes on more slowly than `slowest`.
+    pub fn new(io: W, slowest: Slowest, liveness: &'a Liveness) -> Self {
+        Self { io, slowest, pace: Pace::new(slowest), liveness }
     }
 
     /// Sends what engine and control want until a close frame is out.
@@ -204,7 +216,11 @@ impl<'a, W: AsyncWrite + Unpin> Sender<'a, W> {
             let written = match now(&mut write).await {
                 Some(written) => written?,
                 None => {
-                    let written = timeout(self.stall, write).await.map_err(|_| stalled())??;
+                    let begun = Instant::now();
+                    let Ok(written) = self.pace.wait(write).await else {
+                        return Err(self.slowest.gave_up(begun.elapsed()));
+                    };
+                    let written = written?;
                     // Room appeared, so the client read: it cannot pong before it has read what is ahead of the ping.
                     self.liveness.heard();
                     written
@@ -213,13 +229,22 @@ impl<'a, W: AsyncWrite + Unpin> Sender<'a, W> {
             if written == 0 {
                 return Err(io::ErrorKind::WriteZero.into());
             }
+            self.pace.progress(written);
         }
-        timeout(self.stall, self.io.flush()).await.map_err(|_| stalled())?
+        let begun = Instant::now();
+        let flushed = self.pace.wait(self.io.flush()).await;
+        flushed.unwrap_or_else(|_| Err(self.slowest.gave_up(begun.elapsed())))
     }
 }
 
-fn stalled() -> io::Error {
-    io::Error::new(io::ErrorKind::TimedOut, "the client stopped reading")
+impl Slowest {
+    /// The client had no time left after the last `wait`, in which it took nothing.
+    fn gave_up(&self, wait: Duration) -> io::Error {
+        if wait >= self.stall {
+            return io::Error::new(io::ErrorKind::TimedOut, "the client stopped reading");
+        }
+        io::Error::new(io::ErrorKind::TimedOut, TakesTooSlowly(self.rate))
+    }
 }
 
 /// What a future gives without waiting.
@@ -270,6 +295,8 @@ fn push_head(batch: &mut Vec<u8>, opcode: OpCode, payload: &[u8]) {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::AsyncReadExt as _;
+
     use super::*;
 
     #[test]
@@ -304,16 +331,42 @@ mod tests {
     async fn a_client_that_stops_reading_is_given_up_and_one_that_reads_is_alive() {
         let liveness = Liveness::default();
         let (mut client, server) = tokio::io::duplex(1_000);
-        let mut sender = Sender::new(server, Duration::from_millis(20), &liveness);
+        let slowest = |stall| Slowest { rate: 1, most: Duration::MAX, stall };
+        let mut sender = Sender::new(server, slowest(Duration::from_millis(20)), &liveness);
         sender.message(b"fits").await.unwrap();
         assert!(liveness.was_silent());
         let error = sender.message(&[0; 10_000]).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
-        sender.stall = Duration::from_secs(60);
+        sender.pace = Pace::new(slowest(Duration::from_secs(60)));
         let reader = tokio::spawn(async move { tokio::io::copy(&mut client, &mut tokio::io::sink()).await });
         sender.message(&[0; 10_000]).await.unwrap();
         assert!(!liveness.was_silent());
         drop(sender);
         assert!(reader.await.unwrap().unwrap() > 10_000);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_takes_a_little_now_and_then_is_given_up_and_a_slow_one_is_not() {
+        for (bytes, most) in [(1, 40), (50, 100), (110, u64::MAX), (3_000, u64::MAX)] {
+            let liveness = Liveness::default();
+            let (mut client, server) = tokio::io::duplex(1_000);
+            let slowest = Slowest { rate: 100, most: Duration::MAX, stall: Duration::from_secs(30) };
+            let mut sender = Sender::new(server, slowest, &liveness);
+            let reader = tokio::spawn(async move {
+                let mut some = vec![0; bytes];
+                let pause = Duration::from_secs(if bytes > 1_000 { 29 } else { 1 });
+                while client.read_exact(&mut some).await.is_ok() {
+                    tokio::time::sleep(pause).await;
+                }
+            });
+            let begun = Instant::now();
+            let sent = sender.message(&[0; 100_000]).await;
+            let seconds = begun.elapsed().as_secs();
+            assert_eq!(sent.is_ok(), most == u64::MAX, "{bytes} bytes: {sent:?} after {seconds} s");
+            assert!(sent.is_ok() || (30..most).contains(&seconds), "{bytes} bytes: {seconds} s");
+            let why = sent.err().and_then(io::Error::into_inner);
+            assert!(why.is_none_or(|why| why.is::<TakesTooSlowly>()), "{bytes} bytes");
+            reader.abort();
+        }
     }
 }

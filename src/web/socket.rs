@@ -13,7 +13,7 @@ use super::handshake::{self, Join};
 use super::liveness::Liveness;
 use super::reader::{Incoming, MessageReader, ReadError};
 use super::receive::pace;
-use super::send::{Close, Control, Sender};
+use super::send::{Close, Control, Sender, TakesTooSlowly};
 use super::{Shared, Web};
 use crate::access::Lease;
 use crate::engine::{AppShare, ConnectionInfo, ReceiveHalf};
@@ -42,7 +42,8 @@ pub async fn run<S: AsyncRead + AsyncWrite>(io: S, mut lease: Lease, place: &Adm
     let slowest = pace::Slowest::new(limits.receive_rate, limits.receive_timeout, limits.ping_interval);
     let hold = shared.receive_budget.hold(lease.session().party());
     let mut reader = MessageReader::new(reading, limits.message_bytes, slowest, hold, &liveness);
-    let mut sender = Sender::new(writing, limits.ping_interval, &liveness);
+    let taken = pace::Slowest { rate: limits.send_rate, most: Duration::MAX, stall: limits.ping_interval };
+    let mut sender = Sender::new(writing, taken, &liveness);
     let mut stopping = web.stopping.clone();
     let joined = tokio::select! {
         joined = timeout(limits.handshake_timeout, join(&mut reader, &mut sender, shared)) => {
@@ -177,6 +178,9 @@ async fn talk<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
         () = until_closed => {}
         sent = sender.run(&mut outbound, &control) => {
             if let Err(error) = sent {
+                if error.get_ref().is_some_and(|why| why.is::<TakesTooSlowly>()) {
+                    shared.doors.evicted.count(TakesTooSlowly::CODE);
+                }
                 tracing::debug!(peer = %them, %error, "sending failed");
             }
         }

@@ -17,7 +17,7 @@ use groundmist_sync::sync::price::Limits;
 use groundmist_sync::sync::shard::{Shard, ShardOptions};
 use groundmist_sync::sync::storage::Storage;
 use groundmist_sync::sync::wire::Body;
-use groundmist_sync::types::{ConnectionId, DocKey, DocumentId};
+use groundmist_sync::types::{ConnectionId, DocKey, DocumentId, Now};
 
 use openings::Openings;
 use storage::MemoryStorage;
@@ -63,7 +63,7 @@ pub struct World {
     pub peers: Vec<Peer>,
     documents: Vec<DocumentId>,
     next_connection: u64,
-    now: u64,
+    now: Now,
     options: ShardOptions,
     pub messages: u64,
     /// No message lacks room now.
@@ -105,7 +105,7 @@ impl World {
             peers,
             documents,
             next_connection: 0,
-            now: 1_000_000,
+            now: Now::at(1_000_000),
             options,
             messages: 0,
             plenty: false,
@@ -265,7 +265,7 @@ impl World {
         let what = match self.rng.below(10) {
             0..=5 => Disposal::Delete,
             6..=8 => Disposal::Restore,
-            _ => Disposal::Purge { deleted_by: self.now },
+            _ => Disposal::Purge { deleted_by: self.now.wall },
         };
         self.shard.dispose(&key(self.documents[which]), what, &self.storage).unwrap();
     }

@@ -1,5 +1,6 @@
 //! The store's promises in memory, for simulations: what a commit leaves is what survives a crash.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, HashSet};
 use std::ops::Range;
 
@@ -22,6 +23,8 @@ pub struct MemoryStorage {
     /// Hashes of all changes ever made durable, but those of purged documents.
     durable: BTreeMap<DocKey, HashSet<ChangeHash>>,
     states: BTreeMap<(DocKey, StorageId), Vec<ChangeHash>>,
+    /// Rows that were read.
+    pub rows_read: Cell<usize>,
 }
 
 impl MemoryStorage {
@@ -134,6 +137,7 @@ impl Storage for MemoryStorage {
     ) -> Result<(), StoreError> {
         let Some(doc) = self.docs.get(key) else { return Ok(()) };
         for row in doc.rows.range(rows).map(|(_, row)| row) {
+            self.rows_read.set(self.rows_read.get() + 1);
             if !each(row.clone()) {
                 break;
             }

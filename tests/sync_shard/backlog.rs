@@ -69,7 +69,7 @@ fn a_connection_with_many_documents_departs_in_turns() {
         assert_eq!(server.waiting(leaving), [], "it gets nothing any more");
         assert!(!server.waiting(stays).contains(&unavailable(0xff)[0]), "the question is not settled");
         server.pass(1);
-        server.shard.work_off(server.now);
+        server.take_turn();
         turns += 1;
     }
     assert!(turns >= 3, "{turns} turns");
@@ -146,7 +146,7 @@ fn a_newcomer_is_asked_for_many_absent_documents_in_turns() {
     let mut asked = server.waiting(newcomer).len();
     assert!((1..usize::from(MANY)).contains(&asked), "{asked} at once");
     while server.shard.has_backlog() {
-        server.shard.work_off(server.now);
+        server.take_turn();
         let now = server.waiting(newcomer);
         assert!(now.iter().all(|body| matches!(body, Body::Request { .. })) && now.len() <= asked);
         asked += now.len();
@@ -160,4 +160,85 @@ fn a_newcomer_is_asked_for_many_absent_documents_in_turns() {
     [waits, newcomer].into_iter().for_each(|id| server.shard.leave(id, server.now));
     server.work_off();
     assert_eq!((server.shard.held(), server.shard.needs_ticks()), (0, false));
+}
+
+#[test]
+fn a_document_that_failed_is_read_anew_for_who_comes_back_within_the_departure() {
+    let mut server = stored(ShardOptions {
+        max_documents: 2000,
+        memory_budget: 8 << 20,
+        held_budget: 8 << 20,
+        ..options()
+    });
+    let one = server.join(10);
+    server.open_many(one);
+    server.waiting(one);
+    let last = numbered(MANY - 1);
+    let fatal = DocKey { namespace: "xyz.one".parse().unwrap(), document: last };
+    let fatal = Fatal(&server.storage, fatal, Damage::Rows);
+    let heads = [ChangeHash([7; 32])];
+    let data = Draft { heads: &heads, have: Some(&[]), ..Draft::default() }.encode().into();
+    let request = event(one, Body::Request { document: last, data });
+    server.shard.receive(one, request, &fatal, server.now);
+    assert_eq!(server.waiting(one), [Body::Unavailable { document: last }]);
+    server.shard.leave(one, server.now);
+    assert!(server.shard.has_backlog());
+    let back = server.join(11);
+    server.open_many(back);
+    let bodies = server.waiting(back);
+    assert!(!bodies.contains(&Body::Unavailable { document: last }), "it is read anew");
+    assert_eq!(bodies.len(), usize::from(MANY));
+    server.work_off();
+    assert_eq!(server.waiting(back), [], "the departure took nothing away");
+}
+
+/// What brings these changes of a document, the newest of which are its heads.
+fn bring(changes: &[&automerge::Change]) -> Bytes {
+    let heads = [changes[changes.len() - 1].hash()];
+    let chunks: Vec<Bytes> =
+        changes.iter().map(|change| Bytes::copy_from_slice(change.raw_bytes())).collect();
+    Draft { heads: &heads, chunks: &chunks, have: Some(&[]), ..Draft::default() }.encode().into()
+}
+
+/// Changes that wait for their dependencies end with the last of those that brought them, be it that it gives way or leaves, and
+/// no earlier.
+#[test]
+fn what_waits_stays_for_others_that_brought_it_and_for_nobody_else() {
+    let budget = 500_000;
+    let mut doc = AutoCommit::new();
+    let made = (0..4).map(|n| {
+        doc.put(ROOT, "k", n).unwrap();
+        doc.get_last_local_change().unwrap().clone()
+    });
+    let made: Vec<automerge::Change> = made.collect();
+    for gives_way in [true, false] {
+        let options =
+            ShardOptions { max_documents: 2000, memory_budget: budget, held_budget: budget, ..options() };
+        let mut server = stored(options);
+        // Late in the order of documents.
+        let (late, n) = (document(0xff), 0xff);
+        let (large, back) = (server.join(1), server.join(2));
+        server.sync(large, n, bring(&[&made[1], &made[2], &made[3]]));
+        let waits = server.shard.held();
+        if gives_way {
+            server.open_many(large);
+        } else {
+            for n in 0..200 {
+                let data = Draft { have: Some(&[]), ..Draft::default() }.encode().into();
+                server.receive(large, Body::Request { document: numbered(n), data });
+            }
+            server.shard.leave(large, server.now);
+        }
+        assert_eq!(server.shard.counters().gave_way, u64::from(gives_way));
+        assert!(server.shard.has_backlog(), "{late:?} is yet to come");
+        // The same device comes back at once. It has the second change from another one meanwhile.
+        server.sync(back, n, bring(&[&made[1], &made[2]]));
+        server.work_off();
+        assert!(server.shard.held() < waits, "{} bytes", server.shard.held());
+        server.waiting(back);
+        let other = server.join(3);
+        server.sync(other, n, bring(&[&made[0]]));
+        server.commit();
+        assert_eq!(server.told(other), Some(vec![made[2].hash()]), "gives way: {gives_way}");
+    }
 }

@@ -148,7 +148,7 @@ fn a_document_that_stays_closed_is_not_compacted_and_not_quarantined() {
     let mut server = Server {
         shard: Shard::new(ShardOptions { compact_floor: 2, ..options() }),
         storage: MemoryStorage::default(),
-        now: 1000,
+        now: Now::at(1000),
     };
     let one = server.join(1);
     let (mut doc, mut state) = (AutoCommit::new(), State::new());
@@ -216,7 +216,8 @@ fn a_snapshot_that_cannot_be_opened_is_sent_whole() {
 fn an_old_document_is_not_compacted_the_moment_it_is_loaded_after_a_restart() {
     const GRACE: u64 = 1000;
     let options = || ShardOptions { compact_floor: 2, compact_grace_ms: GRACE, ..options() };
-    let mut server = Server { shard: Shard::new(options()), storage: MemoryStorage::default(), now: 10 };
+    let mut server =
+        Server { shard: Shard::new(options()), storage: MemoryStorage::default(), now: Now::at(10) };
     let one = server.join(1);
     let (mut doc, mut state) = (AutoCommit::new(), State::new());
     let mut edit = |server: &mut Server, n: i64| {
@@ -259,7 +260,8 @@ fn unusually_encoded(change: &[u8], at: usize) -> Option<Bytes> {
 fn a_document_in_an_unusual_encoding_is_not_compacted_and_syncs_on() {
     const GRACE: u64 = 1000;
     let options = ShardOptions { compact_floor: 1, compact_grace_ms: GRACE, ..options() };
-    let mut server = Server { shard: Shard::new(options), storage: MemoryStorage::default(), now: 1000 };
+    let mut server =
+        Server { shard: Shard::new(options), storage: MemoryStorage::default(), now: Now::at(1000) };
     let one = server.join(1);
     let mut doc = AutoCommit::new();
     doc.put(ROOT, "k", 1).unwrap();

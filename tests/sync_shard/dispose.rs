@@ -155,10 +155,10 @@ fn a_purged_document_leaves_its_name_only_and_never_comes_back() {
     assert_eq!(server.stored(), (1, false), "what is not deleted is not purged");
     server.dispose(Disposal::Delete);
     server.commit();
-    server.dispose(Disposal::Purge { deleted_by: server.now - 1 });
+    server.dispose(Disposal::Purge { deleted_by: server.now.wall - 1 });
     server.commit();
     assert_eq!(server.stored(), (1, true), "it was deleted later than that");
-    server.dispose(Disposal::Purge { deleted_by: server.now });
+    server.dispose(Disposal::Purge { deleted_by: server.now.wall });
     server.commit();
     server.dispose(Disposal::Restore);
     server.commit();

@@ -238,7 +238,8 @@ fn a_snapshot_that_is_not_there_is_not_asked_for_without_end() {
 fn a_compaction_that_the_store_could_not_be_read_for_waits_like_a_failed_one() {
     const GRACE: u64 = 1000;
     let options = ShardOptions { compact_floor: 2, compact_grace_ms: GRACE, ..options() };
-    let mut server = Server { shard: Shard::new(options), storage: MemoryStorage::default(), now: 10 };
+    let mut server =
+        Server { shard: Shard::new(options), storage: MemoryStorage::default(), now: Now::at(10) };
     server.now += GRACE;
     let mut doc = AutoCommit::new();
     let mut round = |server: &mut Server, id: u64, result: Result<_, String>| {

@@ -1,4 +1,5 @@
-//! Two bounds keep others served: the room for a message that goes out, and the part of the changes that one commit takes.
+//! Bounds that keep others served: the room for a message that goes out, the part of the changes that one commit takes, the room for
+//! graphs in memory.
 
 use automerge::{AutoCommit, ROOT, transaction::Transactable};
 use bytes::Bytes;
@@ -117,4 +118,38 @@ fn a_document_is_deleted_with_all_that_had_come_of_it() {
     server.storage.commit(&ops);
     server.shard.committed(&server.storage, server.now);
     assert!(!server.shard.take_ops(server.now).iter().any(is_append));
+}
+
+/// Edits a document and has the server take that in, make it durable and tell of it.
+fn edit(server: &mut Server, id: ConnectionId, n: u8, doc: &mut AutoCommit, changes: i64) {
+    let before = doc.get_heads();
+    for _ in 0..changes {
+        doc.put(ROOT, "k", server.now.wall as i64).unwrap();
+        server.now += 1;
+        doc.commit();
+    }
+    let made = doc.get_changes(&before);
+    let chunks: Vec<Bytes> = made.iter().map(|change| Bytes::copy_from_slice(change.raw_bytes())).collect();
+    let heads = doc.get_heads();
+    let draft = Draft { heads: &heads, chunks: &chunks, have: Some(&heads), ..Draft::default() };
+    server.sync(id, n, draft.encode().into());
+    server.commit();
+    server.out(id);
+}
+
+#[test]
+fn a_document_that_is_larger_than_the_room_for_graphs_stays_while_it_is_the_one_in_use() {
+    const CHANGES: i64 = 600;
+    let mut server = server();
+    server.shard = Shard::new(ShardOptions { memory_budget: 60_000, held_budget: 60_000, ..options() });
+    let (one, mut doc) = (server.join(1), AutoCommit::new());
+    edit(&mut server, one, 1, &mut doc, CHANGES);
+    assert!(server.shard.memory().0 > 60_000);
+    server.storage.rows_read.set(0);
+    (0..100).for_each(|_| edit(&mut server, one, 1, &mut doc, 1));
+    let read = server.storage.rows_read.get();
+    assert!(read < CHANGES as usize, "{read} rows: it was read anew");
+    // Another one is used.
+    edit(&mut server, one, 2, &mut AutoCommit::new(), 1);
+    assert!(server.shard.memory().0 < 60_000);
 }

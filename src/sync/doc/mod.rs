@@ -6,24 +6,27 @@
 
 mod load;
 mod opener_state;
+mod peer;
 mod receive;
 mod reply;
+mod tail;
 #[cfg(test)]
 mod tests;
 
 pub use load::Fault;
 pub use opener_state::OpenerState;
+pub use peer::Peer;
 pub use receive::Received;
 pub use reply::{FIXED_BYTES, MESSAGE_BYTES, Reply, question};
+pub use tail::Tail;
 
 use std::sync::Arc;
 
-use super::graph::Graph;
+use super::graph::{Graph, Parking};
 use super::message::SyncMessage;
-use super::parking::Parking;
-use super::peer::{Base, Peer};
 use crate::store::{Head, Op, SnapshotInfo};
-use crate::types::{ChangeHash, ConnectionId, DocKey, Millis};
+use crate::types::{ChangeHash, ConnectionId, DocKey, Millis, Steady};
+use peer::Base;
 
 /// How long a peer with changes that we lack counts as uploading after each of its messages, in milliseconds.
 pub const UPLOAD_GRACE_MS: Millis = 10_000;
@@ -150,7 +153,7 @@ impl Doc {
     }
 
     /// It is here but perhaps not durable, or somebody uploads it.
-    pub fn is_coming(&self, now: Millis) -> bool {
+    pub fn is_coming(&self, now: Steady) -> bool {
         self.head.is_some()
             || self.graph.as_ref().is_some_and(|graph| graph.end() > 0)
             || self.opener.has_intakes()
@@ -183,13 +186,23 @@ impl Doc {
         self.parked = parking.filter(|parking| !parking.is_empty()).map(Box::new);
     }
 
-    /// Drops what waits for its dependencies.
-    pub fn drop_parked(&mut self) {
-        self.parked = None;
+    /// Bytes of what a connection brought and what waits for its dependencies, about.
+    pub fn parked_by(&self, connection: ConnectionId) -> usize {
+        let parking = self.graph.as_ref().map(|graph| graph.parking()).or(self.parked.as_deref());
+        parking.map_or(0, |parking| parking.bytes_brought_by(connection))
+    }
+
+    /// Drops what waits for its dependencies and nobody else brought.
+    fn drop_parked_by(&mut self, connection: ConnectionId) {
         if let Some(graph) = &mut self.graph {
-            drop(graph.take_parking());
+            graph.drop_brought_by(connection);
         }
-        self.peers.iter_mut().for_each(|peer| peer.parked = 0);
+        if let Some(parked) = &mut self.parked {
+            parked.drop_brought_by(connection);
+            if parked.is_empty() {
+                self.parked = None;
+            }
+        }
     }
 
     /// Nobody needs it in memory.
@@ -225,9 +238,10 @@ impl Doc {
         self.peers.push(peer);
     }
 
-    /// Ends a connection's share.
+    /// Ends a connection's share, and with it the wait of what nobody else brought.
     pub fn detach(&mut self, connection: ConnectionId) -> Option<Peer> {
         let at = self.peers.iter().position(|peer| peer.connection == connection)?;
+        self.drop_parked_by(connection);
         Some(self.peers.swap_remove(at))
     }
 
@@ -325,8 +339,7 @@ impl Doc {
     /// Returns the connections that wrote.
     pub fn commit_failed(&mut self) -> Vec<ConnectionId> {
         self.opener.end_compaction();
-        self.drop_parked();
-        self.graph = None;
+        (self.graph, self.parked) = (None, None);
         self.taken = self.durable_end();
         self.peers.iter().filter(|peer| peer.writer && peer.subscribed).map(|peer| peer.connection).collect()
     }

@@ -1,6 +1,11 @@
 //! What the opener has to do with one document, and what it may be given.
 
-use crate::types::Millis;
+use super::Tail;
+use crate::types::{Millis, Steady};
+
+/// After a compaction a long tail waits for so many times as long as that took: compactions of a document that is written to all the
+/// time take a fifth of the time at most. Each opens all of the document, and competes with those who write.
+const REST: Millis = 4;
 
 /// A document's dealings with the opener.
 ///
@@ -21,9 +26,13 @@ pub struct OpenerState {
     /// The opener has refused what peers sent of the document in one piece: they are to send its changes one by one.
     singly: bool,
     /// No compaction before this time, unless the tail is very long.
-    compact_after: Millis,
+    compact_after: Steady,
+    /// When the last compaction began.
+    compact_began: Steady,
+    /// No compaction before this time, unless the tail is of the longest.
+    compact_rest: Steady,
     /// No compaction before this time, however long the tail, because the last one failed.
-    compact_retry: Option<Millis>,
+    compact_retry: Option<Steady>,
 }
 
 impl OpenerState {
@@ -35,6 +44,7 @@ impl OpenerState {
             discarded: self.queued,
             singly: self.singly,
             compact_after: self.compact_after,
+            compact_rest: self.compact_rest,
             compact_retry: self.compact_retry,
             ..Self::default()
         }
@@ -75,19 +85,28 @@ impl OpenerState {
         self.compacting || self.intakes > 0 || self.queued > 0
     }
 
-    /// The document may be compacted at `now`. A tail that is `overdue` waits only for the retry after a failure.
-    pub fn may_compact(&self, now: Millis, overdue: bool) -> bool {
-        !self.compacting
-            && !self.closed
-            && self.compact_retry.is_none_or(|retry| now >= retry)
-            && (overdue || now >= self.compact_after)
+    /// The document may be compacted at `now`. A tail of the longest waits only for the retry after a failure.
+    pub fn may_compact(&self, now: Steady, tail: Tail) -> bool {
+        let in_time = match tail {
+            Tail::Short => false,
+            Tail::Due => now >= self.compact_after.max(self.compact_rest),
+            Tail::Long => now >= self.compact_rest,
+            Tail::Longest => true,
+        };
+        in_time && !self.compacting && !self.closed && self.compact_retry.is_none_or(|retry| now >= retry)
     }
 
-    /// A compaction begins; the next one comes after `next`.
-    pub fn begin_compaction(&mut self, next: Millis) {
+    /// A compaction begins; the next one comes after `grace_ms`, unless the tail is long before.
+    pub fn begin_compaction(&mut self, now: Steady, grace_ms: Millis) {
         self.compacting = true;
-        self.compact_after = next;
+        self.compact_began = now;
+        self.compact_after = now + grace_ms;
         self.compact_retry = None;
+    }
+
+    /// The opener has made what the compaction is to store.
+    pub fn compaction_made(&mut self, now: Steady) {
+        self.compact_rest = now + REST * now.since(self.compact_began);
     }
 
     /// The compaction is over, or its result is not taken.
@@ -96,18 +115,18 @@ impl OpenerState {
     }
 
     /// The compaction failed, and the next attempt comes no earlier than `retry`.
-    pub fn compaction_failed(&mut self, retry: Millis) {
+    pub fn compaction_failed(&mut self, retry: Steady) {
         self.compacting = false;
         self.compact_retry = Some(retry);
     }
 
     /// When the compaction that failed may be tried again, if the last one failed.
-    pub fn compaction_retry(&self) -> Option<Millis> {
+    pub fn compaction_retry(&self) -> Option<Steady> {
         self.compact_retry
     }
 
     /// A compaction failed when the document was in use before, and the next attempt comes no earlier than `retry`.
-    pub fn retry_compaction_after(&mut self, retry: Millis) {
+    pub fn retry_compaction_after(&mut self, retry: Steady) {
         self.compact_retry = Some(retry);
     }
 
@@ -117,7 +136,7 @@ impl OpenerState {
     }
 
     /// Sets the time before which the document is not compacted.
-    pub fn compact_after(&mut self, time: Millis) {
+    pub fn compact_after(&mut self, time: Steady) {
         self.compact_after = time;
     }
 
@@ -145,6 +164,11 @@ impl OpenerState {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::types::Now;
+
+    fn at(ms: Millis) -> Steady {
+        Now::at(ms).steady
+    }
 
     #[test]
     fn what_was_queued_before_the_document_started_over_is_discarded_and_no_more() {
@@ -167,28 +191,38 @@ mod tests {
     #[test]
     fn a_long_tail_is_compacted_early_and_a_closed_document_never() {
         let mut opener = OpenerState::default();
-        opener.compact_after(10);
-        assert!(
-            !opener.may_compact(9, false) && opener.may_compact(10, false) && opener.may_compact(9, true)
-        );
-        opener.begin_compaction(20);
-        assert!(!opener.may_compact(30, true), "one at a time");
+        opener.compact_after(at(10));
+        assert!(!opener.may_compact(at(9), Tail::Due) && !opener.may_compact(at(10), Tail::Short));
+        assert!(opener.may_compact(at(10), Tail::Due) && opener.may_compact(at(9), Tail::Long));
+        opener.begin_compaction(at(10), 100);
+        assert!(!opener.may_compact(at(30), Tail::Longest), "one at a time");
+        opener.compaction_made(at(20));
         opener.end_compaction();
+        let mut opener = opener.restarted();
+        assert!(!opener.may_compact(at(59), Tail::Long) && opener.may_compact(at(60), Tail::Long));
+        assert!(opener.may_compact(at(21), Tail::Longest));
+        assert!(!opener.may_compact(at(109), Tail::Due) && opener.may_compact(at(110), Tail::Due));
         opener.close();
-        assert!(!opener.may_compact(30, true));
+        assert!(!opener.may_compact(at(110), Tail::Longest));
         opener.reopen();
-        assert!(opener.may_compact(20, false) && !opener.may_compact(19, false));
+        assert!(opener.may_compact(at(110), Tail::Due));
     }
 
     #[test]
     fn a_failed_compaction_is_tried_again_later_or_when_the_owner_allows_it() {
         let mut opener = OpenerState::default();
-        opener.begin_compaction(0);
-        opener.compaction_failed(10);
-        assert!(!opener.is_compacting() && !opener.may_compact(9, true), "however long the tail");
-        assert!(opener.may_compact(10, false));
-        assert!(!opener.restarted().may_compact(9, true), "not forgotten when the document starts over");
+        opener.begin_compaction(at(0), 0);
+        opener.compaction_failed(at(10));
+        assert!(
+            !opener.is_compacting() && !opener.may_compact(at(9), Tail::Longest),
+            "however long the tail"
+        );
+        assert!(opener.may_compact(at(10), Tail::Due));
+        assert!(
+            !opener.restarted().may_compact(at(9), Tail::Longest),
+            "not forgotten when the document starts over"
+        );
         opener.reopen();
-        assert!(opener.may_compact(0, false));
+        assert!(opener.may_compact(at(0), Tail::Due));
     }
 }

@@ -1,12 +1,11 @@
 //! Takes in what a peer says of a document, and the changes that it brings.
 
-use super::{Doc, Fault, UPLOAD_GRACE_MS};
+use super::{Doc, Fault, Peer, UPLOAD_GRACE_MS};
 use crate::sync::chunk::{Change, Chunk};
 use crate::sync::graph::{Added, Misfit};
 use crate::sync::message::SyncMessage;
-use crate::sync::peer::Peer;
 use crate::sync::storage::Storage;
-use crate::types::{ConnectionId, Millis, StorageId};
+use crate::types::{ConnectionId, Steady, StorageId};
 
 /// What came of a message.
 #[derive(Debug, Default)]
@@ -31,7 +30,7 @@ impl Doc {
         remote: Option<&StorageId>,
         mut message: SyncMessage,
         storage: &dyn Storage,
-        now: Millis,
+        now: Steady,
     ) -> Result<Received, Fault> {
         let mut received = Received::default();
         let writer = self.peer(connection).is_some_and(|peer| peer.writer);
@@ -58,7 +57,7 @@ impl Doc {
         remote: Option<&StorageId>,
         message: &SyncMessage,
         storage: &dyn Storage,
-        now: Millis,
+        now: Steady,
     ) -> Result<(), Fault> {
         let Some(at) = self.peers.iter().position(|peer| peer.connection == connection) else {
             return Ok(());
@@ -66,7 +65,7 @@ impl Doc {
         // Out of the list while the graph is borrowed; put back at the same place.
         let mut peer = std::mem::take(&mut self.peers[at]);
         let result = self.hear_peer(&mut peer, remote, message, storage);
-        peer.uploading_until = now + UPLOAD_GRACE_MS;
+        peer.uploading_until = Some(now + UPLOAD_GRACE_MS);
         self.peers[at] = peer;
         result
     }
@@ -146,22 +145,17 @@ impl Doc {
     ) -> Result<Received, Fault> {
         let mut received = Received::default();
         let graph = self.load(storage, true)?;
-        let (before, parked) = (graph.end(), graph.parked_bytes());
+        let before = graph.end();
         let mut theirs = Vec::with_capacity(changes.len());
         for change in changes {
-            match graph.add(change) {
+            match graph.add(change, connection) {
                 Ok(Added::At(row) | Added::Known(Some(row))) => theirs.push(row),
                 Ok(Added::Known(None) | Added::Parked) => {}
                 Err(misfit) => received.misfit = Some(misfit),
             }
         }
         received.appended = graph.end() - before;
-        let (still, parked) = (graph.parked_bytes(), graph.parked_bytes().saturating_sub(parked));
-        if still == 0 {
-            self.peers.iter_mut().for_each(|peer| peer.parked = 0);
-        }
         if let Some(peer) = self.peer(connection) {
-            peer.parked += parked;
             theirs.into_iter().for_each(|row| peer.has_row(row));
         }
         Ok(received)

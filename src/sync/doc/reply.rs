@@ -4,9 +4,9 @@ use std::collections::HashSet;
 
 use bytes::Bytes;
 
+use super::peer::{Base, Peer};
 use super::{Doc, Fault};
 use crate::sync::message::{Draft, flags};
-use crate::sync::peer::{Base, Peer};
 use crate::sync::storage::Storage;
 use crate::sync::wire::Body;
 use crate::types::{ChangeHash, ConnectionId, DocumentId};

@@ -12,28 +12,58 @@ pub use gossip::{Gossip, Known, Source};
 pub use subscriptions::{MAX_SUBSCRIPTIONS, Scope, Step, SubscribeError, Subscriptions};
 
 use super::connection::ConnectionInfo;
-use super::doc::Doc;
-use super::peer::Peer;
+use super::doc::{Doc, Peer};
 use super::roster::Roster;
-use super::wire::MAX_HEADS;
-use crate::types::{ConnectionId, DocKey, Millis};
+use super::wire::{MAX_HEADS, RemoteHeads};
+use crate::types::{Approval, ConnectionId, DocKey, Millis};
 
 /// Who wants to know of which storage, and what is known.
+///
+/// Invariant: of a storage other than ours, heads are learnt only while somebody in the namespace subscribes to it.
 #[derive(Debug, Default)]
 pub struct RemoteBook {
     /// The connections that want to know.
-    pub subscriptions: Subscriptions,
+    subscriptions: Subscriptions,
     /// The heads that are known.
-    pub gossip: Gossip,
+    gossip: Gossip,
 }
 
 impl RemoteBook {
+    /// The connections that want to know.
+    pub(super) fn subscriptions(&self) -> &Subscriptions {
+        &self.subscriptions
+    }
+
+    /// The connections that want to know, and what they are to be told.
+    pub(super) fn subscriptions_mut(&mut self) -> &mut Subscriptions {
+        &mut self.subscriptions
+    }
+
+    /// The heads that are known.
+    pub(super) fn gossip(&self) -> &Gossip {
+        &self.gossip
+    }
+
     pub(super) fn leave(&mut self, id: ConnectionId) {
         self.subscriptions.leave(id);
     }
 
     pub(super) fn forget(&mut self, key: &DocKey) {
         self.gossip.forget(key);
+    }
+
+    /// Take in what a connection says of a storage other than its own and ours, if somebody in the namespace subscribes to it. True if
+    /// it is news.
+    pub(super) fn hear(
+        &mut self,
+        approval: &Approval,
+        key: &DocKey,
+        said: &RemoteHeads,
+        timestamp: Millis,
+        source: Source,
+    ) -> bool {
+        self.subscriptions.subscribers(&key.namespace, &said.storage).is_some()
+            && self.gossip.learn(approval, key, &said.storage, &said.heads, timestamp, source)
     }
 
     /// Take in what a connection's own share in a document says of its storage, if somebody in the namespace subscribes to
@@ -54,12 +84,12 @@ impl RemoteBook {
             return false;
         }
         let approval = info.approval();
-        self.gossip.learn(&approval, doc.key(), storage, &peer.their_heads, at, Source::Itself)
+        self.gossip.learn(&approval, doc.key(), storage, peer.their_heads(), at, Source::Itself)
     }
 }
 
 /// The peer has said that its heads are those that are durable here, and they are few enough to be told.
 pub(super) fn has_durable_heads(doc: &Doc, peer: &Peer) -> bool {
     let heads = doc.heads();
-    doc.is_synced() && peer.heard && heads.len() <= MAX_HEADS && peer.their_heads == heads
+    doc.is_synced() && peer.is_heard() && heads.len() <= MAX_HEADS && peer.their_heads() == heads
 }

@@ -8,8 +8,8 @@ use super::Shard;
 use super::budget::Category;
 use super::connection::Connection;
 use super::requests::Step;
-use crate::sync::peer::Peer;
-use crate::types::{ConnectionId, DocKey, Millis};
+use crate::sync::doc::Peer;
+use crate::types::{ConnectionId, DocKey, Millis, Now};
 
 /// How long an absent document has to turn up by itself before others are asked for it, in milliseconds. An
 /// automerge-repo client that is asked for what it lacks takes it for unavailable until it comes, for its own app too:
@@ -42,18 +42,18 @@ fn may_be_asked(conn: &Connection, key: &DocKey) -> bool {
 
 impl Shard {
     /// A connection asks for a document that is not here.
-    pub(super) fn want(&mut self, id: ConnectionId, key: &DocKey, now: Millis) {
+    pub(super) fn want(&mut self, id: ConnectionId, key: &DocKey, now: Now) {
         // While it waits already, its first request goes on.
         if self.requests.waits(id, key) {
             return;
         }
         let alone = !self.connections.values().any(|conn| may_be_asked(conn, key));
-        let ask_at = if alone { now } else { now + ASK_AFTER_MS };
+        let ask_at = if alone { now.steady } else { now.steady + ASK_AFTER_MS };
         match self.requests.want(id, key, ask_at, self.options.max_requests) {
             Ok(_) => self.ask_or_tell(key, now),
             Err(refused) => {
                 if let Some(peer) = self.documents.get_mut(key).and_then(|doc| doc.peer(id)) {
-                    peer.tell_unavailable = true;
+                    peer.tell_unavailable();
                 }
                 self.error(id, refused.to_string());
             }
@@ -66,34 +66,34 @@ impl Shard {
     }
 
     /// Asks a connection for a document at the cost of one that waits for it: who is asked has not chosen to be.
-    fn ask(&mut self, id: ConnectionId, key: &DocKey, now: Millis) {
+    fn ask(&mut self, id: ConnectionId, key: &DocKey, now: Now) {
         let payer = self.payer(key).unwrap_or(id);
         let Some(conn) = self.connections.get_mut(&id) else { return };
         if conn.open(key, self.options.max_documents) {
-            let peer = Peer { connection: id, payer, counted: ASKED_BYTES, writer: true, ..Peer::default() };
-            self.attach(key, peer);
-            self.requests.ask(id, key, now + self.options.request_timeout_ms);
+            self.attach(key, Peer::new(id, payer, ASKED_BYTES, true));
+            self.requests.ask(id, key, now.steady + self.options.request_timeout_ms);
             self.send_queue.push(id, key.document);
         }
     }
 
     /// Finds the connection that pays for what is asked about a document: the first that wants it and stays.
     pub(super) fn payer(&self, key: &DocKey) -> Option<ConnectionId> {
-        let mut peers = self.documents.get(key)?.peers().iter().filter(|peer| peer.subscribed);
-        peers.find(|peer| self.is_here(peer.connection)).map(|peer| peer.connection)
+        let mut peers = self.documents.get(key)?.peers().iter().filter(|peer| peer.is_subscribed());
+        peers.find(|peer| self.is_here(peer.connection())).map(|peer| peer.connection())
     }
 
     /// Nobody wants an absent document any more: those that were asked for it are let go of.
     pub(super) fn end_asking(&mut self, key: &DocKey) {
         let Some(doc) = self.documents.get_mut(key).filter(|doc| !doc.is_stored()) else { return };
-        if doc.peers().iter().any(|peer| peer.subscribed) {
+        if doc.peers().iter().any(|peer| peer.is_subscribed()) {
             return;
         }
         self.requests.forget(key);
         // All at once: there may be thousands.
         for peer in doc.take_peers() {
-            self.budget.change(peer.payer, Category::Documents, peer.counted, 0);
-            if let Some(conn) = self.connections.get_mut(&peer.connection) {
+            let (payer, bytes) = peer.cost();
+            self.budget.change(payer, Category::Documents, bytes, 0);
+            if let Some(conn) = self.connections.get_mut(&peer.connection()) {
                 conn.close_document(key);
             }
         }
@@ -101,7 +101,7 @@ impl Shard {
 
     /// A connection has joined: perhaps it has what nobody had so far. What others are yet to be asked for, it is asked for
     /// with them.
-    pub(super) fn ask_newcomer(&mut self, id: ConnectionId, now: Millis) {
+    pub(super) fn ask_newcomer(&mut self, id: ConnectionId, now: Now) {
         if self.connections.get(&id).is_none_or(|conn| conn.info().read_only) {
             return;
         }
@@ -111,7 +111,7 @@ impl Shard {
     }
 
     /// Looks at some more documents for the newcomer whose turn it is.
-    pub(super) fn continue_newcomer(&mut self, now: Millis) {
+    pub(super) fn continue_newcomer(&mut self, now: Now) {
         while let Some(newcomer) = self.newcomers.pop_front() {
             // One that has left takes no turn.
             if self.is_here(newcomer.id) {
@@ -120,7 +120,7 @@ impl Shard {
         }
     }
 
-    fn ask_some(&mut self, mut newcomer: Newcomer, now: Millis) {
+    fn ask_some(&mut self, mut newcomer: Newcomer, now: Now) {
         let Some(conn) = self.connections.get(&newcomer.id).filter(|conn| !conn.is_ending()) else { return };
         let wanted = self.requests.wanted_after(&conn.info().namespace, newcomer.after.as_ref());
         let some: Vec<(DocKey, bool)> =
@@ -142,15 +142,15 @@ impl Shard {
     }
 
     /// Asks a newcomer for a document unless it is on its way. False if it cannot be asked for it.
-    fn asked_newcomer(&mut self, id: ConnectionId, key: &DocKey, now: Millis) -> bool {
+    fn asked_newcomer(&mut self, id: ConnectionId, key: &DocKey, now: Now) -> bool {
         let Some(doc) = self.documents.get(key) else { return false };
         let may_ask = self.connections.get(&id).is_some_and(|conn| may_be_asked(conn, key));
-        if !may_ask || !doc.peers().iter().any(|peer| peer.subscribed) {
+        if !may_ask || !doc.peers().iter().any(|peer| peer.is_subscribed()) {
             return false;
         }
-        if doc.is_coming(now) {
+        if doc.is_coming(now.steady) {
             // In case it does not come after all.
-            self.requests.ask_again(key, now);
+            self.requests.ask_again(key, now.steady);
         } else {
             self.ask(id, key, now);
         }
@@ -158,19 +158,19 @@ impl Shard {
     }
 
     /// A peer says that it does not have the document.
-    pub(super) fn said_no(&mut self, id: ConnectionId, key: &DocKey, now: Millis) {
+    pub(super) fn said_no(&mut self, id: ConnectionId, key: &DocKey, now: Now) {
         if let Some(peer) = self.documents.get_mut(key).and_then(|doc| doc.peer(id)) {
-            peer.uploading_until = 0;
+            peer.end_upload();
             self.requests.said(id, key);
             self.ask_or_tell(key, now);
         }
     }
 
     /// An absent document that nobody is about to bring: asks who may have it, and when nobody does tells those who wait.
-    pub(super) fn ask_or_tell(&mut self, key: &DocKey, now: Millis) {
+    pub(super) fn ask_or_tell(&mut self, key: &DocKey, now: Now) {
         let documents = &self.documents;
-        let is_coming = || documents.get(key).is_some_and(|doc| doc.is_coming(now));
-        match self.requests.step(key, now, is_coming) {
+        let is_coming = || documents.get(key).is_some_and(|doc| doc.is_coming(now.steady));
+        match self.requests.step(key, now.steady, is_coming) {
             Step::Nothing => return,
             Step::Settle => {}
             Step::Ask => {
@@ -184,7 +184,7 @@ impl Shard {
             }
         }
         // An answer that comes before has the document looked at too.
-        let waited = self.requests.settle(key, now);
+        let waited = self.requests.settle(key, now.steady);
         self.tell_unavailable(key, &waited);
         self.queue(key);
     }
@@ -192,8 +192,8 @@ impl Shard {
     /// These connections waited for the document, and it is not to be had.
     pub(super) fn tell_unavailable(&mut self, key: &DocKey, waited: &[ConnectionId]) {
         let Some(doc) = self.documents.get_mut(key) else { return };
-        for peer in doc.peers_mut().iter_mut().filter(|peer| waited.contains(&peer.connection)) {
-            peer.tell_unavailable = true;
+        for peer in doc.peers_mut().iter_mut().filter(|peer| waited.contains(&peer.connection())) {
+            peer.tell_unavailable();
         }
     }
 
@@ -221,9 +221,9 @@ impl Shard {
             self.unshare(id, key);
         }
         if let Some(doc) = self.documents.get_mut(key) {
-            for peer in doc.peers_mut().iter_mut().filter(|peer| arrival.asked.contains(&peer.connection)) {
-                peer.offer_due |= !peer.subscribed;
-            }
+            let asked =
+                |peer: &&mut Peer| arrival.asked.contains(&peer.connection()) && !peer.is_subscribed();
+            doc.peers_mut().iter_mut().filter(asked).for_each(Peer::offer);
         }
         if self.options.announce {
             let there = self.connections.iter().filter(|(_, conn)| conn.info().namespace == key.namespace);

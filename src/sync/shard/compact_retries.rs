@@ -5,18 +5,18 @@
 
 use std::collections::BTreeMap;
 
-use crate::types::{DocKey, Millis};
+use crate::types::{DocKey, Steady};
 
 /// Documents that are remembered, at some 100 bytes each. Beyond it the one whose retry is due first is forgotten.
 const MAX_DOCUMENTS: usize = 1000;
 
 /// The documents and their times.
 #[derive(Debug, Default)]
-pub struct CompactRetries(BTreeMap<DocKey, Millis>);
+pub struct CompactRetries(BTreeMap<DocKey, Steady>);
 
 impl CompactRetries {
     /// A document leaves memory, and is not to be compacted before `retry`.
-    pub fn remember(&mut self, key: DocKey, retry: Millis) {
+    pub fn remember(&mut self, key: DocKey, retry: Steady) {
         self.0.insert(key, retry);
         if self.0.len() > MAX_DOCUMENTS
             && let Some(first) = self.0.iter().min_by_key(|(_, retry)| **retry).map(|(key, _)| key.clone())
@@ -26,7 +26,7 @@ impl CompactRetries {
     }
 
     /// Takes out the time before which the document is not to be compacted.
-    pub fn take(&mut self, key: &DocKey) -> Option<Millis> {
+    pub fn take(&mut self, key: &DocKey) -> Option<Steady> {
         self.0.remove(key)
     }
 }
@@ -44,10 +44,10 @@ mod tests {
             DocKey { namespace: "xyz.one".parse().unwrap(), document: DocumentId(id) }
         };
         let mut retries = CompactRetries::default();
-        (0..2 * MAX_DOCUMENTS).for_each(|n| retries.remember(key(n), n as Millis));
+        (0..2 * MAX_DOCUMENTS).for_each(|n| retries.remember(key(n), Steady::default() + n as u64));
         assert_eq!(retries.0.len(), MAX_DOCUMENTS);
         assert_eq!(retries.take(&key(MAX_DOCUMENTS - 1)), None);
-        assert_eq!(retries.take(&key(MAX_DOCUMENTS)), Some(MAX_DOCUMENTS as Millis));
+        assert_eq!(retries.take(&key(MAX_DOCUMENTS)), Some(Steady::default() + MAX_DOCUMENTS as u64));
         assert_eq!(retries.take(&key(MAX_DOCUMENTS)), None);
     }
 }

@@ -18,8 +18,8 @@ use super::Shard;
 use super::budget::Category;
 use crate::store::Op;
 use crate::sync::connection::ConnectionInfo;
-use crate::sync::peer::Peer;
-use crate::types::{ConnectionId, DocKey, Millis};
+use crate::sync::doc::Peer;
+use crate::types::{ConnectionId, DocKey, Now, Party};
 
 /// Most heads in one sync state. A peer with more is placed by its heads and Bloom filters again.
 pub const MAX_SHARED_HEADS: usize = 64;
@@ -34,6 +34,8 @@ const OVER_BUDGET: &str = "memory.budget: this connection holds more than its sh
 #[derive(Debug)]
 pub(super) struct Departure {
     id: ConnectionId,
+    /// Whose work its end is.
+    party: Party,
     /// Documents that it has peers in.
     documents: BTreeSet<DocKey>,
     why: Why,
@@ -49,7 +51,7 @@ enum Why {
 
 impl Shard {
     /// A connection has left.
-    pub(super) fn depart(&mut self, id: ConnectionId, now: Millis) {
+    pub(super) fn depart(&mut self, id: ConnectionId, now: Now) {
         let Some(mut conn) = self.connections.remove(&id) else { return };
         self.send_queue.leave(id);
         self.remote.leave(id);
@@ -64,55 +66,49 @@ impl Shard {
         if self.departures.iter().any(|departure| departure.id == id) {
             return;
         }
-        self.begin_departure(Departure { id, documents, why: Why::Left { info, states: 0 } }, now);
+        self.budget.depart(id);
+        let (party, why) = (info.party(), Why::Left { info, states: 0 });
+        // Most connections have few documents, and are done with at once.
+        self.end_shares(Departure { id, party, documents, why }, now);
     }
 
-    /// A connection gives everything back, and is closed.
-    pub(super) fn give_way(&mut self, id: ConnectionId, now: Millis) {
+    /// A connection gives everything back, and is closed. Nothing of that is done at once, because another one may be at work.
+    pub(super) fn give_way(&mut self, id: ConnectionId) {
         self.counters.gave_way += 1;
         self.error(id, OVER_BUDGET.into());
         self.close(id, 1013, "memory.budget: this connection holds more than its share");
-        let documents = self.connections.get_mut(&id).map_or_else(BTreeSet::new, |conn| {
-            let (info, documents) = (conn.info(), conn.documents().len());
-            tracing::info!(client = %info.client, namespace = %info.namespace, documents, "a connection holds more than its share of the memory budget and is closed");
-            // What waits for the opener is not worth its work any more.
-            conn.drop_extractions();
-            conn.close_documents()
-        });
         self.send_queue.clear(id);
-        self.begin_departure(Departure { id, documents, why: Why::GivesWay }, now);
+        self.budget.depart(id);
+        let Some(conn) = self.connections.get_mut(&id) else { return };
+        let (info, documents) = (conn.info(), conn.documents().len());
+        tracing::info!(client = %info.client, namespace = %info.namespace, documents, "a connection holds more than its share of the memory budget and is closed");
+        let party = info.party();
+        // What waits for the opener is not worth its work any more.
+        conn.drop_extractions();
+        let documents = conn.close_documents();
+        self.departures.push_back(Departure { id, party, documents, why: Why::GivesWay });
     }
 
-    fn begin_departure(&mut self, departure: Departure, now: Millis) {
-        self.budget.depart(departure.id);
-        // Most connections have few documents, and are done with at once.
-        self.end_shares(departure, SLICE, now);
+    /// Ends some shares of the departure whose turn it is. Returns whose that is.
+    pub(super) fn continue_departure(&mut self, now: Now) -> Option<(ConnectionId, Party)> {
+        let departure = self.departures.pop_front()?;
+        let whose = (departure.id, departure.party.clone());
+        self.end_shares(departure, now);
+        Some(whose)
     }
 
-    /// Ends some shares of those whose turn it is.
-    pub(super) fn continue_departures(&mut self, now: Millis) {
-        let mut most = SLICE;
-        while most > 0
-            && let Some(departure) = self.departures.pop_front()
-        {
-            most -= self.end_shares(departure, most, now).min(most);
-        }
-    }
-
-    /// Ends at most `most` of a departure's shares. How many were ended, or one more at the end.
-    fn end_shares(&mut self, mut departure: Departure, most: usize, now: Millis) -> usize {
-        for ended in 0..most {
+    /// Ends at most [`SLICE`] of a departure's shares.
+    fn end_shares(&mut self, mut departure: Departure, now: Now) {
+        for _ in 0..SLICE {
             let Some(key) = departure.documents.pop_first() else {
-                self.budget.departed(departure.id);
-                return ended + 1;
+                return self.budget.departed(departure.id);
             };
             self.guarded(&key, |shard| shard.end_share(&key, &mut departure, now));
         }
         self.departures.push_back(departure);
-        most
     }
 
-    fn end_share(&mut self, key: &DocKey, departure: &mut Departure, now: Millis) {
+    fn end_share(&mut self, key: &DocKey, departure: &mut Departure, now: Now) {
         let peer = self.detach(departure.id, key);
         match &mut departure.why {
             Why::Left { info, states } => {
@@ -120,7 +116,7 @@ impl Shard {
                     self.remember_departed(info, key, peer, states, now);
                 }
             }
-            Why::GivesWay => self.drop_held(departure.id, key, peer.is_some_and(|peer| peer.parked > 0)),
+            Why::GivesWay => self.drop_held(departure.id, key),
         }
         self.end_asking(key);
         self.pass_on_costs(departure.id, key);
@@ -132,19 +128,17 @@ impl Shard {
     fn pass_on_costs(&mut self, from: ConnectionId, key: &DocKey) {
         let Some(to) = self.payer(key) else { return };
         let Some(doc) = self.documents.get_mut(key) else { return };
-        for peer in doc.peers_mut().iter_mut().filter(|peer| peer.payer == from) {
-            peer.payer = to;
-            self.budget.change(from, Category::Documents, peer.counted, 0);
-            self.budget.change(to, Category::Documents, 0, peer.counted);
+        for peer in doc.peers_mut().iter_mut().filter(|peer| peer.cost().0 == from) {
+            let (_, bytes) = peer.cost();
+            peer.set_cost(to, bytes);
+            self.budget.change(from, Category::Documents, bytes, 0);
+            self.budget.change(to, Category::Documents, 0, bytes);
         }
     }
 
-    /// Drops what a connection that gives way has in a document besides its peer.
-    fn drop_held(&mut self, id: ConnectionId, key: &DocKey, has_parked: bool) {
+    /// Drops the messages of a connection that gives way which wait until the opener has taken in a new document.
+    fn drop_held(&mut self, id: ConnectionId, key: &DocKey) {
         let Some(doc) = self.documents.get_mut(key) else { return };
-        if has_parked {
-            doc.drop_parked();
-        }
         for (of, message) in doc.take_held(Some(id)) {
             self.budget.change(of, Category::Messages, message.bytes(), 0);
         }
@@ -158,23 +152,20 @@ impl Shard {
         key: &DocKey,
         peer: Peer,
         states: &mut usize,
-        now: Millis,
+        now: Now,
     ) {
         let Some(storage) = &info.storage else { return };
         self.departs(info, key, &peer, now);
         let stored = self.documents.get(key).is_some_and(|doc| doc.is_stored());
-        let heads = peer.their_heads.len();
-        if info.read_only
-            || !stored
-            || !peer.moved
-            || !peer.need.is_empty()
-            || !(1..=MAX_SHARED_HEADS).contains(&heads)
-            || *states >= MAX_STATES
-        {
+        if info.read_only || !stored || *states >= MAX_STATES {
+            return;
+        }
+        let Some(shared_heads) = peer.into_shared_heads() else { return };
+        if !(1..=MAX_SHARED_HEADS).contains(&shared_heads.len()) {
             return;
         }
         *states += 1;
         let (key, storage) = (key.clone(), storage.clone());
-        self.next_commit.write(Op::SyncState { key, storage, shared_heads: peer.their_heads });
+        self.next_commit.write(Op::SyncState { key, storage, shared_heads });
     }
 }

@@ -7,12 +7,12 @@ use super::Shard;
 use crate::store::Disposal;
 use crate::sync::doc::Status;
 use crate::sync::storage::Storage;
-use crate::types::{DocKey, Millis};
+use crate::types::{DocKey, Now};
 
 impl Shard {
     /// A disposal is durable. Peers with the document open get `doc-unavailable`. On restore they are disconnected: they
     /// believe that their changes arrived, and automerge sends them again only on a new connection.
-    pub(super) fn disposed(&mut self, key: &DocKey, what: Disposal, storage: &dyn Storage, now: Millis) {
+    pub(super) fn disposed(&mut self, key: &DocKey, what: Disposal, storage: &dyn Storage, now: Now) {
         if what == Disposal::Restore && self.options.announce {
             // Have it in use, to be offered to all.
             let _ = self.open(key, storage, now);
@@ -22,7 +22,7 @@ impl Shard {
             tracing::error!(document = %key.document, %error, "cannot read a document's head");
             let mut head = doc.head().cloned();
             if let (Some(head), Disposal::Delete) = (&mut head, what) {
-                head.deleted.get_or_insert(now);
+                head.deleted.get_or_insert(now.wall);
             }
             head
         });

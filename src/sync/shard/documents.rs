@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use super::compact_retries::CompactRetries;
 use crate::store::Head;
 use crate::sync::doc::Doc;
-use crate::types::{DocKey, Millis};
+use crate::types::{DocKey, Millis, Now, Steady};
 
 #[derive(Debug)]
 struct Entry {
@@ -46,7 +46,7 @@ pub struct Documents {
     entries: HashMap<DocKey, Box<Entry>>,
     uses: u64,
     /// When the first document was opened: about the start of the process.
-    started: Option<Millis>,
+    started: Option<Steady>,
     compact_retries: CompactRetries,
 }
 
@@ -75,12 +75,15 @@ impl Documents {
     }
 
     /// Takes a document into use as the store has it. It is not compacted before `grace_ms` have passed.
-    pub fn insert(&mut self, key: &DocKey, head: Option<Head>, now: Millis, grace_ms: Millis) {
-        let created = head.as_ref().map_or(now, |head| head.created);
-        let mut doc = Doc::new(key.clone(), head);
+    pub fn insert(&mut self, key: &DocKey, head: Option<Head>, now: Now, grace_ms: Millis) {
         // Counted from the start of the process too. If compacting a document ends the process, the next process must not
         // begin with the same compaction.
-        doc.opener.compact_after(created.max(*self.started.get_or_insert(now)) + grace_ms);
+        let since_start = *self.started.get_or_insert(now.steady) + grace_ms;
+        // Of a document's age only the wall clock knows. One from the future says that the clock was set, and no more.
+        let age = head.as_ref().map_or(Some(0), |head| now.wall.checked_sub(head.created));
+        let left = age.map_or(0, |age| grace_ms.saturating_sub(age));
+        let mut doc = Doc::new(key.clone(), head);
+        doc.opener.compact_after(since_start.max(now.steady + left));
         if let Some(retry) = self.compact_retries.take(key) {
             doc.opener.retry_compaction_after(retry);
         }
@@ -152,7 +155,7 @@ mod tests {
         let mut documents = Documents::default();
         let (mut bytes, mut graphs) = (0, 0);
         for n in 0..4 {
-            documents.insert(&key(n), None, 0, 0);
+            documents.insert(&key(n), None, Now::at(0), 0);
             documents.touch(&key(n)).unwrap().load(&store, false).unwrap();
             let change = documents.recount(&key(n));
             assert_eq!((change.bytes_before, change.graphs_before, change.graphs_after), (0, 0, 1));

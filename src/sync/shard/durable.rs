@@ -3,12 +3,13 @@
 use super::Shard;
 use super::next_commit::InFlight;
 use crate::store::{CommitError, Op, SnapshotInfo};
+use crate::sync::doc::Peer;
 use crate::sync::storage::Storage;
-use crate::types::{ConnectionId, DocKey, Millis};
+use crate::types::{ConnectionId, DocKey, Now};
 
 impl Shard {
     /// Puts the next commit together.
-    pub(super) fn gather_ops(&mut self, now: Millis) -> Vec<Op> {
+    pub(super) fn gather_ops(&mut self, now: Now) -> Vec<Op> {
         for key in self.next_commit.whole() {
             self.append(&key, now, true);
         }
@@ -20,24 +21,24 @@ impl Shard {
     }
 
     /// Adds the step that stores a document's new changes, if it has some. One that was thrown away meanwhile has none.
-    fn append(&mut self, key: &DocKey, now: Millis, is_whole: bool) {
+    fn append(&mut self, key: &DocKey, now: Now, is_whole: bool) {
         self.guarded(key, |shard| {
-            if let Some(op) = shard.documents.get_mut(key).and_then(|doc| doc.take_op(now)) {
+            if let Some(op) = shard.documents.get_mut(key).and_then(|doc| doc.take_op(now.wall)) {
                 shard.next_commit.append(op, now, is_whole);
             }
         });
     }
 
     /// A step is durable.
-    pub(super) fn made_durable(&mut self, step: InFlight, storage: &dyn Storage, now: Millis) {
+    pub(super) fn made_durable(&mut self, step: InFlight, storage: &dyn Storage, now: Now) {
         match step {
             InFlight::Append { key, changes, end, bytes, heads, now: taken_at } => {
                 self.counters.changes_in += changes;
                 let Some(doc) = self.documents.get_mut(&key) else { return };
                 let new = !doc.is_stored();
-                doc.appended(end, bytes, heads, taken_at);
+                doc.appended(end, bytes, heads, taken_at.wall);
                 if new {
-                    doc.opener.compact_after(taken_at + self.options.compact_grace_ms);
+                    doc.opener.compact_after(taken_at.steady + self.options.compact_grace_ms);
                 }
                 self.note_if_came_singly(&key);
                 self.now_durable(&key, new, taken_at);
@@ -57,7 +58,7 @@ impl Shard {
         info: &SnapshotInfo,
         bringer: Option<ConnectionId>,
         storage: &dyn Storage,
-        now: Millis,
+        now: Now,
     ) {
         let head = match storage.head(key) {
             Ok(head) => head,
@@ -73,7 +74,7 @@ impl Shard {
         if let Some(connection) = bringer {
             self.counters.changes_in += info.changes;
             doc.recheck(connection);
-            doc.opener.compact_after(now + self.options.compact_grace_ms);
+            doc.opener.compact_after(now.steady + self.options.compact_grace_ms);
             self.now_durable(key, true, now);
             self.intake_over(key, storage, now);
         }
@@ -82,7 +83,7 @@ impl Shard {
         self.forget_if_idle(key);
     }
 
-    fn now_durable(&mut self, key: &DocKey, new: bool, now: Millis) {
+    fn now_durable(&mut self, key: &DocKey, new: bool, now: Now) {
         if new {
             self.arrived(key);
         }
@@ -98,7 +99,7 @@ impl Shard {
         step: InFlight,
         error: &CommitError,
         storage: &dyn Storage,
-        now: Millis,
+        now: Now,
     ) {
         let (key, is_intake) = match step {
             InFlight::Append { key, .. } => (key, false),
@@ -113,9 +114,10 @@ impl Shard {
         // Readers that wait for a new one get it when it comes again.
         if !doc.is_stored() {
             let requests = &self.requests;
-            for reader in doc.peers_mut().iter_mut().filter(|peer| peer.subscribed && !peer.writer) {
-                reader.tell_unavailable |= !requests.waits(reader.connection, &key);
-            }
+            let is_told = |peer: &&mut Peer| {
+                peer.is_subscribed() && !peer.is_writer() && !requests.waits(peer.connection(), &key)
+            };
+            doc.peers_mut().iter_mut().filter(is_told).for_each(Peer::tell_unavailable);
         }
         for id in affected {
             self.close(id, 1013, close_reason(error));

@@ -6,8 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use super::Shard;
 use super::budget::Category;
 use crate::store::{Op, StoreError};
-use crate::sync::doc::{Doc, Fault, Status};
-use crate::sync::peer::Peer;
+use crate::sync::doc::{Doc, Fault, Peer, Status};
 use crate::types::{ConnectionId, DocKey};
 
 impl Shard {
@@ -55,7 +54,8 @@ impl Shard {
         self.requests.forget(key);
         if let Some(doc) = self.documents.get_mut(key) {
             for peer in doc.peers() {
-                self.budget.change(peer.payer, Category::Documents, peer.counted, 0);
+                let (payer, bytes) = peer.cost();
+                self.budget.change(payer, Category::Documents, bytes, 0);
             }
             for (of, message) in doc.take_held(None) {
                 self.budget.change(of, Category::Messages, message.bytes(), 0);
@@ -87,7 +87,7 @@ impl Shard {
         let Some(conn) = self.connections.get_mut(&id) else { return };
         let writer = !conn.info().read_only;
         let waiting = conn.end_extraction(Some(key));
-        self.attach_anew(id, key, Peer { writer, tell_unavailable: true, ..Peer::default() });
+        self.attach_anew(id, key, writer);
         for waiting in waiting {
             self.queue(&waiting);
         }
@@ -118,7 +118,7 @@ impl Shard {
         let Some(doc) = self.documents.get_mut(key) else { return };
         self.counters.quarantines += u64::from(doc.set_aside(Status::Quarantined(reason.clone())));
         doc.opener.end_compaction();
-        doc.peers_mut().iter_mut().for_each(|peer| peer.tell_unavailable = true);
+        doc.peers_mut().iter_mut().for_each(Peer::tell_unavailable);
         if doc.is_stored() {
             self.next_commit.write(Op::Quarantine { key: key.clone(), reason });
         }

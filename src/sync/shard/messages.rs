@@ -6,14 +6,14 @@ use crate::sync::event::Event;
 use crate::sync::graph::{MAX_HEADS, Misfit};
 use crate::sync::message::SyncMessage;
 use crate::sync::storage::Storage;
-use crate::types::{ConnectionId, DocKey, Millis};
+use crate::types::{ConnectionId, DocKey, Now};
 
 /// Most heads that a peer may claim for one document. More than [`MAX_HEADS`], so that a device can bring the
 /// change that merges too many of them.
 const MAX_CLAIMED_HEADS: usize = 4 * MAX_HEADS;
 
 impl Shard {
-    pub(super) fn take_in(&mut self, id: ConnectionId, event: Event, storage: &dyn Storage, now: Millis) {
+    pub(super) fn take_in(&mut self, id: ConnectionId, event: Event, storage: &dyn Storage, now: Now) {
         let Some(conn) = self.connections.get(&id) else { return };
         let namespace = conn.info().namespace.clone();
         let key = |document| DocKey { namespace, document };
@@ -29,7 +29,7 @@ impl Shard {
                 let key = key(document);
                 self.receive_sync(id, &key, message, storage, now);
                 self.recount_peer(id, &key);
-                self.enforce_budget(now);
+                self.enforce_budget();
             }
             Event::TooLarge { document } => self.end_writing(id, &key(document), storage, now),
             Event::Unavailable { document } => self.said_no(id, &key(document), now),
@@ -47,7 +47,7 @@ impl Shard {
         key: &DocKey,
         message: SyncMessage,
         storage: &dyn Storage,
-        now: Millis,
+        now: Now,
     ) {
         if let Err(fault) = self.open(key, storage, now) {
             return self.faulty(key, Some(id), &fault);
@@ -58,7 +58,7 @@ impl Shard {
         let Some(doc) = self.documents.get_mut(key) else { return };
         if !doc.is_synced() {
             if let Some(peer) = doc.peer(id) {
-                peer.tell_unavailable = true;
+                peer.tell_unavailable();
             }
             return self.queue(key);
         }
@@ -70,7 +70,7 @@ impl Shard {
         let wants = !doc.is_stored() && message.heads.is_empty() && !doc.is_dirty();
         let info = self.connections.get(&id).map(|conn| conn.info());
         let remote = info.and_then(|info| info.storage.as_ref());
-        let received = match doc.receive(id, remote, message, storage, now) {
+        let received = match doc.receive(id, remote, message, storage, now.steady) {
             Ok(received) => received,
             Err(fault) => return self.faulty(key, Some(id), &fault),
         };
@@ -101,7 +101,7 @@ impl Shard {
 
     /// What the connection has of a document cannot be taken in, and it has been told so. From now on it reads the document at
     /// most: asked for what is missing, or answered, its client would send all of it again.
-    pub(super) fn end_writing(&mut self, id: ConnectionId, key: &DocKey, storage: &dyn Storage, now: Millis) {
+    pub(super) fn end_writing(&mut self, id: ConnectionId, key: &DocKey, storage: &dyn Storage, now: Now) {
         if !self.is_here(id) {
             return;
         }
@@ -135,7 +135,7 @@ impl Shard {
     }
 
     /// The opener is done with a new document: goes on with the messages that waited for it.
-    pub(super) fn release_held(&mut self, key: &DocKey, storage: &dyn Storage, now: Millis) {
+    pub(super) fn release_held(&mut self, key: &DocKey, storage: &dyn Storage, now: Now) {
         let Some(doc) = self.documents.get_mut(key).filter(|doc| !doc.opener.has_intakes()) else { return };
         for (id, message) in doc.take_held(None) {
             self.budget.change(id, Category::Messages, message.bytes(), 0);

@@ -52,7 +52,7 @@ use crate::sync::job::{Done, Job, chunks_bytes};
 use crate::sync::remote::RemoteBook;
 use crate::sync::roster::Roster;
 use crate::sync::storage::Storage;
-use crate::types::{ConnectionId, DocKey, DocumentId, Millis, Party, StorageId};
+use crate::types::{ConnectionId, DocKey, DocumentId, Millis, Now, Party, StorageId};
 use asking::Newcomer;
 use budget::Budget;
 use connection::Connection;
@@ -164,7 +164,7 @@ impl Shard {
     }
 
     /// A connection has joined.
-    pub fn join(&mut self, id: ConnectionId, info: ConnectionInfo, now: Millis) {
+    pub fn join(&mut self, id: ConnectionId, info: ConnectionInfo, now: Now) {
         self.roster.join(id, &info);
         self.budget.join(id, info.party());
         self.requests.join(id, info.counts.clone());
@@ -174,17 +174,17 @@ impl Shard {
             self.send_queue.make_ready(id);
         }
         self.ask_newcomer(id, now);
-        self.enforce_budget(now);
+        self.enforce_budget();
     }
 
     /// A connection is gone. Nothing is sent to it any more; its shares in documents end at once, or some at a time in
     /// [`Shard::work_off`].
-    pub fn leave(&mut self, id: ConnectionId, now: Millis) {
+    pub fn leave(&mut self, id: ConnectionId, now: Now) {
         self.depart(id, now);
     }
 
     /// A message has come.
-    pub fn receive(&mut self, id: ConnectionId, event: Event, storage: &dyn Storage, now: Millis) {
+    pub fn receive(&mut self, id: ConnectionId, event: Event, storage: &dyn Storage, now: Now) {
         let document = event.document();
         self.guarded_for(id, |shard, at| {
             let Some(conn) = shard.connections.get(&id).filter(|conn| !conn.is_ending()) else { return };
@@ -206,7 +206,7 @@ impl Shard {
     }
 
     /// Makes the next message for a connection, of `room` bytes at most unless it is about no document.
-    pub fn next(&mut self, id: ConnectionId, storage: &dyn Storage, now: Millis, room: usize) -> Option<Out> {
+    pub fn next(&mut self, id: ConnectionId, storage: &dyn Storage, now: Now, room: usize) -> Option<Out> {
         match self.guarded_for(id, |shard, at| shard.make_next(id, at, storage, (now, room))) {
             Some(out) => out,
             None => {
@@ -237,12 +237,12 @@ impl Shard {
 
     /// Steps for the next commit; empty when there is nothing. The caller must answer with [`Shard::committed`] or
     /// [`Shard::commit_failed`] before it calls this again.
-    pub fn take_ops(&mut self, now: Millis) -> Vec<Op> {
+    pub fn take_ops(&mut self, now: Now) -> Vec<Op> {
         self.gather_ops(now)
     }
 
     /// The steps last taken are durable.
-    pub fn committed(&mut self, storage: &dyn Storage, now: Millis) {
+    pub fn committed(&mut self, storage: &dyn Storage, now: Now) {
         for step in self.next_commit.finish() {
             let key = step.key().clone();
             self.guarded(&key, |shard| shard.made_durable(step, storage, now));
@@ -251,7 +251,7 @@ impl Shard {
 
     /// The steps last taken failed; the store has none of them. Connections that sent them are closed, with the reason as
     /// far as it concerns their users, and send their changes again when they come back.
-    pub fn commit_failed(&mut self, error: &CommitError, storage: &dyn Storage, now: Millis) {
+    pub fn commit_failed(&mut self, error: &CommitError, storage: &dyn Storage, now: Now) {
         for step in self.next_commit.finish() {
             let key = step.key().clone();
             self.guarded(&key, |shard| shard.not_durable(step, error, storage, now));
@@ -270,7 +270,7 @@ impl Shard {
     }
 
     /// The opener has finished a job.
-    pub fn job_done(&mut self, done: Done, storage: &dyn Storage, now: Millis) {
+    pub fn job_done(&mut self, done: Done, storage: &dyn Storage, now: Now) {
         if let Done::Intake { connection, chunks, .. }
         | Done::Refused(Job::Intake { connection, chunks, .. }, _) = &done
         {
@@ -278,7 +278,7 @@ impl Shard {
         }
         let key = done.key().clone();
         self.guarded(&key, |shard| shard.take_done(done, storage, now));
-        self.enforce_budget(now);
+        self.enforce_budget();
     }
 
     /// The owner allows a document to be opened again. Connections that were refused an upload of it, or changes inside its
@@ -290,13 +290,13 @@ impl Shard {
 
     /// Time has passed: looks at absent documents that are due. Other devices are asked for those that did not come, and count
     /// as "no" if they said nothing. One call looks at [`LOOKS`] documents at most, and returns true if more are due.
-    pub fn tick(&mut self, now: Millis) -> bool {
+    pub fn tick(&mut self, now: Now) -> bool {
         for _ in 0..LOOKS {
-            let Some(key) = self.requests.take_due(now) else { break };
+            let Some(key) = self.requests.take_due(now.steady) else { break };
             self.guarded(&key, |shard| shard.ask_or_tell(&key, now));
         }
-        self.enforce_budget(now);
-        self.requests.is_due(now)
+        self.enforce_budget();
+        self.requests.is_due(now.steady)
     }
 
     /// True while [`Shard::tick`] has something to look at.
@@ -304,22 +304,28 @@ impl Shard {
         !self.requests.is_quiet()
     }
 
-    /// True while there is work that is done in turns: call [`Shard::work_off`] after other inputs were looked at.
+    /// True while there is work that is done in turns: call [`Shard::work_off`] and [`Shard::continue_departures`] after other inputs
+    /// were looked at.
     pub fn has_backlog(&self) -> bool {
-        !self.departures.is_empty() || !self.newcomers.is_empty() || self.remote.subscriptions.has_turns()
+        !self.departures.is_empty() || !self.newcomers.is_empty() || self.remote.subscriptions().has_turns()
     }
 
-    /// True while connections that left or gave way hold something that [`Shard::work_off`] gives back.
+    /// True while connections that left or gave way hold something that [`Shard::continue_departures`] gives back.
     pub fn has_departures(&self) -> bool {
         !self.departures.is_empty()
     }
 
-    /// Does a bounded part of the work that grows with the documents of one connection: departures, questions to newcomers, and
-    /// turns of telling remote heads, whose connections are made ready.
-    pub fn work_off(&mut self, now: Millis) {
-        self.continue_departures(now);
+    /// Gives back a bounded part of what one of the connections holds that left or gave way. Returns whose work that was, or `None`
+    /// if there was none.
+    pub fn continue_departures(&mut self, now: Now) -> Option<(ConnectionId, Party)> {
+        self.continue_departure(now)
+    }
+
+    /// Does a bounded part of what else grows with the documents of one connection: questions to newcomers, and turns of telling
+    /// remote heads, whose connections are made ready.
+    pub fn work_off(&mut self, now: Now) {
         self.continue_newcomer(now);
-        for id in self.remote.subscriptions.begin_turns() {
+        for id in self.remote.subscriptions_mut().begin_turns() {
             self.send_queue.make_ready(id);
         }
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::dirty::Dirty;
 use crate::store::{Disposal, Op, SnapshotInfo};
 use crate::sync::job::Snapshot;
-use crate::types::{ChangeHash, ConnectionId, DocKey, Millis};
+use crate::types::{ChangeHash, ConnectionId, DocKey, Now};
 
 /// Most documents, changes and bytes of new changes that a shard puts into one commit, because every acknowledgement waits for the
 /// commit that is under way. The last document is taken whole. Documents with a snapshot or a deletion come on top.
@@ -51,7 +51,7 @@ pub enum InFlight {
         /// The document's heads with them.
         heads: Vec<ChangeHash>,
         /// When the step was made.
-        now: Millis,
+        now: Now,
     },
     /// A document's new snapshot.
     Snapshot {
@@ -154,7 +154,7 @@ impl NextCommit {
 
     /// Adds the step that stores a document's new changes. They count against what one commit takes, unless the whole
     /// document is in it.
-    pub fn append(&mut self, op: Op, now: Millis, is_whole: bool) {
+    pub fn append(&mut self, op: Op, now: Now, is_whole: bool) {
         let Op::Append { key, rows, heads, .. } = &op else { return };
         let bytes = rows.iter().map(|row| row.bytes.len() as u64).sum();
         let end = rows.last().map_or(0, |row| row.row + 1);
@@ -171,11 +171,7 @@ impl NextCommit {
 
     /// Takes the commit that was put together. `heads` gives a document's heads with all that came, `None` if it is not in
     /// use: its snapshot is not stored then.
-    pub fn take(
-        &mut self,
-        now: Millis,
-        heads: impl Fn(&DocKey) -> Option<Option<Vec<ChangeHash>>>,
-    ) -> Vec<Op> {
+    pub fn take(&mut self, now: Now, heads: impl Fn(&DocKey) -> Option<Option<Vec<ChangeHash>>>) -> Vec<Op> {
         self.filled = Filled::default();
         let mut ops = std::mem::take(&mut self.ops);
         for PendingSnapshot { key, below, snapshot, bringer } in std::mem::take(&mut self.snapshots) {
@@ -190,13 +186,13 @@ impl NextCommit {
                 info: info.clone(),
                 connection,
             });
-            let (modified, by) = (connection.map(|_| now), bringer.and_then(|bringer| bringer.client));
+            let (modified, by) = (connection.map(|_| now.wall), bringer.and_then(|bringer| bringer.client));
             ops.push(Op::Snapshot { key, below_row: below, info, document, index, heads, by, modified });
         }
         // Last: what had come of the document is stored, and comes back if it is restored.
         for (key, what) in std::mem::take(&mut self.disposals) {
             self.in_flight.push(InFlight::Dispose { key: key.clone(), what });
-            ops.push(Op::Dispose { key, what, now });
+            ops.push(Op::Dispose { key, what, now: now.wall });
         }
         ops
     }
@@ -208,99 +204,4 @@ impl NextCommit {
 }
 
 #[cfg(test)]
-mod tests {
-    use bytes::Bytes;
-
-    use super::*;
-    use crate::store::Row;
-    use crate::types::DocumentId;
-
-    fn key(n: u8) -> DocKey {
-        DocKey { namespace: "xyz.one".parse().unwrap(), document: DocumentId([n; 16]) }
-    }
-
-    fn append(n: u8, changes: u64, bytes: usize) -> Op {
-        let row = |row| Row { row, hash: ChangeHash([n; 32]), max_op: row, bytes: vec![0; bytes].into() };
-        let (rows, heads) = ((0..changes).map(row).collect(), vec![ChangeHash([n; 32])]);
-        Op::Append { key: key(n), rows, heads, by: None, now: 1 }
-    }
-
-    fn snapshot(n: u8, brought: bool) -> PendingSnapshot {
-        let info = SnapshotInfo { heads: vec![ChangeHash([n; 32])], changes: 3, bytes: 5 };
-        let snapshot = Snapshot { info, document: Bytes::new(), index: Bytes::new() };
-        let bringer = brought.then(|| Bringer { connection: ConnectionId(7), client: Some("app".into()) });
-        PendingSnapshot { key: key(n), below: 1, snapshot, bringer }
-    }
-
-    /// What a step does, and to which document.
-    fn shown(op: &Op) -> (char, u8) {
-        let (kind, key) = match op {
-            Op::Append { key, .. } => ('a', key),
-            Op::Snapshot { key, .. } => ('s', key),
-            Op::Dispose { key, .. } => ('d', key),
-            Op::Quarantine { key, .. } => ('q', key),
-            other => panic!("{other:?}"),
-        };
-        (kind, key.document.0[0])
-    }
-
-    #[test]
-    fn a_commit_has_changes_before_snapshots_before_disposals() {
-        let mut next = NextCommit::default();
-        next.dispose(key(1), Disposal::Delete);
-        next.write_snapshot(snapshot(2, true));
-        next.write_snapshot(snapshot(9, false));
-        next.mark_dirty(&key(3));
-        next.mark_dirty(&key(3));
-        next.write(Op::Quarantine { key: key(4), reason: "it is harmful".into() });
-        assert_eq!(next.whole(), [key(2), key(9), key(1)]);
-        next.append(append(1, 1, 1), 1, true);
-        assert_eq!(next.next_dirty(), Some(key(3)));
-        next.append(append(3, 2, 10), 1, false);
-        assert_eq!(next.next_dirty(), None);
-        let in_use = |of: &DocKey| (*of != key(9)).then_some(None);
-        let ops = next.take(5, in_use);
-        let order: Vec<_> = ops.iter().map(shown).collect();
-        assert_eq!(order, [('q', 4), ('a', 1), ('a', 3), ('s', 2), ('d', 1)], "9 is not in use any more");
-        let Op::Snapshot { heads, by, modified, .. } = &ops[3] else { panic!("{:?}", ops[3]) };
-        assert_eq!(
-            (&heads[..], by.as_deref(), *modified),
-            (&[ChangeHash([2; 32])][..], Some("app"), Some(5))
-        );
-        let steps = next.finish();
-        let keys: Vec<_> = steps.iter().map(|step| step.key().document.0[0]).collect();
-        assert_eq!(keys, [1, 3, 2, 1], "nothing follows from a quarantine");
-        assert!(matches!(steps[1], InFlight::Append { changes: 2, end: 2, bytes: 20, .. }), "{:?}", steps[1]);
-        assert!(next.take(6, in_use).is_empty() && next.finish().is_empty());
-    }
-
-    #[test]
-    fn a_commit_takes_a_bounded_part_of_what_waits_and_the_next_one_the_rest() {
-        let mut next = NextCommit::default();
-        (1..=3).for_each(|n| next.mark_dirty(&key(n)));
-        next.append(append(9, COMMIT_CHANGES, 1), 1, true);
-        assert_eq!(next.next_dirty(), Some(key(1)), "whole documents come on top");
-        next.append(append(1, 1, COMMIT_BYTES as usize - 1), 1, false);
-        assert_eq!(next.next_dirty(), Some(key(2)));
-        next.append(append(2, 1, 1), 1, false);
-        assert_eq!(next.next_dirty(), None);
-        assert_eq!(next.take(1, |_| None).len(), 3);
-        assert_eq!(next.next_dirty(), Some(key(3)));
-        next.append(append(3, COMMIT_CHANGES, 0), 1, false);
-        next.mark_dirty(&key(1));
-        assert_eq!(next.next_dirty(), None);
-    }
-
-    #[test]
-    fn snapshots_of_a_document_that_starts_over_are_not_stored() {
-        let mut next = NextCommit::default();
-        for (n, brought) in [(1, true), (2, true), (2, false), (3, false)] {
-            next.write_snapshot(snapshot(n, brought));
-        }
-        next.drop_compaction(&key(2));
-        assert_eq!(next.whole(), [key(1), key(2), key(3)]);
-        next.drop_snapshots(&key(2));
-        next.drop_compaction(&key(1));
-        assert_eq!(next.whole(), [key(1), key(3)]);
-    }
-}
+mod tests;

@@ -6,13 +6,10 @@ use bytes::Bytes;
 
 use super::Shard;
 use super::next_commit::{Bringer, PendingSnapshot};
+use crate::sync::doc::Tail;
 use crate::sync::job::{Done, Intake, Job, NotExtracted, Refusal, chunks_bytes};
-use crate::sync::peer::Base;
 use crate::sync::storage::Storage;
-use crate::types::{ChangeHash, ConnectionId, DocKey, Millis};
-
-/// A tail of so many changes (and an eighth of the snapshot's) is compacted even within the grace period.
-pub const LONG_TAIL: u64 = 16_384;
+use crate::types::{ChangeHash, ConnectionId, DocKey, Now};
 
 /// What an intake was given, for another try.
 struct Upload {
@@ -55,14 +52,12 @@ impl Shard {
     }
 
     /// Starts a compaction if the tail has outgrown the snapshot and devices away for a while had their time.
-    pub(super) fn compact_if_due(&mut self, key: &DocKey, storage: &dyn Storage, now: Millis) {
+    pub(super) fn compact_if_due(&mut self, key: &DocKey, storage: &dyn Storage, now: Now) {
         let (floor, grace) = (self.options.compact_floor, self.options.compact_grace_ms);
         let Some(doc) = self.documents.get_mut(key) else { return };
         let Some(head) = doc.head().filter(|_| doc.is_synced()) else { return };
         let snapshot = head.snapshot.as_ref().map_or(0, |info| info.changes);
-        let is_due = head.tail_changes >= floor.max(snapshot);
-        let is_overdue = head.tail_changes >= LONG_TAIL.max(snapshot / 8);
-        if !(is_due || is_overdue) || !doc.opener.may_compact(now, is_overdue) {
+        if !doc.opener.may_compact(now.steady, Tail::of(head.tail_changes, snapshot, floor)) {
             return;
         }
         // The graph stays in memory until the snapshot is swapped in, so that nothing is read between two states.
@@ -70,7 +65,7 @@ impl Shard {
             return self.faulty(key, None, &fault);
         }
         let below = doc.durable_end();
-        doc.opener.begin_compaction(now + grace);
+        doc.opener.begin_compaction(now.steady, grace);
         self.jobs.push(Job::Compact { key: key.clone(), below });
         self.recount(key);
     }
@@ -79,14 +74,14 @@ impl Shard {
     pub(super) fn allow_opening(&mut self, key: &DocKey) {
         self.documents.allow_opening(key);
         let Some(doc) = self.documents.get(key) else { return };
-        let refused = doc.peers().iter().filter(|peer| peer.refused);
-        for id in refused.map(|peer| peer.connection).collect::<Vec<_>>() {
+        let refused = doc.peers().iter().filter(|peer| peer.is_refused());
+        for id in refused.map(|peer| peer.connection()).collect::<Vec<_>>() {
             self.close(id, 1012, "the server's owner allows another try at a document, connect again");
         }
     }
 
     /// Follows a result of the opener.
-    pub(super) fn take_done(&mut self, done: Done, storage: &dyn Storage, now: Millis) {
+    pub(super) fn take_done(&mut self, done: Done, storage: &dyn Storage, now: Now) {
         match done {
             Done::Intake { key, connection, chunks, operations, result } => {
                 let again = Upload { chunks, operations };
@@ -96,7 +91,8 @@ impl Shard {
             Done::Extract { key, connection, result } => self.extract_done(&key, connection, result),
             Done::Compact { key, below, result } => match result {
                 Ok(Some(snapshot)) => {
-                    if self.documents.get(&key).is_some_and(|doc| doc.opener.is_compacting()) {
+                    if let Some(doc) = self.documents.get_mut(&key).filter(|doc| doc.opener.is_compacting()) {
+                        doc.opener.compaction_made(now.steady);
                         self.next_commit.write_snapshot(PendingSnapshot {
                             key,
                             below,
@@ -117,10 +113,10 @@ impl Shard {
 
     /// A compaction came to nothing. The rows and the old snapshot are what they were, so the document syncs on; another
     /// attempt right away would most likely fail the same way.
-    fn not_compacted(&mut self, key: &DocKey, now: Millis) {
+    fn not_compacted(&mut self, key: &DocKey, now: Now) {
         let grace = self.options.compact_grace_ms;
         if let Some(doc) = self.documents.get_mut(key) {
-            doc.opener.compaction_failed(now + grace);
+            doc.opener.compaction_failed(now.steady + grace);
         }
         self.recount(key);
         self.queue(key);
@@ -134,7 +130,7 @@ impl Shard {
         upload: Upload,
         result: Result<Intake, String>,
         storage: &dyn Storage,
-        now: Millis,
+        now: Now,
     ) {
         let client = self.connections.get(&connection).map(|conn| conn.info().client.clone());
         let Some(doc) = self.documents.get_mut(key) else { return };
@@ -190,13 +186,13 @@ impl Shard {
     /// An upload was not taken, and the device is told why.
     fn not_taken(&mut self, key: &DocKey, connection: ConnectionId, why: &impl Display) {
         if let Some(peer) = self.documents.get_mut(key).and_then(|doc| doc.peer(connection)) {
-            peer.refused = true;
+            peer.refuse();
         }
         self.error(connection, format!("document {}: {why}; it was not taken", key.document));
     }
 
     /// What a chunk brought is durable, or it was not taken: goes on with what waited for it.
-    pub(super) fn intake_over(&mut self, key: &DocKey, storage: &dyn Storage, now: Millis) {
+    pub(super) fn intake_over(&mut self, key: &DocKey, storage: &dyn Storage, now: Now) {
         if let Some(doc) = self.documents.get_mut(key) {
             doc.opener.end_intake();
         }
@@ -208,7 +204,7 @@ impl Shard {
     }
 
     /// The opener refuses the document. It stays as rows and snapshot, and goes on syncing as far as that takes no opening.
-    fn refused(&mut self, job: Job, why: &Refusal, storage: &dyn Storage, now: Millis) {
+    fn refused(&mut self, job: Job, why: &Refusal, storage: &dyn Storage, now: Now) {
         let key = job.key().clone();
         let Some(doc) = self.documents.get_mut(&key) else { return };
         if *why == Refusal::StaysClosed {
@@ -225,11 +221,8 @@ impl Shard {
                 return self.intake_over(&key, storage, now);
             }
             Job::Extract { connection, .. } => {
-                // The peer may have got on by another way meanwhile.
-                if let Some(peer) = doc.peer(connection)
-                    && matches!(&peer.base, Base::Part(extract) if extract.running)
-                {
-                    peer.send_whole();
+                if let Some(peer) = doc.peer(connection) {
+                    peer.extraction_refused();
                 }
                 self.extract_over(connection);
             }
@@ -243,10 +236,10 @@ impl Shard {
     /// if that does not help.
     fn ask_singly(&mut self, connection: ConnectionId, key: &DocKey) -> bool {
         let Some(doc) = self.documents.get_mut(key) else { return false };
-        let Some(peer) = doc.peer(connection).filter(|peer| peer.v2 && !peer.takes_none) else {
+        let Some(peer) = doc.peer(connection).filter(|peer| peer.may_send_singly()) else {
             return false;
         };
-        let (heads, was_asked) = (peer.their_heads.clone(), peer.asked_singly);
+        let (heads, was_asked) = (peer.their_heads().to_vec(), peer.was_asked_singly());
         doc.opener.wants_singly();
         self.wholes.refuse(key, &heads);
         // A device that sends the whole document all the same would come back for ever.
@@ -278,25 +271,8 @@ impl Shard {
                 tracing::warn!(document = %key.document, namespace = %key.namespace, %failure, "a device gets all of a document, and one that cannot read that nothing");
             }
         }
-        if let Some(peer) = self.documents.get_mut(key).and_then(|doc| doc.peer(connection))
-            && let Base::Part(extract) = &mut peer.base
-            && extract.running
-        {
-            extract.running = false;
-            match result {
-                Ok(Some((parts, done))) => {
-                    extract.taken += parts.len() as u64;
-                    extract.parts.extend(parts);
-                    extract.done = done;
-                    peer.missed = false;
-                }
-                // A compaction has replaced the snapshot, so the peer is placed again. Twice in a row means that the store
-                // cannot read it: asking again at once would go on for ever.
-                Ok(None) if peer.missed => peer.send_whole(),
-                Ok(None) => (peer.missed, peer.stale) = (true, true),
-                Err(NotExtracted::Failed(_)) => peer.send_whole(),
-                Err(NotExtracted::Damaged(_)) => {}
-            }
+        if let Some(peer) = self.documents.get_mut(key).and_then(|doc| doc.peer(connection)) {
+            peer.extracted(result);
         }
         self.queue(key);
         self.extract_over(connection);

@@ -31,9 +31,9 @@ impl Shard {
         if !self.presence.is_new(&approval, &sender, &session, count) {
             return;
         }
-        let others = doc.peers().iter().filter(|peer| peer.subscribed && peer.connection != from);
+        let others = doc.peers().iter().filter(|peer| peer.is_subscribed() && peer.connection() != from);
         let others: Vec<ConnectionId> =
-            others.map(|peer| peer.connection).filter(|id| self.connections.contains_key(id)).collect();
+            others.map(|peer| peer.connection()).filter(|id| self.connections.contains_key(id)).collect();
         if others.is_empty() {
             return;
         }

@@ -10,7 +10,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use crate::sync::connection::Counts;
-use crate::types::{ConnectionId, DocKey, DocumentId, Millis, Namespace};
+use crate::types::{ConnectionId, DocKey, DocumentId, Millis, Namespace, Steady};
 
 #[cfg(test)]
 mod tests;
@@ -29,7 +29,7 @@ pub struct TooManyRequests {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Others {
     /// They will be asked at this time, if the document has not come.
-    AskAt(Millis),
+    AskAt(Steady),
     /// They were asked.
     Asked,
 }
@@ -38,9 +38,9 @@ enum Others {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Answer {
     /// The question is not sent. The connection has until this time to answer.
-    Unasked(Millis),
+    Unasked(Steady),
     /// The question is sent. The connection has until this time to answer.
-    Pending(Millis),
+    Pending(Steady),
     /// It does not have the document, or has said something of it by itself.
     Given,
 }
@@ -50,7 +50,7 @@ struct Wait {
     /// Connections that have had no answer.
     by: Vec<ConnectionId>,
     others: Others,
-    look_at: Millis,
+    look_at: Steady,
 }
 
 #[derive(Debug, Default)]
@@ -93,7 +93,7 @@ struct Pending {
 #[derive(Debug, Default)]
 pub struct Requests {
     documents: BTreeMap<DocKey, Request>,
-    looks: BTreeSet<(Millis, DocKey)>,
+    looks: BTreeSet<(Steady, DocKey)>,
     connections: HashMap<ConnectionId, Pending>,
 }
 
@@ -118,7 +118,7 @@ impl Requests {
         &mut self,
         id: ConnectionId,
         key: &DocKey,
-        ask_at: Millis,
+        ask_at: Steady,
         most: usize,
     ) -> Result<bool, TooManyRequests> {
         if self.waits(id, key) {
@@ -160,7 +160,7 @@ impl Requests {
     }
 
     /// What is to be done about a document that is absent. `is_coming`: it is on its way by itself.
-    pub fn step(&mut self, key: &DocKey, now: Millis, is_coming: impl FnOnce() -> bool) -> Step {
+    pub fn step(&mut self, key: &DocKey, now: Steady, is_coming: impl FnOnce() -> bool) -> Step {
         let wait = self.documents.get(key).and_then(|request| request.wait.as_ref());
         let Some(Wait { by, others, .. }) = wait else { return Step::Nothing };
         let others = *others;
@@ -181,7 +181,7 @@ impl Requests {
 
     /// A connection that has not been asked for a wanted document is asked: [`Requests::take_question`] gives the question.
     /// What it says until `until` counts.
-    pub fn ask(&mut self, id: ConnectionId, key: &DocKey, until: Millis) {
+    pub fn ask(&mut self, id: ConnectionId, key: &DocKey, until: Steady) {
         if let Some(request) = self.documents.get_mut(key) {
             request.asked.push((id, Answer::Unasked(until)));
         }
@@ -215,7 +215,7 @@ impl Requests {
 
     /// Others were asked for a document. While one of them may still have it, it is looked at when the last of them must have
     /// answered, and nobody is told. Else the wait ends: these connections are to be told that it is unavailable.
-    pub fn settle(&mut self, key: &DocKey, now: Millis) -> Vec<ConnectionId> {
+    pub fn settle(&mut self, key: &DocKey, now: Steady) -> Vec<ConnectionId> {
         let asked = self.documents.get(key).map_or(&[][..], |request| &request.asked);
         let last = asked.iter().filter_map(|(_, answer)| match answer {
             Answer::Unasked(until) | Answer::Pending(until) if now < *until => Some(*until),
@@ -241,11 +241,11 @@ impl Requests {
 
     /// A newcomer has joined and others were asked for a document that is on its way: should it not come after all, all are
     /// asked again.
-    pub fn ask_again(&mut self, key: &DocKey, now: Millis) {
+    pub fn ask_again(&mut self, key: &DocKey, now: Steady) {
         self.look_again(key, Others::AskAt(now), now + LOOK_AGAIN_MS);
     }
 
-    fn look_again(&mut self, key: &DocKey, others: Others, look_at: Millis) {
+    fn look_again(&mut self, key: &DocKey, others: Others, look_at: Steady) {
         let wait = self.documents.get_mut(key).and_then(|request| request.wait.as_mut());
         if let Some(wait) = wait {
             wait.others = others;
@@ -256,7 +256,7 @@ impl Requests {
     }
 
     /// Takes a document that is due, to be looked at again later; `None` if none is due.
-    pub fn take_due(&mut self, now: Millis) -> Option<DocKey> {
+    pub fn take_due(&mut self, now: Steady) -> Option<DocKey> {
         let (_, key) = self.looks.first().filter(|(at, _)| *at <= now)?.clone();
         let others = self.documents.get(&key)?.wait.as_ref()?.others;
         self.look_again(&key, others, now + LOOK_AGAIN_MS);
@@ -264,7 +264,7 @@ impl Requests {
     }
 
     /// Some document is due.
-    pub fn is_due(&self, now: Millis) -> bool {
+    pub fn is_due(&self, now: Steady) -> bool {
         self.looks.first().is_some_and(|(at, _)| *at <= now)
     }
 

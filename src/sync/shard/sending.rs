@@ -3,9 +3,8 @@
 use super::Shard;
 use crate::sync::connection::Out;
 use crate::sync::doc::{FIXED_BYTES, Reply, question};
-use crate::sync::peer::Base;
 use crate::sync::storage::Storage;
-use crate::types::{ConnectionId, DocKey, Millis};
+use crate::types::{ConnectionId, DocKey, Now};
 
 /// Room that there must be before a message about what another storage has is made, in bytes. Such a message names 64 heads at
 /// most (`wire::MAX_HEADS`) and needs less; an outbox has a little more than this for itself.
@@ -21,7 +20,7 @@ impl Shard {
         let Some(doc) = self.documents.get_mut(key) else { return };
         doc.peers_mut().iter_mut().for_each(|peer| peer.advance());
         for peer in doc.peers().iter().filter(|peer| doc.has_news(peer)) {
-            self.send_queue.push(peer.connection, key.document);
+            self.send_queue.push(peer.connection(), key.document);
         }
     }
 
@@ -31,7 +30,7 @@ impl Shard {
         id: ConnectionId,
         at: &mut Option<DocKey>,
         storage: &dyn Storage,
-        (now, room): (Millis, usize),
+        (now, room): (Now, usize),
     ) -> Option<Out> {
         let conn = self.connections.get_mut(&id)?;
         if let Some(out) = conn.next_control(&mut self.presence, room) {
@@ -87,8 +86,7 @@ impl Shard {
         let may_extract = !conn.extracts();
         match doc.reply(id, storage, may_extract, room) {
             Ok(Reply::Nothing) => {
-                let is_part = |base: &Base| matches!(base, Base::Part(part) if !part.running);
-                if !may_extract && doc.peer(id).is_some_and(|peer| is_part(&peer.base)) {
+                if !may_extract && doc.peer(id).is_some_and(|peer| peer.waits_for_opener()) {
                     conn.wait_for_extraction(key.clone());
                 }
                 Reply::Nothing
@@ -109,13 +107,13 @@ impl Shard {
             return;
         }
         if let Some(peer) = self.documents.get_mut(key).and_then(|doc| doc.peer(id)) {
-            peer.offer_due = true;
+            peer.offer();
         }
         self.queue(key);
     }
 
     /// Offers the next page of the namespace's documents. False when there is nothing to offer.
-    fn announce_page(&mut self, id: ConnectionId, storage: &dyn Storage, now: Millis) -> bool {
+    fn announce_page(&mut self, id: ConnectionId, storage: &dyn Storage, now: Now) -> bool {
         let Some(conn) = self.connections.get(&id) else { return false };
         let Some(after) = conn.announced() else { return false };
         let namespace = conn.info().namespace.clone();

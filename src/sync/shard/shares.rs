@@ -3,10 +3,9 @@
 use super::Shard;
 use super::budget::Category;
 use crate::store::StoreError;
-use crate::sync::doc::{Doc, Fault};
-use crate::sync::peer::Peer;
+use crate::sync::doc::{Doc, Fault, Peer, Status};
 use crate::sync::storage::Storage;
-use crate::types::{ConnectionId, DocKey, Millis};
+use crate::types::{ConnectionId, DocKey, Now};
 
 /// What an open document costs for each connection that has it open, in bytes, about, besides the lists of hashes: the
 /// document, its place in the map, the peer, the allocator's overhead.
@@ -14,12 +13,8 @@ const OPEN_BYTES: usize = 1000;
 
 impl Shard {
     /// Has a document in use.
-    pub(super) fn open(
-        &mut self,
-        key: &DocKey,
-        storage: &dyn Storage,
-        now: Millis,
-    ) -> Result<&mut Doc, Fault> {
+    pub(super) fn open(&mut self, key: &DocKey, storage: &dyn Storage, now: Now) -> Result<&mut Doc, Fault> {
+        self.end_failure(key);
         if !self.documents.contains(key) {
             let grace_ms = self.options.compact_grace_ms;
             match storage.head(key) {
@@ -41,6 +36,20 @@ impl Shard {
         Ok(doc)
     }
 
+    /// A document at which the program failed is read anew when all who had it open have left, also those whose departures
+    /// have not come to it yet: a client that connects again at once may be among them.
+    fn end_failure(&mut self, key: &DocKey) {
+        let Some(doc) = self.documents.get(key).filter(|doc| *doc.status() == Status::Failed) else { return };
+        let has_left = |id: &ConnectionId| self.connections.get(id).is_none_or(|conn| !conn.has_open(key));
+        let peers: Vec<ConnectionId> = doc.peers().iter().map(|peer| peer.connection()).collect();
+        if peers.iter().all(has_left) {
+            for id in peers {
+                self.detach(id, key);
+            }
+            self.forget_if_idle(key);
+        }
+    }
+
     /// Gives the connection a share in a document in use. False (and an error to the peer) over its limit.
     pub(super) fn share(&mut self, id: ConnectionId, key: &DocKey) -> bool {
         let Some(conn) = self.connections.get_mut(&id) else { return false };
@@ -53,19 +62,23 @@ impl Shard {
             return false;
         }
         let writer = !conn.info().read_only;
-        self.attach(key, Peer { connection: id, payer: id, counted: OPEN_BYTES, writer, ..Peer::default() });
+        self.attach(key, Peer::new(id, id, OPEN_BYTES, writer));
         true
     }
 
-    /// A peer of its own for a connection that has the document among its own already, at its own cost.
-    pub(super) fn attach_anew(&mut self, id: ConnectionId, key: &DocKey, peer: Peer) {
-        self.attach(key, Peer { connection: id, payer: id, counted: OPEN_BYTES, ..peer });
+    /// A new peer for a connection that has the document among its own already, at its own cost. It is told that the document is
+    /// unavailable.
+    pub(super) fn attach_anew(&mut self, id: ConnectionId, key: &DocKey, writer: bool) {
+        let mut peer = Peer::new(id, id, OPEN_BYTES, writer);
+        peer.tell_unavailable();
+        self.attach(key, peer);
     }
 
     /// A peer for a connection that has the document among its own, at the cost of the peer's payer.
     pub(super) fn attach(&mut self, key: &DocKey, peer: Peer) {
         let Some(doc) = self.documents.get_mut(key) else { return };
-        self.budget.change(peer.payer, Category::Documents, 0, peer.counted);
+        let (payer, bytes) = peer.cost();
+        self.budget.change(payer, Category::Documents, 0, bytes);
         doc.attach(peer);
     }
 
@@ -73,7 +86,8 @@ impl Shard {
     pub(super) fn detach(&mut self, id: ConnectionId, key: &DocKey) -> Option<Peer> {
         self.requests.withdraw(id, key);
         let peer = self.documents.get_mut(key)?.detach(id)?;
-        self.budget.change(peer.payer, Category::Documents, peer.counted, 0);
+        let (payer, bytes) = peer.cost();
+        self.budget.change(payer, Category::Documents, bytes, 0);
         Some(peer)
     }
 
@@ -87,12 +101,14 @@ impl Shard {
 
     /// Counts anew what a connection makes the server hold of a document.
     pub(super) fn recount_peer(&mut self, id: ConnectionId, key: &DocKey) {
-        let Some(peer) = self.documents.get_mut(key).and_then(|doc| doc.peer(id)) else { return };
-        let bytes = OPEN_BYTES + peer.lists_bytes() + peer.parked;
-        let before = std::mem::replace(&mut peer.counted, bytes);
+        let Some(doc) = self.documents.get_mut(key) else { return };
+        let parked = doc.parked_by(id);
+        let Some(peer) = doc.peer(id) else { return };
+        let bytes = OPEN_BYTES + peer.lists_bytes() + parked;
+        let (payer, before) = peer.cost();
         // A connection that was asked for the document pays for itself once it has spoken of it.
-        let after = if peer.heard { id } else { peer.payer };
-        let payer = std::mem::replace(&mut peer.payer, after);
+        let after = if peer.is_heard() { id } else { payer };
+        peer.set_cost(after, bytes);
         if payer == after {
             return self.budget.change(after, Category::Documents, before, bytes);
         }
@@ -120,9 +136,9 @@ impl Shard {
     }
 
     /// While connections hold more than they may: has the one that must give way give all back, and closes it.
-    pub(super) fn enforce_budget(&mut self, now: Millis) {
+    pub(super) fn enforce_budget(&mut self) {
         while let Some(id) = self.budget.excess() {
-            self.give_way(id, now);
+            self.give_way(id);
         }
     }
 

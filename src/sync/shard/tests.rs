@@ -65,19 +65,19 @@ fn a_new_document_that_starts_over_before_it_is_durable_is_let_go_of() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(&dir.path().join("store"), &StoreOptions { cache_bytes: 1 << 20 }).unwrap();
         let (mut shard, one, key) = (Shard::new(options()), ConnectionId(1), key());
-        shard.join(one, info(), 0);
-        shard.receive(one, upload(), &store, 0);
+        shard.join(one, info(), Now::at(0));
+        shard.receive(one, upload(), &store, Now::at(0));
         for job in shard.take_jobs() {
             let done = Opener::new(|| [0; 16]).run(job, &store);
             assert!(matches!(&done, Done::Intake { result: Ok(Intake::Snapshot(_)), .. }), "{done:?}");
-            shard.job_done(done, &store, 0);
+            shard.job_done(done, &store, Now::at(0));
         }
         if in_commit {
-            store.commit(&shard.take_ops(0)).unwrap();
+            store.commit(&shard.take_ops(Now::at(0))).unwrap();
         }
         shard.start_over(&key);
-        shard.committed(&store, 0);
-        shard.leave(one, 0);
+        shard.committed(&store, Now::at(0));
+        shard.leave(one, Now::at(0));
         assert!(!shard.documents.contains(&key), "in a commit: {in_commit}");
         assert_eq!(store.head(&key).unwrap().is_some(), in_commit);
     }
@@ -89,13 +89,13 @@ fn a_document_whose_chunk_the_opener_refuses_is_let_go_of() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(&dir.path().join("store"), &StoreOptions { cache_bytes: 1 << 20 }).unwrap();
     let (mut shard, one) = (Shard::new(options()), ConnectionId(1));
-    shard.join(one, info(), 0);
-    shard.receive(one, upload(), &store, 0);
+    shard.join(one, info(), Now::at(0));
+    shard.receive(one, upload(), &store, Now::at(0));
     for job in shard.take_jobs() {
-        shard.job_done(Done::Refused(job, Refusal::StaysClosed), &store, 0);
+        shard.job_done(Done::Refused(job, Refusal::StaysClosed), &store, Now::at(0));
     }
     assert!(shard.documents.contains(&key()));
-    shard.leave(one, 0);
+    shard.leave(one, Now::at(0));
     assert!(!shard.documents.contains(&key()));
     assert_eq!((shard.held(), shard.memory()), (0, (0, 0)));
 }

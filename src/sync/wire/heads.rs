@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use minicbor::{Decoder, Encoder};
 
-use super::{RemoteHeads, WireError, Written, each, number, text};
+use super::encode::Written;
+use super::{RemoteHeads, WireError, each, number, text};
 use crate::types::{ChangeHash, StorageId};
 
 /// Most storages that one message may speak of. Clients send one at a time.

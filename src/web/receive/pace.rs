@@ -1,4 +1,4 @@
-//! How slowly a message may arrive.
+//! How slowly a message may arrive, and how slowly a client may take what is sent to it (`limits.send_rate`).
 //!
 //! A message earns time by the bytes it brings: one second for each `limits.receive_rate` bytes, of which it can save up as much as
 //! it began with. Only payload counts: empty fragments, frame heads and pings are no progress. Only time in which we wait
@@ -33,7 +33,7 @@ impl TooSlow {
     }
 }
 
-/// How slow messages of a connection may be.
+/// How slow messages of a connection may be, in one direction.
 #[derive(Debug, Clone, Copy)]
 pub struct Slowest {
     /// Bytes a second.
@@ -52,7 +52,7 @@ impl Slowest {
     }
 }
 
-/// The time that the message under way has left.
+/// The time that the message under way has left, or the client that takes messages.
 #[derive(Debug)]
 pub struct Pace {
     slowest: Slowest,

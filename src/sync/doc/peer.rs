@@ -4,10 +4,11 @@ use std::collections::{BTreeSet, VecDeque};
 
 use bytes::Bytes;
 
-use super::graph::Graph;
-use super::message::{Have, SyncMessage, flags};
 use crate::store::Head;
-use crate::types::{ChangeHash, ConnectionId, Millis};
+use crate::sync::graph::Graph;
+use crate::sync::job::NotExtracted;
+use crate::sync::message::{Have, SyncMessage, flags};
+use crate::types::{ChangeHash, ConnectionId, Steady};
 
 /// A snapshot of at most this many bytes is sent whole even to a peer that has a part of it.
 const WHOLE_SNAPSHOT_BYTES: u64 = 1 << 20;
@@ -48,70 +49,192 @@ pub struct Extract {
     pub running: bool,
 }
 
-/// One connection's share in one document.
+/// One connection's share in one document. Its [`super::Doc`] keeps it in step with the document, so only the files of that folder change
+/// what is known of the connection; others say what happened.
+///
+/// Invariants: the connection has, or was sent, all rows below `cursor`, and those in `extra`, which are not below it. What is believed
+/// of it rests on `their_heads`, unless `stale` says that it must be found anew. The budget of `payer` has `counted` bytes for it.
 #[derive(Debug, Default)]
 pub struct Peer {
     /// The connection.
-    pub connection: ConnectionId,
+    pub(super) connection: ConnectionId,
     /// It may write.
-    pub writer: bool,
+    pub(super) writer: bool,
     /// Room that its next message needs, in bytes, if there was too little the last time.
-    pub needs_room: usize,
+    pub(super) needs_room: usize,
     /// It asked for or sent the document itself: it gets news of it.
-    pub subscribed: bool,
+    pub(super) subscribed: bool,
     /// It has sent a sync message.
-    pub heard: bool,
+    pub(super) heard: bool,
     /// Its heads as it last said.
-    pub their_heads: Vec<ChangeHash>,
+    pub(super) their_heads: Vec<ChangeHash>,
     /// Those of its heads that we know; kept only for peers that take no changes.
-    pub known_heads: Vec<ChangeHash>,
+    pub(super) known_heads: Vec<ChangeHash>,
     /// It takes no changes (`flags::READ_ONLY`).
-    pub takes_none: bool,
+    pub(super) takes_none: bool,
     /// It understands version 2 messages.
-    pub v2: bool,
+    pub(super) v2: bool,
     /// What it has of the snapshot.
-    pub base: Base,
+    pub(super) base: Base,
     /// It has, or was sent, the rows below this.
-    pub cursor: u64,
+    pub(super) cursor: u64,
     /// Rows from `cursor` on that it has.
-    pub extra: BTreeSet<u64>,
+    pub(super) extra: BTreeSet<u64>,
     /// Rows it asked for by hash.
-    pub resend: BTreeSet<u64>,
+    pub(super) resend: BTreeSet<u64>,
     /// What we lack of what its heads imply.
-    pub need: Vec<ChangeHash>,
+    pub(super) need: Vec<ChangeHash>,
     /// What we last asked it for.
-    pub asked_for: Vec<ChangeHash>,
+    pub(super) asked_for: Vec<ChangeHash>,
     /// Our heads as it was last told.
-    pub last_sent: Option<Vec<ChangeHash>>,
+    pub(super) last_sent: Option<Vec<ChangeHash>>,
     /// It waits for an answer whatever we have.
-    pub answer_due: bool,
+    pub(super) answer_due: bool,
     /// The document is to be offered to it.
-    pub offer_due: bool,
+    pub(super) offer_due: bool,
     /// It is to be told that the document is unavailable.
-    pub tell_unavailable: bool,
-    /// It counts as uploading until then.
-    pub uploading_until: Millis,
+    pub(super) tell_unavailable: bool,
+    /// It counts as uploading until then; `None`: it does not.
+    pub(super) uploading_until: Option<Steady>,
     /// It has been told what is known of other storages' heads.
-    pub told_remote: bool,
+    pub(super) told_remote: bool,
     /// A compaction has overtaken it: it must be placed again from its heads.
-    pub stale: bool,
+    pub(super) stale: bool,
     /// The connection whose budget pays for this peer: its own, or the one that had it asked for the document.
-    pub payer: ConnectionId,
+    pub(super) payer: ConnectionId,
     /// Bytes that it was last counted with in the payer's budget.
-    pub counted: usize,
-    /// Bytes of changes that it sent and that wait for their dependencies, as long as any of the document do.
-    pub parked: usize,
+    pub(super) counted: usize,
     /// The last time that the snapshot was to be opened for it, it was not there or had been replaced.
-    pub missed: bool,
+    pub(super) missed: bool,
     /// From its first message on it was asked for single changes instead of the whole document.
-    pub asked_singly: bool,
+    pub(super) asked_singly: bool,
     /// An upload of it or changes for it were refused, and only a new connection brings either again.
-    pub refused: bool,
+    pub(super) refused: bool,
     /// What it has changed since it joined, so its sync state is worth keeping.
-    pub moved: bool,
+    pub(super) moved: bool,
 }
 
 impl Peer {
+    /// The share of a connection, at the cost of `payer`: its own, or one that has it asked for the document.
+    pub fn new(connection: ConnectionId, payer: ConnectionId, bytes: usize, writer: bool) -> Self {
+        Self { connection, payer, counted: bytes, writer, ..Self::default() }
+    }
+
+    /// The connection.
+    pub fn connection(&self) -> ConnectionId {
+        self.connection
+    }
+
+    /// The connection whose budget pays for it, and how many bytes.
+    pub fn cost(&self) -> (ConnectionId, usize) {
+        (self.payer, self.counted)
+    }
+
+    /// Another connection pays for it, or it costs other bytes.
+    pub fn set_cost(&mut self, payer: ConnectionId, bytes: usize) {
+        (self.payer, self.counted) = (payer, bytes);
+    }
+
+    /// It may write.
+    pub fn is_writer(&self) -> bool {
+        self.writer
+    }
+
+    /// It asked for or sent the document itself: it gets news of it.
+    pub fn is_subscribed(&self) -> bool {
+        self.subscribed
+    }
+
+    /// It has sent a sync message.
+    pub fn is_heard(&self) -> bool {
+        self.heard
+    }
+
+    /// Its heads as it last said.
+    pub fn their_heads(&self) -> &[ChangeHash] {
+        &self.their_heads
+    }
+
+    /// Its heads, if what it has changed since it joined and nothing that they imply is lacking here: worth to be kept when it
+    /// leaves.
+    pub fn into_shared_heads(self) -> Option<Vec<ChangeHash>> {
+        (self.moved && self.need.is_empty()).then_some(self.their_heads)
+    }
+
+    /// It is to be told that the document is unavailable.
+    pub fn tell_unavailable(&mut self) {
+        self.tell_unavailable = true;
+    }
+
+    /// The document is to be offered to it.
+    pub fn offer(&mut self) {
+        self.offer_due = true;
+    }
+
+    /// It does not upload the document, whatever it said before.
+    pub fn end_upload(&mut self) {
+        self.uploading_until = None;
+    }
+
+    /// An upload of it or changes for it were refused: only a new connection brings either again.
+    pub fn refuse(&mut self) {
+        self.refused = true;
+    }
+
+    /// Something was refused, and only a new connection brings it again.
+    pub fn is_refused(&self) -> bool {
+        self.refused
+    }
+
+    /// It would send the document's changes one by one if it were asked to.
+    pub fn may_send_singly(&self) -> bool {
+        self.v2 && !self.takes_none
+    }
+
+    /// It has been asked so since its first message.
+    pub fn was_asked_singly(&self) -> bool {
+        self.asked_singly
+    }
+
+    /// True once, after its first sync message: what is known of other storages' heads is to be told.
+    pub fn is_newly_heard(&mut self) -> bool {
+        self.heard && !std::mem::replace(&mut self.told_remote, true)
+    }
+
+    /// The snapshot is to be opened for it, and the opener is not at it.
+    pub fn waits_for_opener(&self) -> bool {
+        matches!(&self.base, Base::Part(extract) if !extract.running)
+    }
+
+    /// The opener refuses to open the snapshot for it. It may have got on by another way meanwhile.
+    pub fn extraction_refused(&mut self) {
+        if matches!(&self.base, Base::Part(extract) if extract.running) {
+            self.send_whole();
+        }
+    }
+
+    /// The opener has opened the snapshot for it.
+    pub fn extracted(&mut self, result: Result<Option<(Vec<Bytes>, bool)>, NotExtracted>) {
+        let Base::Part(extract) = &mut self.base else { return };
+        if !std::mem::take(&mut extract.running) {
+            return;
+        }
+        match result {
+            Ok(Some((parts, done))) => {
+                extract.taken += parts.len() as u64;
+                extract.parts.extend(parts);
+                extract.done = done;
+                self.missed = false;
+            }
+            // A compaction has replaced the snapshot, so the peer is placed again. Twice in a row means that the store
+            // cannot read it: asking again at once would go on for ever.
+            Ok(None) if self.missed => self.send_whole(),
+            Ok(None) => (self.missed, self.stale) = (true, true),
+            Err(NotExtracted::Failed(_)) => self.send_whole(),
+            Err(NotExtracted::Damaged(_)) => {}
+        }
+    }
+
     /// Bytes of memory that the peer's lists take, about: what it claims, and what is remembered of it.
     pub fn lists_bytes(&self) -> usize {
         let hashes = self.their_heads.len()
@@ -172,7 +295,7 @@ impl Peer {
 
     /// The snapshot cannot be opened for what the peer lacks: it gets all of it. A peer that cannot read whole snapshots
     /// is told that the document is unavailable.
-    pub fn send_whole(&mut self) {
+    fn send_whole(&mut self) {
         if self.v2 {
             self.base = Base::Whole;
         } else {
@@ -250,7 +373,8 @@ impl Peer {
     }
 
     /// True while it seems to be uploading the document.
-    pub fn uploads(&self, now: Millis) -> bool {
-        self.writer && self.heard && !self.their_heads.is_empty() && now < self.uploading_until
+    pub fn uploads(&self, now: Steady) -> bool {
+        let in_time = self.uploading_until.is_some_and(|until| now < until);
+        self.writer && self.heard && !self.their_heads.is_empty() && in_time
     }
 }
