@@ -8,15 +8,15 @@ use super::Core;
 use super::app::{AppShare, InboxPermit};
 use super::decode::{Access, DecodeError};
 use super::fair::Lane;
-use super::opener::{Trouble, TroubleKind};
 use super::outbox::{Outbox, Outgoing};
 use super::shard::Input;
 use crate::sync::event::Event;
 use crate::sync::message::SyncMessage;
+use crate::sync::oversize::{Exceeded, MessageLimit, Oversize};
 use crate::sync::price::Refused;
 use crate::sync::shard::shard_of;
 use crate::sync::wire::{self, Body, Envelope};
-use crate::types::{ConnectionId, DocKey, DocumentId, Namespace, PeerId};
+use crate::types::{ConnectionId, DocumentId, Namespace, PeerId};
 
 /// The client broke the protocol: send `message` in an `error` message.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -27,18 +27,18 @@ pub struct Rejected {
     /// Whether the connection must be closed too.
     pub fatal: bool,
     /// A document that is not taken from this connection any more, because more of it came at once than a limit allows.
-    too_large: Option<DocumentId>,
+    too_large: Option<(DocumentId, Oversize)>,
 }
 
 fn rejected(fatal: bool, why: impl ToString) -> Rejected {
     Rejected { message: why.to_string(), fatal, too_large: None }
 }
 
-fn too_large(document: DocumentId, why: &str) -> Rejected {
+fn too_large(document: DocumentId, oversize: Oversize, why: &str) -> Rejected {
     let message = format!(
         "document {document}: {why}. It was not taken, and no more changes to this document are taken from this connection; other documents sync"
     );
-    Rejected { message, fatal: false, too_large: Some(document) }
+    Rejected { message, fatal: false, too_large: Some((document, oversize)) }
 }
 
 /// What the smallest message takes of an inbox, in bytes. The inbox bounds the number of messages that wait too, since each is
@@ -112,8 +112,8 @@ impl ReceiveHalf {
             Ok(Some(event)) => self.to_shards(event, permit),
             Ok(None) => {}
             Err(rejected) => {
-                if let Some(document) = rejected.too_large {
-                    self.to_shards(Event::TooLarge { document }, permit);
+                if let Some((document, oversize)) = rejected.too_large {
+                    self.to_shards(Event::TooLarge { document, oversize }, permit);
                 }
                 return Err(rejected);
             }
@@ -141,25 +141,12 @@ impl ReceiveHalf {
         let (Body::Sync { document, .. } | Body::Request { document, .. }) = envelope.body else {
             return rejected(false, format!("a message of {bytes} bytes came, {allowed}; it was ignored"));
         };
-        tracing::info!(%document, session = %self.connection.lane.party.session, bytes, limit, "a device sent more of a document at once than a message may hold, see limits.message_bytes");
-        let reason = format!("limits.message_bytes allows {:.1} MB in a message", limit as f64 / 1e6);
-        self.note_too_large(document, bytes, reason);
-        match self.hand_in(Event::TooLarge { document }, 0).await {
-            Ok(()) => too_large(document, &format!("a message of {bytes} bytes came, {allowed}")),
+        let exceeded = Exceeded { name: MessageLimit::MessageBytes, value: limit as u64 };
+        let oversize = Oversize { size_bytes: bytes, exceeded };
+        match self.hand_in(Event::TooLarge { document, oversize }, 0).await {
+            Ok(()) => too_large(document, oversize, &format!("a message of {bytes} bytes came, {allowed}")),
             Err(stopping) => stopping,
         }
-    }
-
-    /// Has the owner told that a device sent more of a document at once than a limit allows, unless the device may not write
-    /// in any case.
-    fn note_too_large(&self, document: DocumentId, size_bytes: u64, reason: String) {
-        let JoinedConnection { core, name: (namespace, _), lane, access, .. } = &*self.connection;
-        if matches!(access, Access::ReadOnly) {
-            return;
-        }
-        let key = DocKey { namespace: namespace.clone(), document };
-        let trouble = Trouble::new(TroubleKind::MessageTooLarge, &key, Some(&lane.party));
-        core.record.note(Trouble { size_bytes, reason, ..trouble });
     }
 
     /// Checks that a message comes from this connection's peer, and is for this server.
@@ -200,13 +187,19 @@ impl ReceiveHalf {
     async fn decode(&self, document: &DocumentId, payload: &Bytes) -> Result<SyncMessage, Rejected> {
         let JoinedConnection { core, lane, access, app, .. } = &*self.connection;
         let decoded = core.decoding.decode(lane, payload, *access, app).await;
-        decoded.map_err(|error| match error {
-            DecodeError::Stopped => rejected(true, error),
-            DecodeError::Refused(Refused::TooExpensive(excess)) if excess.kind.is_of_content() => {
-                self.note_too_large(*document, payload.len() as u64, excess.to_string());
-                too_large(*document, &format!("the sync message was refused: {excess}"))
+        decoded.map_err(|error| {
+            let why = format!("the sync message was refused: {error}");
+            let exceeded = match &error {
+                DecodeError::Stopped => return rejected(true, error),
+                DecodeError::Refused(Refused::TooExpensive(excess)) => Exceeded::of(excess),
+                DecodeError::Refused(_) | DecodeError::Panicked => None,
+            };
+            match exceeded {
+                Some(exceeded) => {
+                    too_large(*document, Oversize { size_bytes: payload.len() as u64, exceeded }, &why)
+                }
+                None => rejected(false, format!("document {document}: {why}")),
             }
-            _ => rejected(false, format!("document {document}: the sync message was refused: {error}")),
         })
     }
 

@@ -32,6 +32,7 @@ use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 
 pub use crate::sync::connection::ConnectionInfo;
+pub use crate::sync::oversize::{Exceeded, MessageLimit};
 pub use app::AppShare;
 pub use bring::{BringError, Brought, IMPORT_CLIENT};
 pub use connection::{ReceiveHalf, Rejected, SendHalf};
@@ -52,7 +53,7 @@ use fair::Lane;
 use heart::Heart;
 use journal::{Journal, Reply};
 use mailbox::Sender;
-use opener::{OpenerPool, Record};
+use opener::{Allowed, OpenerPool, Record};
 use outbox::Outbox;
 use outboxes::Outboxes;
 use registry::{Member, Registry};
@@ -255,8 +256,12 @@ impl Engine {
         let peer = server_peer_id(&storage).map_err(io::Error::other)?;
         let vital = Vital::new();
         let journal = Journal::start(store.clone(), &vital)?;
-        let record =
-            Record::load(&store, journal.clone(), options.opener.memory_bytes, options.message_bytes as u64);
+        let allowed = Allowed {
+            memory_bytes: options.opener.memory_bytes,
+            message_bytes: options.message_bytes as u64,
+            price: options.price,
+        };
+        let record = Record::load(&store, journal.clone(), &allowed);
         let opener = OpenerPool::start(store.clone(), record.clone(), options.opener.clone(), &vital)?;
         let decoding = DecodePool::start(options.price, &vital)?;
         let count = options.shards.max(1);

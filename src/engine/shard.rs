@@ -237,6 +237,9 @@ impl ShardThread {
             for key in self.shard.take_came_singly() {
                 self.opener.came_singly(&key);
             }
+            for oversized in self.shard.take_oversized() {
+                self.opener.oversized(&oversized);
+            }
             self.fill_outboxes();
             self.measure_relay();
             self.publish();

@@ -182,9 +182,9 @@ impl Peer {
 
     /// Its changes are not taken any more, nor asked for.
     pub fn end_writing(&mut self) {
-        // A newer client that hears so stops sending what is not taken. An older one would take any answer for a loss, and send
-        // all of it again.
-        self.answer_due = self.v2 && self.writer;
+        // A newer client that hears so stops sending what is not taken, so an answer that is due already stays due. An older one
+        // would take any answer for a loss, and send all of it again.
+        self.answer_due = self.v2 && (self.answer_due || self.writer);
         self.refused |= self.writer;
         self.writer = false;
         self.need = Vec::new();

@@ -17,6 +17,7 @@ use super::frame::{Head, Violation, close_code, parse_head};
 use super::liveness::Liveness;
 use super::receive::pace::{self, Pace, TooSlow};
 use super::receive::{GaveWay, Hold};
+use crate::config::MOST_MESSAGE_BYTES;
 use skipped::Skipped;
 
 mod skipped;
@@ -27,8 +28,8 @@ const READ_BYTES: usize = 32 * 1024;
 pub const SMALL_MESSAGE: usize = 4 * 1024;
 /// Up to this size a message's buffer grows by doubling, then by a quarter: little is claimed ahead of what has arrived.
 const DOUBLE_BYTES: usize = 128 * 1024;
-/// A message of more bytes is not even skipped: nobody can allow it, for `limits.message_bytes` is 1 GiB at most.
-const MOST_SKIPPED: u64 = 1 << 30;
+/// A message of more bytes is not even skipped: nobody can allow it.
+const MOST_SKIPPED: u64 = MOST_MESSAGE_BYTES;
 
 thread_local! {
     // One per worker thread instead of one per connection.

@@ -31,7 +31,7 @@ for (const line of ["v1", "v2"])
       const { message, fix } = await told()
       const session = (await status(scene)).engine.opening_troubles[0].session
       for (const part of [large, session, "41 MB", "33.6 MB"]) assert.ok(message.includes(part), `${part}: ${message}`)
-      assert.match(fix, /limits\.message_bytes raise limits\.inbox_bytes and limits\.inflated_bytes/)
+      assert.match(fix, /set limits\.message_bytes, limits\.inbox_bytes and limits\.inflated_bytes each to 51 MB or more/)
       assert.match(scene.server.log, new RegExp(`more of a document at once.*${large}`))
 
       // Another device gets all the others, also what is changed from now on.

@@ -19,6 +19,8 @@ use super::trouble::{Trouble, TroubleKind};
 use crate::engine::journal::{Journal, Reply};
 use crate::engine::lock;
 use crate::store::{CommitError, Op, RecordKind, Store};
+use crate::sync::oversize::{Exceeded, MessageLimit};
+use crate::sync::price::Limits;
 use crate::types::{DocKey, Party};
 pub use durable::BadEnd;
 use durable::{Durable, Name};
@@ -31,6 +33,42 @@ pub const MOST_BAD_ENDS: u32 = 2;
 const PIN: &[u8] = b"openings";
 /// Why an opening that coincided with an end of the server counts.
 const WITH_THE_SERVER: &str = "the server ended at the same time";
+
+/// What large documents are allowed, by the settings that the server runs with.
+#[derive(Debug, Clone, Copy)]
+pub struct Allowed {
+    /// Bytes of memory for openings together.
+    pub memory_bytes: u64,
+    /// Bytes of a message.
+    pub message_bytes: u64,
+    /// What decoding a message may cost.
+    pub price: Limits,
+}
+
+impl Allowed {
+    /// Whether a trouble that an earlier process had may still be one.
+    fn leaves(&self, trouble: &Trouble) -> bool {
+        match trouble.kind {
+            TroubleKind::TooLargeToCompact | TroubleKind::TooLargeToTakeIn => {
+                trouble.need_bytes > self.memory_bytes
+            }
+            TroubleKind::MessageTooLarge => match trouble.limit {
+                // How much would be enough is not known, because counting ended at the limit: a higher one may be.
+                Some(Exceeded { name: MessageLimit::Operations, value }) => self.price.operations <= value,
+                Some(Exceeded { name: MessageLimit::InflatedBytes, value }) => {
+                    self.price.inflated_bytes <= value
+                }
+                Some(Exceeded { name: MessageLimit::Changes, value }) => self.price.changes <= value,
+                Some(Exceeded { name: MessageLimit::MessageBytes, .. }) | None => {
+                    trouble.size_bytes > self.message_bytes
+                }
+            },
+            TroubleKind::Failed => true,
+            // Whether a process can be started is found out anew.
+            TroubleKind::NoProcess => false,
+        }
+    }
+}
 
 #[derive(Default)]
 struct State {
@@ -57,22 +95,13 @@ pub struct Record {
 
 impl Record {
     /// Reads what the last process left behind. A record that cannot be read counts as empty: it protects, and must not
-    /// keep the server from starting. What was too large for less than `memory_bytes`, or for messages of less than
-    /// `message_bytes`, may fit now.
-    pub fn load(store: &Store, journal: Journal, memory_bytes: u64, message_bytes: u64) -> Arc<Self> {
+    /// keep the server from starting. What was too large may fit in what is `allowed` now.
+    pub fn load(store: &Store, journal: Journal, allowed: &Allowed) -> Arc<Self> {
         let row = store.record(RecordKind::Pin, PIN).ok().flatten();
         let mut durable: Durable = row.and_then(|row| serde_json::from_slice(&row).ok()).unwrap_or_default();
         let interrupted = std::mem::take(&mut durable.under_way);
         interrupted.iter().for_each(|ended| durable.count(ended.clone()));
-        durable.troubles.retain(|trouble| match trouble.kind {
-            TroubleKind::TooLargeToCompact | TroubleKind::TooLargeToTakeIn => {
-                trouble.need_bytes > memory_bytes
-            }
-            TroubleKind::MessageTooLarge => trouble.size_bytes > message_bytes,
-            TroubleKind::Failed => true,
-            // Whether a process can be started is found out anew.
-            TroubleKind::NoProcess => false,
-        });
+        durable.troubles.retain(|trouble| allowed.leaves(trouble));
         durable.make_room();
         let state = Mutex::new(State { durable, ..State::default() });
         let ended_badly = watch::Sender::new(0);
@@ -159,12 +188,15 @@ impl Record {
         }
     }
 
-    /// Notes a trouble. It is written when it is new, so that a device that tries again and again costs no commits.
-    pub fn note(&self, trouble: Trouble) {
+    /// Notes a trouble. It is written when it is new, so that a device that tries again and again costs no commits. True if it
+    /// is new.
+    pub fn note(&self, trouble: Trouble) -> bool {
         let mut state = lock(&self.state);
-        if state.durable.note(trouble) {
+        let is_new = state.durable.note(trouble);
+        if is_new {
             self.write_in_turn(&mut state);
         }
+        is_new
     }
 
     /// Troubles of these kinds with the document are over. Costs no commit where there was none.
@@ -208,6 +240,7 @@ impl Record {
             size_bytes: 0,
             need_bytes: bad.need_bytes,
             reason: bad.reason.clone(),
+            limit: None,
         });
         state.durable.troubles.iter().cloned().chain(failed).collect()
     }

@@ -49,6 +49,7 @@ use crate::sync::connection::{ConnectionInfo, Out};
 use crate::sync::ephemeral::Presence;
 use crate::sync::event::Event;
 use crate::sync::job::{Done, Job, chunks_bytes};
+use crate::sync::oversize::Oversize;
 use crate::sync::remote::RemoteBook;
 use crate::sync::roster::Roster;
 use crate::sync::storage::Storage;
@@ -119,6 +120,17 @@ pub struct Counters {
     pub quarantines: u64,
 }
 
+/// A device sent more of a document at once than a limit allows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Oversized {
+    /// The device, which may have left since.
+    pub party: Party,
+    /// The document.
+    pub key: DocKey,
+    /// How much it was.
+    pub oversize: Oversize,
+}
+
 /// The state machine. Deterministic: what is gone through in order is kept in order.
 pub struct Shard {
     options: ShardOptions,
@@ -131,6 +143,8 @@ pub struct Shard {
     wholes: Wholes,
     /// Documents that were refused whole and of which all of that is durable now.
     came_singly: Vec<DocKey>,
+    /// Messages that were too large and that the owner has not been told of.
+    oversized: Vec<Oversized>,
     presence: Presence,
     roster: Roster,
     remote: RemoteBook,
@@ -153,6 +167,7 @@ impl Shard {
             send_queue: SendQueue::default(),
             wholes: Wholes::default(),
             came_singly: Vec::new(),
+            oversized: Vec::new(),
             presence: Presence::default(),
             roster: Roster::default(),
             remote: RemoteBook::default(),
@@ -267,6 +282,11 @@ impl Shard {
     /// trouble any more.
     pub fn take_came_singly(&mut self) -> Vec<DocKey> {
         std::mem::take(&mut self.came_singly)
+    }
+
+    /// Messages that brought more of a document than a limit allows, for the owner to hear of.
+    pub fn take_oversized(&mut self) -> Vec<Oversized> {
+        std::mem::take(&mut self.oversized)
     }
 
     /// The opener has finished a job.

@@ -8,10 +8,17 @@ use super::durable::MOST_NOTED;
 use super::*;
 use crate::engine::vital::Vital;
 use crate::store::StoreOptions;
+use crate::sync::oversize::Oversize;
 use crate::types::DocumentId;
 
-const MESSAGE: u64 = 1 << 20;
 const MEMORY: u64 = 1 << 30;
+const MESSAGE: u64 = 1 << 20;
+const CHANGES: u64 = 1_000;
+
+fn allowed() -> Allowed {
+    let price = Limits { changes: CHANGES, ..Limits::default() };
+    Allowed { memory_bytes: MEMORY, message_bytes: MESSAGE, price }
+}
 
 fn key(n: u8) -> DocKey {
     DocKey { namespace: "xyz.example".parse().unwrap(), document: DocumentId([n; 16]) }
@@ -41,7 +48,7 @@ fn life(dir: &TempDir, row: Option<&str>, live: impl FnOnce(&Record)) {
         store.commit(&[Op::Record { kind: RecordKind::Pin, key: PIN.into(), row }]).unwrap();
     }
     let journal = Journal::start(store.clone(), &Vital::new()).unwrap();
-    let record = Record::load(&store, journal.clone(), MEMORY, MESSAGE);
+    let record = Record::load(&store, journal.clone(), &allowed());
     live(&record);
     // Troubles are written one write after the other.
     while lock(&record.state).writing {
@@ -155,7 +162,9 @@ fn an_app_with_many_troubles_pushes_out_its_own() {
             record.note(trouble(n, Some(&honest)));
             record.note(trouble(10 + n, None));
         }
-        (100..100 + 2 * MOST_NOTED).for_each(|n| record.note(trouble(n, Some(&hostile))));
+        for n in 100..100 + 2 * MOST_NOTED {
+            record.note(trouble(n, Some(&hostile)));
+        }
         record.note(trouble(20, Some(&other)));
         // Another app that has the same trouble with the document does not make it its own.
         record.note(trouble(0, Some(&hostile)));
@@ -221,7 +230,9 @@ fn one_write_of_troubles_waits_however_many_there_are() {
     let failed = |n| Trouble::new(TroubleKind::Failed, &one_of_many(n), None);
     life(&dir, None, |record| {
         let end = busy(&record.journal);
-        (0..50).for_each(|n| record.note(failed(n)));
+        for n in 0..50 {
+            record.note(failed(n));
+        }
         record.is_well(&one_of_many(7), &[TroubleKind::Failed]);
         assert_eq!(record.journal.waiting(), 1);
         // What came while the first one waited is written when it is, without any other word.
@@ -252,5 +263,46 @@ fn what_is_well_or_known_costs_no_commit() {
         record.cancel(&key(1));
         assert_eq!(record.journal.waiting(), 0);
         drop(end);
+    });
+}
+
+#[test]
+fn a_message_that_was_too_large_is_told_until_its_limit_is_raised() {
+    let dir = TempDir::new().unwrap();
+    let device = app("app");
+    let sent = |n, size_bytes, name, value| {
+        Trouble::oversize(&key(n), &device, Oversize { size_bytes, exceeded: Exceeded { name, value } })
+    };
+    let of_earlier_versions =
+        |n, size_bytes| Trouble { limit: None, ..sent(n, size_bytes, MessageLimit::MessageBytes, 0) };
+    let stay = [
+        sent(1, MESSAGE + 1, MessageLimit::MessageBytes, MESSAGE / 2),
+        sent(2, 70, MessageLimit::Changes, CHANGES),
+        sent(3, 70, MessageLimit::Operations, Limits::default().operations + 1),
+        of_earlier_versions(4, MESSAGE + 1),
+    ];
+    life(&dir, None, |record| {
+        assert!(stay.iter().all(|trouble| record.note(trouble.clone())));
+        record.note(sent(11, MESSAGE, MessageLimit::MessageBytes, MESSAGE / 2));
+        record.note(sent(12, 70, MessageLimit::Changes, CHANGES - 1));
+        record.note(sent(13, 70, MessageLimit::InflatedBytes, 1));
+        record.note(of_earlier_versions(14, MESSAGE));
+    });
+    life(&dir, None, |record| assert_eq!(record.troubles(), stay));
+}
+
+#[test]
+fn what_one_app_sends_changes_nothing_that_the_owner_reads_of_another() {
+    let dir = TempDir::new().unwrap();
+    let sent = |app: &Party, size_bytes| {
+        let exceeded = Exceeded { name: MessageLimit::MessageBytes, value: MESSAGE };
+        Trouble::oversize(&key(1), app, Oversize { size_bytes, exceeded })
+    };
+    let (honest, hostile) = (app("honest"), app("hostile"));
+    life(&dir, None, |record| {
+        record.note(sent(&honest, 2 * MESSAGE));
+        assert!(record.note(sent(&hostile, 1 << 30)));
+        assert!(!record.note(sent(&honest, 3 * MESSAGE)), "the latest is shown, and not written");
+        assert_eq!(record.troubles(), [sent(&honest, 3 * MESSAGE), sent(&hostile, 1 << 30)]);
     });
 }
