@@ -30,7 +30,7 @@ use std::time::Duration;
 pub use child::main as open_document;
 pub use figures::OpeningFigures;
 pub use process::COMMAND;
-pub use record::{Allowed, BadEnd, Record};
+pub use record::{Allowed, BadEnd, Known, LastEnd, Record};
 pub use trouble::{Trouble, TroubleKind};
 
 use super::fair::Lane;

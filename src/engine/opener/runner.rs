@@ -80,7 +80,7 @@ impl Shared {
                     let (key, until) = (key.clone(), Instant::now() + KEEP_OPEN);
                     keeps = Some(Kept { key, process, set_aside, until });
                 }
-                self.finish(task, answer, began);
+                self.finish(task, answer, &need, began);
             }
             Err(Unfinished::Store(error)) => {
                 self.record.cancel(&key);
@@ -88,7 +88,7 @@ impl Shared {
                     Job::Intake { .. } => Answer::Failed(error.to_string()),
                     Job::Extract { .. } | Job::Compact { .. } => Answer::Absent,
                 };
-                self.finish(task, answer, began);
+                self.finish(task, answer, &need, began);
             }
             Err(Unfinished::Failure(Failure::Stopped)) => return Err(()),
             Err(Unfinished::Failure(Failure::NotStarted(why))) => {

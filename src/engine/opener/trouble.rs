@@ -17,8 +17,10 @@ pub enum TroubleKind {
     /// A device sent more of the document at once than a limit allows (`limits.message_bytes`, `limits.inflated_bytes` and
     /// others). Nothing of that was opened.
     MessageTooLarge,
-    /// An opening came to nothing.
+    /// Compacting the document came to nothing, or opening it ended badly.
     Failed,
+    /// Taking changes out of the document's snapshot came to nothing, so a device got all of it or none.
+    NotExtracted,
     /// The document is too large for the server's own process, and no other could be started.
     NoProcess,
 }

@@ -69,10 +69,11 @@ fn more(code: &'static str, namespace: &str, client: &str, count: usize) -> Told
 /// Of a document that stays closed: message and fix.
 fn closed(closed: &BadEnd) -> (String, String) {
     let BadEnd { namespace, document, client, ends, reason, .. } = closed;
-    let sender = sender(client, "");
+    // Later ends may be of what others sent.
+    let first = if client.is_empty() { String::new() } else { format!(", first for the app {client},") };
     let how = if reason.is_empty() { String::new() } else { format!(" (the last time {reason})") };
     let message = format!(
-        "opening document {document} in {namespace}{sender} ended badly {ends} times in a row{how}, so the document stays closed: it syncs on, but it is not compacted, and large uploads into it are refused"
+        "opening document {document} in {namespace}{first} ended badly {ends} times in a row{how}, so the document stays closed: it syncs on, but it is not compacted, and large uploads into it are refused"
     );
     let fix = format!(
         "give the server more memory (memory.opener), then allow another try: `sudo groundmist-sync docs retry {namespace} {document}`"
@@ -119,7 +120,7 @@ fn trouble(trouble: &Trouble, memory_bytes: u64, machine_bytes: u64) -> (&'stati
                 allow(trouble, machine_bytes)
             ),
         ),
-        TroubleKind::Failed => (
+        TroubleKind::Failed | TroubleKind::NotExtracted => (
             "opening_failed",
             format!("document {document} in {namespace}{sender} could not be opened: {reason}. It syncs on"),
             format!(
@@ -330,7 +331,7 @@ mod tests {
         };
         let (message, fix) = closed(&old);
         assert!(
-            message.contains("from the app https://app.example/ ended badly 2 times")
+            message.contains("first for the app https://app.example/, ended badly 2 times")
                 && !message.contains("()"),
             "{message}"
         );
