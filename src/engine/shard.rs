@@ -240,6 +240,9 @@ impl ShardThread {
             for oversized in self.shard.take_oversized() {
                 self.opener.oversized(&oversized);
             }
+            for (party, key) in self.shard.take_saved() {
+                self.opener.saved(&party, &key);
+            }
             self.fill_outboxes();
             self.measure_relay();
             self.publish();

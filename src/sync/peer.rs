@@ -48,6 +48,18 @@ pub struct Extract {
     pub running: bool,
 }
 
+/// Whether all that a peer has of the document is known to be durable here.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub enum Saved {
+    /// That is not known yet.
+    #[default]
+    Unknown,
+    /// A message was not taken that came after the peer had these heads, all of which are here.
+    NotBy(Vec<ChangeHash>),
+    /// Once all that it claimed was.
+    Yes,
+}
+
 /// One connection's share in one document.
 #[derive(Debug, Default)]
 pub struct Peer {
@@ -105,6 +117,8 @@ pub struct Peer {
     pub missed: bool,
     /// An upload of it or changes for it were refused, and only a new connection brings either again.
     pub refused: bool,
+    /// Whether all that it has is here.
+    pub saved: Saved,
     /// What it has changed since it joined, so its sync state is worth keeping.
     pub moved: bool,
 }
@@ -116,7 +130,8 @@ impl Peer {
             + self.known_heads.len()
             + self.need.len()
             + self.asked_for.len()
-            + self.last_sent.as_ref().map_or(0, Vec::len);
+            + self.last_sent.as_ref().map_or(0, Vec::len)
+            + if let Saved::NotBy(heads) = &self.saved { heads.len() } else { 0 };
         let base = match &self.base {
             Base::Part(extract) => {
                 extract.have.len() * 32 + extract.parts.iter().map(|part| part.len() + 32).sum::<usize>()
@@ -178,6 +193,16 @@ impl Peer {
             self.tell_unavailable = true;
             self.refused = true;
         }
+    }
+
+    /// Whether all that it has is here cannot be known before its heads, as it last said them, are.
+    pub fn awaits_saving(&self) -> bool {
+        let is_open = match &self.saved {
+            Saved::Unknown => true,
+            Saved::NotBy(heads) => *heads != self.their_heads,
+            Saved::Yes => false,
+        };
+        is_open && !self.their_heads.is_empty()
     }
 
     /// Its changes are not taken any more, nor asked for.

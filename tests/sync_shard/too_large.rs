@@ -127,6 +127,44 @@ fn the_owner_hears_of_devices_that_may_write_and_documents_that_are_there() {
 }
 
 #[test]
+fn what_was_too_large_and_came_another_way_is_saved() {
+    let mut server = server();
+    let (one, two) = (server.join(1), server.join(2));
+    let (mut doc, change) = written();
+    let saved = |server: &mut Server| {
+        let saved = server.shard.take_saved().into_iter();
+        saved.map(|(party, _)| party.approval.client_id.to_string()).collect::<Vec<_>>()
+    };
+    server.sync(one, 1, offer(&mut doc));
+    server.too_large(one, 1);
+    assert!(saved(&mut server).is_empty());
+    server.sync(two, 1, change);
+    assert!(saved(&mut server).is_empty(), "it is not durable");
+    server.commit();
+    assert_eq!(saved(&mut server).len(), 2, "both have what is here");
+
+    // What the device said before it had more says nothing of that.
+    server.too_large(one, 1);
+    let other = edit(&mut doc, 1);
+    server.sync(two, 1, other);
+    server.commit();
+    assert!(saved(&mut server).is_empty(), "of the other one that is known");
+    server.sync(one, 1, offer(&mut doc));
+    assert_eq!(saved(&mut server), ["https://app.example/1"]);
+    server.sync(one, 1, offer(&mut doc));
+    assert!(saved(&mut server).is_empty(), "once");
+
+    // On its next connection too, from its first word on.
+    server.too_large(one, 1);
+    server.shard.leave(one, server.now);
+    let (again, reader) = (server.join(1), server.join_as(3, "xyz.one", true, None));
+    for id in [again, reader] {
+        server.sync(id, 1, offer(&mut doc));
+    }
+    assert_eq!(saved(&mut server), ["https://app.example/1"]);
+}
+
+#[test]
 fn others_changes_still_reach_it() {
     let mut server = server();
     let (one, two) = (server.join(1), server.join(2));

@@ -152,6 +152,11 @@ impl OpenerPool {
         }
     }
 
+    /// All that a device has of a document is durable.
+    pub fn saved(&self, party: &Party, key: &DocKey) {
+        self.0.0.record.saved(party, key);
+    }
+
     /// Jobs that wait.
     pub fn waiting(&self) -> usize {
         self.0.0.desk.waiting()

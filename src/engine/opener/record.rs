@@ -247,6 +247,19 @@ impl Record {
         }
     }
 
+    /// All that a device has of the document is durable: what was too large of it has come another way.
+    pub fn saved(&self, party: &Party, key: &DocKey) {
+        let mut state = lock(&self.state);
+        let is_over = |trouble: &Trouble| {
+            trouble.kind == TroubleKind::MessageTooLarge
+                && trouble.session == *party.session
+                && trouble.client == *party.approval.client_id
+        };
+        if state.durable.clear(key, is_over) {
+            self.changed(&mut state);
+        }
+    }
+
     /// The owner wants the document tried again, or deletes it. Returns what was recorded of it.
     /// # Errors
     /// The record without the document could not be made durable; the document may then stay closed after a restart.

@@ -101,6 +101,7 @@ impl Shard {
             self.ask_or_tell(key, now);
         }
         self.heads_seen(id, key, now);
+        self.note_saved(key);
         self.recount(key);
         self.queue(key);
     }
@@ -140,7 +141,19 @@ impl Shard {
         let Some(info) = info.filter(|info| !info.read_only) else { return };
         let Some(doc) = self.documents.get_mut(key).filter(|doc| doc.is_synced()) else { return };
         if doc.peer(connection).is_some() {
+            doc.not_saved(connection);
             self.oversized.push(Oversized { party: info.party(), key: key.clone(), oversize });
+        }
+    }
+
+    /// All that a device has of a document may have become durable, by whatever way it came.
+    pub(super) fn note_saved(&mut self, key: &DocKey) {
+        let Some(doc) = self.documents.get_mut(key).filter(|doc| doc.is_stored()) else { return };
+        for id in doc.take_saved() {
+            let info = self.connections.get(&id).map(|conn| conn.info());
+            if let Some(info) = info.filter(|info| !info.read_only) {
+                self.saved.push((info.party(), key.clone()));
+            }
         }
     }
 

@@ -145,6 +145,8 @@ pub struct Shard {
     came_singly: Vec<DocKey>,
     /// Messages that were too large and that the owner has not been told of.
     oversized: Vec<Oversized>,
+    /// Devices of which all that they have of a document is durable, which the owner's troubles were not held against yet.
+    saved: Vec<(Party, DocKey)>,
     presence: Presence,
     roster: Roster,
     remote: RemoteBook,
@@ -168,6 +170,7 @@ impl Shard {
             wholes: Wholes::default(),
             came_singly: Vec::new(),
             oversized: Vec::new(),
+            saved: Vec::new(),
             presence: Presence::default(),
             roster: Roster::default(),
             remote: RemoteBook::default(),
@@ -287,6 +290,12 @@ impl Shard {
     /// Messages that brought more of a document than a limit allows, for the owner to hear of.
     pub fn take_oversized(&mut self) -> Vec<Oversized> {
         std::mem::take(&mut self.oversized)
+    }
+
+    /// Devices of which all that they have of a document has turned out to be durable: that something of it was too large is no
+    /// trouble any more. Each connection is named once for a document, and again after a message that was too large.
+    pub fn take_saved(&mut self) -> Vec<(Party, DocKey)> {
+        std::mem::take(&mut self.saved)
     }
 
     /// The opener has finished a job.

@@ -333,6 +333,27 @@ fn a_message_that_was_too_large_is_told_until_its_limit_is_raised() {
 }
 
 #[test]
+fn what_has_come_another_way_is_no_trouble_any_more() {
+    let dir = TempDir::new().unwrap();
+    let device = |session| Party::new(key(0).namespace, "app", session);
+    let oversize = |n, session| Trouble::new(TroubleKind::MessageTooLarge, &key(n), Some(&device(session)));
+    life(&dir, None, |record| {
+        record.note(oversize(1, "laptop"));
+        record.note(oversize(2, "laptop"));
+        for (party, n, left) in [
+            (device("phone"), 1, 2),
+            (Party::new(key(0).namespace, "other", "laptop"), 1, 2),
+            (device("laptop"), 3, 2),
+            (device("laptop"), 1, 1),
+        ] {
+            record.saved(&party, &key(n));
+            assert_eq!(record.troubles().len(), left);
+        }
+    });
+    life(&dir, None, |record| assert_eq!(record.troubles().len(), 0, "what had no size fits"));
+}
+
+#[test]
 fn what_one_app_sends_changes_nothing_that_the_owner_reads_of_another() {
     let dir = TempDir::new().unwrap();
     let sent = |app: &Party, size_bytes| {
