@@ -24,23 +24,29 @@ use crate::types::{ConnectionId, DocumentId, Namespace, PeerId};
 pub struct Rejected {
     /// What to tell the client.
     pub message: String,
-    /// Whether the connection must be closed too.
-    pub fatal: bool,
+    /// The code to close the connection with, if it must be closed too.
+    pub close: Option<u16>,
     /// A document that is not taken from this connection any more, because more of it came at once than a limit allows.
     too_large: Option<(DocumentId, Oversize)>,
 }
 
-fn rejected(fatal: bool, why: impl ToString) -> Rejected {
-    Rejected { message: why.to_string(), fatal, too_large: None }
+fn rejected(close: Option<u16>, why: impl ToString) -> Rejected {
+    Rejected { message: why.to_string(), close, too_large: None }
+}
+
+fn stopping() -> Rejected {
+    rejected(Some(1001), "the server is stopping")
 }
 
 fn too_large(document: DocumentId, oversize: Oversize, why: &str) -> Rejected {
     let message = format!(
         "document {document}: {why}. It was not taken, and no more changes to this document are taken from this connection; other documents sync"
     );
-    Rejected { message, fatal: false, too_large: Some((document, oversize)) }
+    Rejected { message, close: None, too_large: Some((document, oversize)) }
 }
 
+/// Close code for a client that breaks the protocol.
+const PROTOCOL_ERROR: u16 = 1002;
 /// What the smallest message takes of an inbox, in bytes. The inbox bounds the number of messages that wait too, since each is
 /// looked at when its turn is found.
 const MIN_ROOM: usize = 16 * 1024;
@@ -90,7 +96,8 @@ impl ReceiveHalf {
     /// What the client did wrong.
     pub async fn receive(&mut self, frame: Bytes) -> Result<(), Rejected> {
         let core = &self.connection.core;
-        let envelope = wire::decode(&frame).map_err(|error| rejected(error.is_fatal(), error))?;
+        let envelope = wire::decode(&frame)
+            .map_err(|error| rejected(error.is_fatal().then_some(PROTOCOL_ERROR), error))?;
         self.check_address(&envelope)?;
         let copies = match envelope.body {
             Body::Leave => {
@@ -130,7 +137,7 @@ impl ReceiveHalf {
             Ok(envelope) => envelope,
             Err(_) => {
                 return rejected(
-                    true,
+                    Some(1009),
                     format!("a message of {bytes} bytes came, {allowed}; it cannot be told what it is about"),
                 );
             }
@@ -139,7 +146,7 @@ impl ReceiveHalf {
             return rejected;
         }
         let (Body::Sync { document, .. } | Body::Request { document, .. }) = envelope.body else {
-            return rejected(false, format!("a message of {bytes} bytes came, {allowed}; it was ignored"));
+            return rejected(None, format!("a message of {bytes} bytes came, {allowed}; it was ignored"));
         };
         let exceeded = Exceeded { name: MessageLimit::MessageBytes, value: limit as u64 };
         let oversize = Oversize { size_bytes: bytes, exceeded };
@@ -153,10 +160,13 @@ impl ReceiveHalf {
     fn check_address(&self, envelope: &Envelope) -> Result<(), Rejected> {
         let relayed = matches!(envelope.body, Body::Ephemeral { .. });
         if !relayed && envelope.sender != self.connection.name.1.as_str() {
-            return Err(rejected(true, "\"senderId\" is not the peer id that this connection joined with"));
+            return Err(rejected(
+                Some(PROTOCOL_ERROR),
+                "\"senderId\" is not the peer id that this connection joined with",
+            ));
         }
         if envelope.target.as_deref() != Some(self.connection.core.peer.as_str()) {
-            return Err(rejected(true, "\"targetId\" is not this server's peer id"));
+            return Err(rejected(Some(PROTOCOL_ERROR), "\"targetId\" is not this server's peer id"));
         }
         Ok(())
     }
@@ -190,7 +200,7 @@ impl ReceiveHalf {
         decoded.map_err(|error| {
             let why = format!("the sync message was refused: {error}");
             let exceeded = match &error {
-                DecodeError::Stopped => return rejected(true, error),
+                DecodeError::Stopped => return stopping(),
                 DecodeError::Refused(Refused::TooExpensive(excess)) => Exceeded::of(excess),
                 DecodeError::Refused(_) | DecodeError::Panicked => None,
             };
@@ -198,7 +208,7 @@ impl ReceiveHalf {
                 Some(exceeded) => {
                     too_large(*document, Oversize { size_bytes: payload.len() as u64, exceeded }, &why)
                 }
-                None => rejected(false, format!("document {document}: {why}")),
+                None => rejected(None, format!("document {document}: {why}")),
             }
         })
     }
@@ -206,7 +216,7 @@ impl ReceiveHalf {
     async fn room(&self, bytes: usize) -> Result<InboxPermit, Rejected> {
         let bytes = bytes.max(MIN_ROOM).min(self.connection.core.options.inbox_bytes);
         let taken = self.connection.app.room(bytes as u32).await;
-        taken.ok_or_else(|| rejected(true, "the server is stopping"))
+        taken.ok_or_else(stopping)
     }
 
     /// Hands a message to the document's shard, or to all shards if it is about no document.

@@ -34,6 +34,8 @@ use tokio::sync::{oneshot, watch};
 pub use crate::sync::connection::ConnectionInfo;
 pub use crate::sync::oversize::{Exceeded, MessageLimit};
 pub use app::AppShare;
+#[cfg(test)]
+pub use app::AppShares;
 pub use bring::{BringError, Brought, IMPORT_CLIENT};
 pub use connection::{ReceiveHalf, Rejected, SendHalf};
 pub use dispose::PURGE_PAGE;
@@ -48,6 +50,7 @@ use crate::sync::price::Limits;
 use crate::sync::shard::{LARGEST_HOLDERS, ShardOptions, shard_of};
 use crate::telemetry::histogram::Buckets;
 use crate::types::{ConnectionId, DocKey, Millis, Namespace, Party, PeerId, Shares, StorageId, now};
+#[cfg(not(test))]
 use app::AppShares;
 use decode::{Access, DecodePool};
 use fair::Lane;

@@ -1,4 +1,5 @@
 use super::*;
+use crate::engine::AppShares;
 use crate::types::Party;
 use crate::web::receive::ReceiveBudget;
 use std::sync::Arc;
@@ -16,13 +17,14 @@ fn reader<'a>(
 ) -> MessageReader<'a, DuplexStream> {
     let slowest = pace::Slowest::new(1_000, Duration::from_secs(600), Duration::from_secs(30));
     let party = Party::new("xyz.example".parse().unwrap(), session, session);
-    let mut reader = MessageReader::new(io, LIMIT, slowest, budget.hold(party), liveness);
-    reader.skip_too_large();
+    let mut reader = MessageReader::new(io, LIMIT, slowest, budget.hold(party.clone()), liveness);
+    reader.joined(AppShares::default().of(&party.approval, 1));
     reader
 }
 
+/// Polled as often as the future may let others have their turn.
 async fn is_pending<F: Future>(future: &mut Pin<Box<F>>) -> bool {
-    poll_fn(|cx| std::task::Poll::Ready(future.as_mut().poll(cx).is_pending())).await
+    poll_fn(|cx| std::task::Poll::Ready((0..9).all(|_| future.as_mut().poll(cx).is_pending()))).await
 }
 
 /// A masked frame with a length of the given width in bytes.
@@ -179,7 +181,7 @@ async fn before_the_reader_is_told_to_skip_sizes_are_refused_on_their_claim() {
     let (mut client, server) = tokio::io::duplex(1 << 20);
     let (budget, liveness) = (ReceiveBudget::new(LIMIT, Arc::default()), Liveness::default());
     let mut reader = reader(server, &budget, "device", &liveness);
-    reader.skips = false;
+    reader.app = None;
     client.write_all(&frame(0x82, &vec![0; LIMIT + 1])[..20]).await.unwrap();
     assert!(matches!(reader.next().await, Err(ReadError::TooLarge(LIMIT))));
 }
@@ -208,6 +210,29 @@ async fn what_is_skipped_takes_no_memory() {
     assert_eq!(budget.held(), 0, "its head said so");
     drop(next);
     assert!(reader.message.capacity() == 0 && reader.pending.capacity() == 0);
+}
+
+#[tokio::test]
+async fn what_an_app_sends_is_read_in_its_turns() {
+    for bytes in [LIMIT, 8 * LIMIT] {
+        let (budget, liveness) = (ReceiveBudget::new(16 * LIMIT, Arc::default()), Liveness::default());
+        let (mut client, server) = tokio::io::duplex(1 << 20);
+        let mut reader = reader(server, &budget, "one", &liveness);
+        let apps = AppShares::default();
+        let [app, _other] = ["one", "two"].map(|name| {
+            let party = Party::new("xyz.example".parse().unwrap(), name, name);
+            apps.of(&party.approval, 1)
+        });
+        reader.joined(app.clone());
+        client.write_all(&frame(0x82, &vec![5; bytes])).await.unwrap();
+        app.use_up_receiving(Duration::from_millis(500));
+        {
+            let mut next = Box::pin(reader.next());
+            assert!(is_pending(&mut next).await && liveness.is_paused(), "{bytes}");
+            next.await.unwrap();
+        }
+        assert!(!liveness.is_paused());
+    }
 }
 
 #[tokio::test]
