@@ -10,7 +10,7 @@ use crate::types::{ChangeHash, DocumentId, MAX_ID_BYTES, NameError, StorageId};
 mod ends;
 mod heads;
 
-pub use ends::decode_ends;
+pub use ends::{decode_ends, may_be_decoded};
 pub use heads::{MAX_HEADS, MAX_STORAGES};
 
 /// Most storage ids in `add`, and in `remove`, of one remote-subscription-change message.

@@ -73,6 +73,11 @@ pub enum ReadError {
     /// A message above the limit, before the client joined or above what is skipped.
     #[error("message is larger than the limit of {0} bytes (limits.message_bytes)")]
     TooLarge(usize),
+    /// A message above the limit that does not say in its beginning what it is about.
+    #[error(
+        "message is larger than the limit of {0} bytes (limits.message_bytes), and it cannot be told what it is about"
+    )]
+    Unclear(usize),
     /// A message came too slowly.
     #[error(transparent)]
     TooSlow(#[from] TooSlow),
@@ -275,6 +280,9 @@ impl<'a, R: AsyncRead + Unpin> MessageReader<'a, R> {
             let take = usize::try_from(head.length - at).map_or(ready.len(), |left| left.min(ready.len()));
             if let Some(skipped) = &mut self.skipped {
                 skipped.take(&ready[..take], head.mask, at);
+            }
+            if self.skipped.as_ref().is_some_and(|skipped| !skipped.is_clear()) {
+                return Err(ReadError::Unclear(self.limit));
             }
             self.at += take;
             at += take as u64;

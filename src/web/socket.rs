@@ -123,7 +123,7 @@ fn close_code(error: &ReadError) -> Option<u16> {
         ReadError::Violation(_) => Some(1002),
         ReadError::Text => Some(1003),
         ReadError::TooSlow(_) => Some(1008),
-        ReadError::TooLarge(_) => Some(1009),
+        ReadError::TooLarge(_) | ReadError::Unclear(_) => Some(1009),
         ReadError::GaveWay(_) => Some(1013),
     }
 }
@@ -134,7 +134,7 @@ fn count(error: &ReadError, shared: &Shared, session: &str) {
     if let ReadError::TooSlow(slow) = error {
         shared.doors.evicted.count(slow.code());
     }
-    if let ReadError::TooSlow(TooSlow::Time(_)) | ReadError::TooLarge(_) = error {
+    if let ReadError::TooSlow(TooSlow::Time(_)) | ReadError::TooLarge(_) | ReadError::Unclear(_) = error {
         tracing::info!(session, %error, "a device sent a message that can never be received, and was disconnected; it will try again");
     }
 }
