@@ -6,7 +6,8 @@ use super::durable::MOST_NOTED;
 use super::*;
 use crate::engine::vital::Vital;
 use crate::store::StoreOptions;
-use crate::sync::oversize::Oversize;
+use crate::sync::oversize::{Exceeded, MessageLimit, Oversize};
+use crate::sync::price::Limits;
 use crate::types::DocumentId;
 
 const MEMORY: u64 = 1 << 30;
