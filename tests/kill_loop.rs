@@ -14,7 +14,13 @@ mod common;
 const LARGE_TEXT: usize = 1_500_000;
 
 fn start(data_dir: &Path) -> Server {
+    start_in(data_dir, "one-boot")
+}
+
+/// In this boot of the machine.
+fn start_in(data_dir: &Path, boot: &str) -> Server {
     Start::default()
+        .variable("GROUNDMIST_BOOT_ID", boot)
         .data_dir(data_dir)
         .set("STORAGE__COMPACT_GRACE", "0s")
         .set("STORAGE__COMPACT_FLOOR", "5")
@@ -91,6 +97,28 @@ fn a_document_whose_compaction_ends_the_server_twice_stays_closed_and_syncs_on()
     wait_for("the compacted form", snapshot);
     assert!(server.terminate().success());
     assert!(warnings_after_restart(&data_dir).is_empty());
+}
+
+#[test]
+fn power_cuts_while_a_document_is_compacted_are_not_held_against_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let data_dir = dir.path().join("data");
+    let document = new_document();
+    let server = start_in(&data_dir, "boot-0");
+    let mut writer = Peer::join(&server, "writer");
+    writer.store_text(document, "text", &"x".repeat(LARGE_TEXT));
+    edits(&mut writer, document, "before the power cuts");
+    killed_while_it_compacts(server);
+    for boot in ["boot-1", "boot-2"] {
+        let server = start_in(&data_dir, boot);
+        writer.rejoin(&server).unwrap();
+        edits(&mut writer, document, boot);
+        killed_while_it_compacts(server);
+    }
+    let _server = start_in(&data_dir, "boot-3");
+    for code in ["document_closed", "opening_failed", "was_killed"] {
+        assert!(warnings(&data_dir, code).is_empty(), "{code}");
+    }
 }
 
 fn warnings_after_restart(data_dir: &Path) -> Vec<Value> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::runtime::Handle;
 
 use super::data_dir::DataDir;
-use super::{Error, open_store, options};
+use super::{Error, life, open_store, options};
 use crate::config::Config;
 use crate::engine::Engine;
 use crate::store::Store;
@@ -29,7 +29,9 @@ impl Aside {
         let (store, engine) = directory.opened().as_owner(|| {
             let _entered = runtime.as_ref().map(Handle::enter);
             let store = Arc::new(open_store(config, directory.opened())?);
-            let engine = Engine::start(store.clone(), options::engine(config)).map_err(Error::Engine)?;
+            let last_end = life::last_end(directory.opened());
+            let engine = Engine::start_after(last_end, store.clone(), options::engine(config));
+            let engine = engine.map_err(Error::Engine)?;
             Ok::<_, Error>((store, engine))
         })?;
         Ok(Self { engine, store, _directory: directory })

@@ -9,14 +9,15 @@
 
 use std::io::Read as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::UNIX_EPOCH;
+use std::time::{Duration, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
+use tokio::time::timeout;
 
 use super::STORE_FILE;
 use crate::directory::Directory;
-use crate::engine::BadEnd;
+use crate::engine::{BadEnd, LastEnd};
 use crate::sys::boot::Boot;
 use crate::sys::groups::{OutOfMemory, out_of_memory};
 use crate::types::{Millis, now};
@@ -26,6 +27,11 @@ use crate::web::admin::{ENDS_LIFE_MS, Evidence, MOST_ENDS, OpenedDocument, Uncle
 const FILE: &str = "last-run.json";
 /// Most bytes of the file that are read.
 const MAX_FILE_BYTES: u64 = 1 << 20;
+
+/// Parts of the server that open documents have names that begin so.
+const OPENER_PARTS: &str = "opener";
+/// How often is looked at least at what the system counts, so that an end is not explained by what was long before.
+const LOOK: Duration = Duration::from_secs(3600);
 
 /// What the file holds, as JSON.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,6 +58,15 @@ struct Running {
 impl Running {
     fn now() -> Self {
         Self { started: now(), boot: Boot::now(), out_of_memory: out_of_memory(), failed: None }
+    }
+
+    /// Whether its end has a reason that is no document's fault. An opener's thread may have failed at the document.
+    fn last_end(&self, next: &Boot) -> LastEnd {
+        let is_explained = match &self.failed {
+            Some(part) => !part.starts_with(OPENER_PARTS),
+            None => !self.boot.is_same(next),
+        };
+        if is_explained { LastEnd::Explained } else { LastEnd::Unknown }
     }
 
     /// How it ended, as the server that started next sees it; `None` if the machine ended, and the server with it.
@@ -95,6 +110,12 @@ pub(super) struct Life {
 pub(super) fn last_saved(directory: &Directory) -> Option<Millis> {
     let modified = directory.open_own(STORE_FILE).and_then(|file| file.metadata()?.modified()).ok()?;
     Millis::try_from(modified.duration_since(UNIX_EPOCH).ok()?.as_millis()).ok()
+}
+
+/// What the file says of how the last server ended. To be asked before the engine is started, which counts openings that an
+/// end interrupted.
+pub(super) fn last_end(directory: &Directory) -> LastEnd {
+    read(directory).running.map_or(LastEnd::Unknown, |running| running.last_end(&Boot::now()))
 }
 
 impl Life {
@@ -144,10 +165,10 @@ impl Life {
         }
     }
 
-    /// Looks again at what the system counts whenever an opener process has ended badly: what it ended then was not the
-    /// server.
+    /// Looks again at what the system counts whenever an opener process has ended badly, and once an hour: what it ended until
+    /// then was not the server.
     pub(super) async fn follow(self: Arc<Self>, mut bad_ends: watch::Receiver<u64>) {
-        while bad_ends.changed().await.is_ok() {
+        while !matches!(timeout(LOOK, bad_ends.changed()).await, Ok(Err(_))) {
             let life = self.clone();
             // An error means that the runtime ends.
             let _ = tokio::task::spawn_blocking(move || life.look_again()).await;

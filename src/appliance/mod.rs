@@ -112,11 +112,12 @@ pub async fn run(loaded: Loaded, sources: Sources, level: Level) -> Result<(), E
     let mut signals =
         Signals::new().map_err(|source| Error::System { operation: "listening for signals", source })?;
     let directory = DataDir::prepare(&config)?;
-    let last_saved = life::last_saved(directory.opened());
+    let (last_saved, last_end) = (life::last_saved(directory.opened()), life::last_end(directory.opened()));
     let store = Arc::new(open_store(&config, directory.opened())?);
     secret::adopt_restored(&store, directory.opened())?;
     let secret = secret::load_or_create(&config, directory.opened())?;
-    let engine = Engine::start(store.clone(), options::engine(&config)).map_err(Error::Engine)?;
+    let options = options::engine(&config);
+    let engine = Engine::start_after(last_end, store.clone(), options).map_err(Error::Engine)?;
     let life = Life::begin(directory.opened().clone(), last_saved, engine.interrupted());
     let reload = |parts| Arc::new(Reload::new(sources, loaded, parts));
     let start = Start { config: &config, dev, started, engine: &engine, store, secret: &secret, life: &life };
@@ -228,6 +229,7 @@ async fn serve(
     let emptying = tokio::spawn(bin::empty(engine.clone(), bin));
     let trimming = tokio::spawn(trim::keep_trim(engine.clone()));
     let following = tokio::spawn(life.clone().follow(engine.ended_badly()));
+    let writing = tokio::spawn(engine.keep_troubles());
     let died = until_the_end(engine, listening, &reload, signals).await;
     // Before anything else: if the rest takes too long and the process is killed, the server was stopped all the same.
     match &died {
@@ -236,7 +238,7 @@ async fn serve(
     }
     informing.abort();
     // They hold what must be closed when this returns.
-    for task in [trimming, emptying, following] {
+    for task in [trimming, emptying, following, writing] {
         task.abort();
         let _ = task.await;
     }

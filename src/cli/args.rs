@@ -296,7 +296,8 @@ pub(super) enum DocsCommand {
     /// Allow the server to open a document again that it keeps closed
     ///
     /// A document stays closed after opening it has ended badly twice in a row, mostly for want of memory. The document
-    /// syncs meanwhile. `status` names such documents, and others that could not be opened; of those the warning ends.
+    /// syncs meanwhile. `status` names such documents, and others that could not be opened or of which a device sent too
+    /// much at once; of those the warning ends.
     Retry {
         #[command(flatten)]
         which: WhichDocument,

@@ -27,7 +27,7 @@ pub use error::{ConfigError, Problem};
 pub use network::Network;
 pub use reader::Effective;
 pub use replace::WriteError;
-pub use settings::Loaded;
+pub use settings::{Loaded, MOST_CHANGES, MOST_INFLATED_BYTES, MOST_MESSAGE_BYTES, MOST_OPERATIONS};
 pub use sources::{Flags, Sources};
 pub use units::{parse_duration, show_duration};
 pub use values::{Approve, Owner, TlsMode};

@@ -38,6 +38,14 @@ const GIB: u64 = 1 << 30;
 const POOL: u64 = 16 * MIB;
 /// What is left for the server itself when `memory.opener` is chosen by the machine's memory. Bytes.
 const SERVER: u64 = 192 * MIB;
+/// The most that `limits.message_bytes` can be.
+pub const MOST_MESSAGE_BYTES: u64 = GIB;
+/// The most that `limits.inflated_bytes` can be.
+pub const MOST_INFLATED_BYTES: u64 = 4 * GIB;
+/// The most that `limits.operations` can be.
+pub const MOST_OPERATIONS: u64 = 1_000_000_000;
+/// The most that `limits.changes` can be.
+pub const MOST_CHANGES: u64 = 100_000_000;
 const SECOND: Duration = Duration::from_secs(1);
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -133,12 +141,12 @@ fn opener_bytes(machine_bytes: u64) -> u64 {
 }
 
 fn limits(r: &mut Reader) -> Limits {
-    let message_bytes = r.bytes("limits.message_bytes", 32 * MIB, 64 * KIB..=GIB);
+    let message_bytes = r.bytes("limits.message_bytes", 32 * MIB, 64 * KIB..=MOST_MESSAGE_BYTES);
     Limits {
         message_bytes,
-        operations: r.count("limits.operations", 8_388_608, 10_000..=1_000_000_000),
-        inflated_bytes: r.bytes("limits.inflated_bytes", 32 * MIB, 64 * KIB..=4 * GIB),
-        changes: r.count("limits.changes", 524_288, 1_000..=100_000_000),
+        operations: r.count("limits.operations", 8_388_608, 10_000..=MOST_OPERATIONS),
+        inflated_bytes: r.bytes("limits.inflated_bytes", 32 * MIB, 64 * KIB..=MOST_INFLATED_BYTES),
+        changes: r.count("limits.changes", 524_288, 1_000..=MOST_CHANGES),
         hashes: r.count("limits.hashes", 16_384, 100..=1_000_000),
         bloom_bytes: r.bytes("limits.bloom_bytes", 4 * MIB, 64 * KIB..=GIB),
         receive_bytes: r.bytes("limits.receive_bytes", message_bytes as u64 + POOL, 64 * KIB..=2 * GIB),

@@ -75,6 +75,12 @@ impl AppShare {
         Some(done)
     }
 
+    /// Uses up time for receiving.
+    #[cfg(test)]
+    pub fn use_up_receiving(&self, time: Duration) {
+        self.receiving.use_up(time);
+    }
+
     /// Whether some of an allowance is left. An app that is the only one has all of the threads' time.
     fn is_left(&self, allowance: &Allowance, now: Instant) -> bool {
         let is_alone = self.count.load(Ordering::Relaxed) == 1;

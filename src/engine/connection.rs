@@ -8,15 +8,15 @@ use super::Core;
 use super::app::{AppShare, InboxPermit};
 use super::decode::{Access, DecodeError};
 use super::fair::Lane;
-use super::opener::{Trouble, TroubleKind};
 use super::outbox::{Outbox, Outgoing};
 use super::shard::Input;
 use crate::sync::event::Event;
 use crate::sync::message::SyncMessage;
+use crate::sync::oversize::{Exceeded, MessageLimit, Oversize};
 use crate::sync::price::Refused;
 use crate::sync::shard::shard_of;
 use crate::sync::wire::{self, Body, Envelope};
-use crate::types::{ConnectionId, DocKey, DocumentId, Namespace, PeerId};
+use crate::types::{ConnectionId, DocumentId, Namespace, PeerId};
 
 /// The client broke the protocol: send `message` in an `error` message.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -24,23 +24,29 @@ use crate::types::{ConnectionId, DocKey, DocumentId, Namespace, PeerId};
 pub struct Rejected {
     /// What to tell the client.
     pub message: String,
-    /// Whether the connection must be closed too.
-    pub fatal: bool,
+    /// The code to close the connection with, if it must be closed too.
+    pub close: Option<u16>,
     /// A document that is not taken from this connection any more, because more of it came at once than a limit allows.
-    too_large: Option<DocumentId>,
+    too_large: Option<(DocumentId, Oversize)>,
 }
 
-fn rejected(fatal: bool, why: impl ToString) -> Rejected {
-    Rejected { message: why.to_string(), fatal, too_large: None }
+fn rejected(close: Option<u16>, why: impl ToString) -> Rejected {
+    Rejected { message: why.to_string(), close, too_large: None }
 }
 
-fn too_large(document: DocumentId, why: &str) -> Rejected {
+fn stopping() -> Rejected {
+    rejected(Some(1001), "the server is stopping")
+}
+
+fn too_large(document: DocumentId, oversize: Oversize, why: &str) -> Rejected {
     let message = format!(
         "document {document}: {why}. It was not taken, and no more changes to this document are taken from this connection; other documents sync"
     );
-    Rejected { message, fatal: false, too_large: Some(document) }
+    Rejected { message, close: None, too_large: Some((document, oversize)) }
 }
 
+/// Close code for a client that breaks the protocol.
+const PROTOCOL_ERROR: u16 = 1002;
 /// What the smallest message takes of an inbox, in bytes. The inbox bounds the number of messages that wait too, since each is
 /// looked at when its turn is found.
 const MIN_ROOM: usize = 16 * 1024;
@@ -90,7 +96,8 @@ impl ReceiveHalf {
     /// What the client did wrong.
     pub async fn receive(&mut self, frame: Bytes) -> Result<(), Rejected> {
         let core = &self.connection.core;
-        let envelope = wire::decode(&frame).map_err(|error| rejected(error.is_fatal(), error))?;
+        let envelope = wire::decode(&frame)
+            .map_err(|error| rejected(error.is_fatal().then_some(PROTOCOL_ERROR), error))?;
         self.check_address(&envelope)?;
         let copies = match envelope.body {
             Body::Leave => {
@@ -112,8 +119,8 @@ impl ReceiveHalf {
             Ok(Some(event)) => self.to_shards(event, permit),
             Ok(None) => {}
             Err(rejected) => {
-                if let Some(document) = rejected.too_large {
-                    self.to_shards(Event::TooLarge { document }, permit);
+                if let Some((document, oversize)) = rejected.too_large {
+                    self.to_shards(Event::TooLarge { document, oversize }, permit);
                 }
                 return Err(rejected);
             }
@@ -130,7 +137,7 @@ impl ReceiveHalf {
             Ok(envelope) => envelope,
             Err(_) => {
                 return rejected(
-                    true,
+                    Some(1009),
                     format!("a message of {bytes} bytes came, {allowed}; it cannot be told what it is about"),
                 );
             }
@@ -139,37 +146,27 @@ impl ReceiveHalf {
             return rejected;
         }
         let (Body::Sync { document, .. } | Body::Request { document, .. }) = envelope.body else {
-            return rejected(false, format!("a message of {bytes} bytes came, {allowed}; it was ignored"));
+            return rejected(None, format!("a message of {bytes} bytes came, {allowed}; it was ignored"));
         };
-        tracing::info!(%document, session = %self.connection.lane.party.session, bytes, limit, "a device sent more of a document at once than a message may hold, see limits.message_bytes");
-        let reason = format!("limits.message_bytes allows {:.1} MB in a message", limit as f64 / 1e6);
-        self.note_too_large(document, bytes, reason);
-        match self.hand_in(Event::TooLarge { document }, 0).await {
-            Ok(()) => too_large(document, &format!("a message of {bytes} bytes came, {allowed}")),
+        let exceeded = Exceeded { name: MessageLimit::MessageBytes, value: limit as u64 };
+        let oversize = Oversize { size_bytes: bytes, exceeded };
+        match self.hand_in(Event::TooLarge { document, oversize }, 0).await {
+            Ok(()) => too_large(document, oversize, &format!("a message of {bytes} bytes came, {allowed}")),
             Err(stopping) => stopping,
         }
-    }
-
-    /// Has the owner told that a device sent more of a document at once than a limit allows, unless the device may not write
-    /// in any case.
-    fn note_too_large(&self, document: DocumentId, size_bytes: u64, reason: String) {
-        let JoinedConnection { core, name: (namespace, _), lane, access, .. } = &*self.connection;
-        if matches!(access, Access::ReadOnly) {
-            return;
-        }
-        let key = DocKey { namespace: namespace.clone(), document };
-        let trouble = Trouble::new(TroubleKind::MessageTooLarge, &key, Some(&lane.party));
-        core.record.note(Trouble { size_bytes, reason, ..trouble });
     }
 
     /// Checks that a message comes from this connection's peer, and is for this server.
     fn check_address(&self, envelope: &Envelope) -> Result<(), Rejected> {
         let relayed = matches!(envelope.body, Body::Ephemeral { .. });
         if !relayed && envelope.sender != self.connection.name.1.as_str() {
-            return Err(rejected(true, "\"senderId\" is not the peer id that this connection joined with"));
+            return Err(rejected(
+                Some(PROTOCOL_ERROR),
+                "\"senderId\" is not the peer id that this connection joined with",
+            ));
         }
         if envelope.target.as_deref() != Some(self.connection.core.peer.as_str()) {
-            return Err(rejected(true, "\"targetId\" is not this server's peer id"));
+            return Err(rejected(Some(PROTOCOL_ERROR), "\"targetId\" is not this server's peer id"));
         }
         Ok(())
     }
@@ -200,20 +197,26 @@ impl ReceiveHalf {
     async fn decode(&self, document: &DocumentId, payload: &Bytes) -> Result<SyncMessage, Rejected> {
         let JoinedConnection { core, lane, access, app, .. } = &*self.connection;
         let decoded = core.decoding.decode(lane, payload, *access, app).await;
-        decoded.map_err(|error| match error {
-            DecodeError::Stopped => rejected(true, error),
-            DecodeError::Refused(Refused::TooExpensive(excess)) if excess.kind.is_of_content() => {
-                self.note_too_large(*document, payload.len() as u64, excess.to_string());
-                too_large(*document, &format!("the sync message was refused: {excess}"))
+        decoded.map_err(|error| {
+            let why = format!("the sync message was refused: {error}");
+            let exceeded = match &error {
+                DecodeError::Stopped => return stopping(),
+                DecodeError::Refused(Refused::TooExpensive(excess)) => Exceeded::of(excess),
+                DecodeError::Refused(_) | DecodeError::Panicked => None,
+            };
+            match exceeded {
+                Some(exceeded) => {
+                    too_large(*document, Oversize { size_bytes: payload.len() as u64, exceeded }, &why)
+                }
+                None => rejected(None, format!("document {document}: {why}")),
             }
-            _ => rejected(false, format!("document {document}: the sync message was refused: {error}")),
         })
     }
 
     async fn room(&self, bytes: usize) -> Result<InboxPermit, Rejected> {
         let bytes = bytes.max(MIN_ROOM).min(self.connection.core.options.inbox_bytes);
         let taken = self.connection.app.room(bytes as u32).await;
-        taken.ok_or_else(|| rejected(true, "the server is stopping"))
+        taken.ok_or_else(stopping)
     }
 
     /// Hands a message to the document's shard, or to all shards if it is about no document.

@@ -26,7 +26,6 @@ pub struct Reply(Option<To>);
 enum To {
     Shard(Sender<Input>),
     Waiter(oneshot::Sender<Result<(), CommitError>>),
-    Call(Box<dyn FnOnce(Result<(), CommitError>) + Send>),
 }
 
 impl Reply {
@@ -40,12 +39,6 @@ impl Reply {
         Self(Some(To::Waiter(waiter)))
     }
 
-    /// To what is to be done next. The journal's thread does it and commits nothing meanwhile; where that has ended, it is
-    /// done by whoever hands the commit over, before [`Journal::commit`] returns, with [`CommitError::Stopped`].
-    pub fn call(next: impl FnOnce(Result<(), CommitError>) + Send + 'static) -> Self {
-        Self(Some(To::Call(Box::new(next))))
-    }
-
     fn send(mut self, result: Result<(), CommitError>) {
         self.tell(result);
     }
@@ -55,7 +48,6 @@ impl Reply {
         match self.0.take() {
             Some(To::Shard(shard)) => drop(shard.send(Input::Committed(result))),
             Some(To::Waiter(waiter)) => drop(waiter.send(result)),
-            Some(To::Call(next)) => next(result),
             None => {}
         }
     }

@@ -32,12 +32,14 @@ use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 
 pub use crate::sync::connection::ConnectionInfo;
-pub use app::AppShare;
+pub use crate::sync::oversize::{Exceeded, MessageLimit};
+pub use app::{AppShare, AppShares};
 pub use bring::{BringError, Brought, IMPORT_CLIENT};
 pub use connection::{ReceiveHalf, Rejected, SendHalf};
 pub use dispose::PURGE_PAGE;
 pub use opener::{
-    BadEnd, COMMAND as OPENER_COMMAND, OpenerOptions, OpeningFigures, Trouble, TroubleKind, open_document,
+    BadEnd, COMMAND as OPENER_COMMAND, LastEnd, OpenerOptions, OpeningFigures, Trouble, TroubleKind,
+    open_document,
 };
 pub use outbox::Outgoing;
 
@@ -46,13 +48,12 @@ use crate::sync::price::Limits;
 use crate::sync::shard::{LARGEST_HOLDERS, ShardOptions, shard_of};
 use crate::telemetry::histogram::Buckets;
 use crate::types::{ConnectionId, DocKey, Namespace, Party, PeerId, Shares, Steady, StorageId};
-use app::AppShares;
 use decode::{Access, DecodePool};
 use fair::Lane;
 use heart::Heart;
 use journal::{Journal, Reply};
 use mailbox::Sender;
-use opener::{OpenerPool, Record};
+use opener::{Allowed, Known, OpenerPool, Record};
 use outbox::Outbox;
 use outboxes::Outboxes;
 use registry::{Member, Registry};
@@ -251,12 +252,23 @@ impl Engine {
     /// # Errors
     /// The system has no threads left.
     pub fn start(store: Arc<Store>, options: EngineOptions) -> io::Result<Self> {
+        Self::start_after(LastEnd::Unknown, store, options)
+    }
+
+    /// As [`Engine::start`], with what is known of how the last process ended.
+    /// # Errors
+    /// The system has no threads left.
+    pub fn start_after(last_end: LastEnd, store: Arc<Store>, options: EngineOptions) -> io::Result<Self> {
         let storage = store.storage_id().clone();
         let peer = server_peer_id(&storage).map_err(io::Error::other)?;
         let vital = Vital::new();
         let journal = Journal::start(store.clone(), &vital)?;
-        let record =
-            Record::load(&store, journal.clone(), options.opener.memory_bytes, options.message_bytes as u64);
+        let allowed = Allowed {
+            memory_bytes: options.opener.memory_bytes,
+            message_bytes: options.message_bytes as u64,
+            price: options.price,
+        };
+        let record = Record::load(&store, journal.clone(), &allowed, last_end);
         let opener = OpenerPool::start(store.clone(), record.clone(), options.opener.clone(), &vital)?;
         let decoding = DecodePool::start(options.price, &vital)?;
         let count = options.shards.max(1);
@@ -365,15 +377,25 @@ impl Engine {
         alive
     }
 
-    /// Allows a document that stays closed to be opened again; false if it does not stay closed.
+    /// Forgets what went wrong with a document, and has it tried again: it is opened when it needs to be, and devices whose
+    /// upload was refused are disconnected, so that they send it again. False if nothing was recorded of it.
     /// # Errors
     /// The change is not durable.
     pub async fn retry(&self, key: &DocKey) -> Result<bool, CommitError> {
-        let retried = self.core.record.retry(key).await?;
-        let shards = &self.core.shards;
-        // A shard that has stopped has no document open.
-        let _ = shards[shard_of(&key.document, shards.len())].send(Input::Retry(key.clone()));
-        Ok(retried)
+        let known = self.core.record.retry(key).await?;
+        // Limits stay what they are until a restart: a device that came back would send what is too large once more.
+        if known != Known::Oversize {
+            let shards = &self.core.shards;
+            // A shard that has stopped has no document open.
+            let _ = shards[shard_of(&key.document, shards.len())].send(Input::Retry(key.clone()));
+        }
+        Ok(known != Known::Nothing)
+    }
+
+    /// Writes down what the owner must know of documents, some seconds after it has changed, as long as this is polled. What
+    /// was not written is written when the engine stops.
+    pub fn keep_troubles(&self) -> impl Future<Output = ()> + Send + use<> {
+        self.core.record.clone().keep_written()
     }
 
     /// The documents that were being opened when the last process ended without having been stopped, as far as that was

@@ -247,6 +247,12 @@ impl ShardThread {
             for key in self.shard.take_came_singly() {
                 self.opener.came_singly(&key);
             }
+            for oversized in self.shard.take_oversized() {
+                self.opener.oversized(&oversized);
+            }
+            for (party, key) in self.shard.take_saved() {
+                self.opener.saved(&party, &key);
+            }
             self.fill_outboxes();
             self.measure_relay();
             self.publish();

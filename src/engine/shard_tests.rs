@@ -1,7 +1,7 @@
 //! Whose turn it is after a departure.
 
 use super::*;
-use crate::engine::opener::{OpenerOptions, Record};
+use crate::engine::opener::{Allowed, LastEnd, OpenerOptions, Record};
 use crate::engine::outboxes::Outboxes;
 use crate::store::StoreOptions;
 use crate::sync::message::{Draft, SyncMessage};
@@ -16,7 +16,8 @@ const MESSAGES: usize = 20;
 fn thread(store: Arc<Store>) -> ShardThread {
     let vital = Vital::new();
     let journal = Journal::start(store.clone(), &vital).unwrap();
-    let record = Record::load(&store, journal.clone(), 1 << 20, 1 << 20);
+    let allowed = Allowed { memory_bytes: 1 << 20, message_bytes: 1 << 20, price: Limits::default() };
+    let record = Record::load(&store, journal.clone(), &allowed, LastEnd::default());
     let opener = OpenerOptions::with_memory(1 << 20);
     let opener = OpenerPool::start(store.clone(), record, opener, &vital).unwrap();
     let options = ShardOptions {

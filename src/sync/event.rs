@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use super::message::SyncMessage;
+use super::oversize::Oversize;
 use super::wire::RemoteHeads;
 use crate::types::{DocumentId, StorageId};
 
@@ -20,6 +21,8 @@ pub enum Event {
     TooLarge {
         /// The document.
         document: DocumentId,
+        /// How much it was, and which limit that exceeded.
+        oversize: Oversize,
     },
     /// The client does not have a document that it was asked for.
     Unavailable {
@@ -60,7 +63,7 @@ impl Event {
     pub fn document(&self) -> Option<DocumentId> {
         match self {
             Self::Sync { document, .. }
-            | Self::TooLarge { document }
+            | Self::TooLarge { document, .. }
             | Self::Unavailable { document }
             | Self::Presence { document, .. }
             | Self::RemoteHeads { document, .. } => Some(*document),

@@ -1,7 +1,7 @@
 //! The automerge-repo protocol on change graphs, as a state machine. No I/O, no clock, no threads.
 //!
 //! [`wire`] and [`message`] read and write what clients send; [`price`] says what decoding may cost and [`pricing`] counts it, [`chunk`],
-//! [`columns`] and [`bloom`] check it. An [`event`] is a message that was checked. [`graph`] is one document's change graph, [`doc`] a
+//! [`columns`] and [`bloom`] check it. An [`event`] is a message that was checked, an [`oversize`] says why one was not taken. [`graph`] is one document's change graph, [`doc`] a
 //! document in use with its [`peer`]s, [`shard`] all documents and connections. [`parcel`] reads what came by file instead.
 
 pub mod bloom;
@@ -18,6 +18,7 @@ pub mod leb;
 pub mod message;
 pub mod meter;
 pub mod opener;
+pub mod oversize;
 pub mod parcel;
 pub mod price;
 pub mod pricing;

@@ -101,11 +101,6 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// What it limits is brought of a document, and not said about one.
-    pub fn is_of_content(self) -> bool {
-        matches!(self, Self::Operations | Self::InflatedBytes | Self::Changes)
-    }
-
     /// The limit's name in the configuration.
     pub fn setting(self) -> &'static str {
         match self {

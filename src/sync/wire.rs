@@ -12,7 +12,7 @@ mod ends;
 mod heads;
 
 pub use encode::{encode, encode_error};
-pub use ends::decode_ends;
+pub use ends::{decode_ends, may_be_decoded};
 pub use heads::{MAX_HEADS, MAX_STORAGES};
 
 /// Most storage ids in `add`, and in `remove`, of one remote-subscription-change message.

@@ -7,6 +7,7 @@
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::ready;
 
 use bytes::{BufMut, Bytes};
@@ -17,6 +18,8 @@ use super::frame::{Head, Violation, close_code, parse_head};
 use super::liveness::Liveness;
 use super::receive::pace::{self, Pace, TooSlow};
 use super::receive::{GaveWay, Hold};
+use crate::config::MOST_MESSAGE_BYTES;
+use crate::engine::AppShare;
 use skipped::Skipped;
 
 mod skipped;
@@ -25,10 +28,12 @@ mod skipped;
 const READ_BYTES: usize = 32 * 1024;
 /// Messages up to this size need no share of the receive budget.
 pub const SMALL_MESSAGE: usize = 4 * 1024;
+/// Bytes of a message that are read in one turn.
+const TURN_BYTES: usize = 64 * 1024;
 /// Up to this size a message's buffer grows by doubling, then by a quarter: little is claimed ahead of what has arrived.
 const DOUBLE_BYTES: usize = 128 * 1024;
-/// A message of more bytes is not even skipped: nobody can allow it, for `limits.message_bytes` is 1 GiB at most.
-const MOST_SKIPPED: u64 = 1 << 30;
+/// A message of more bytes is not even skipped: nobody can allow it.
+const MOST_SKIPPED: u64 = MOST_MESSAGE_BYTES;
 
 thread_local! {
     // One per worker thread instead of one per connection.
@@ -68,6 +73,11 @@ pub enum ReadError {
     /// A message above the limit, before the client joined or above what is skipped.
     #[error("message is larger than the limit of {0} bytes (limits.message_bytes)")]
     TooLarge(usize),
+    /// A message above the limit that does not say in its beginning what it is about.
+    #[error(
+        "message is larger than the limit of {0} bytes (limits.message_bytes), and it cannot be told what it is about"
+    )]
+    Unclear(usize),
     /// A message came too slowly.
     #[error(transparent)]
     TooSlow(#[from] TooSlow),
@@ -91,7 +101,10 @@ pub struct MessageReader<'a, R> {
     claimed: usize,
     /// What is kept of the message under way, if it is above the limit.
     skipped: Option<Skipped>,
-    skips: bool,
+    /// The app whose connection it is, once it has joined.
+    app: Option<Arc<AppShare>>,
+    /// Bytes of payload read in this turn.
+    turn: usize,
     fragmented: bool,
     limit: usize,
     hold: Hold,
@@ -110,7 +123,8 @@ impl<'a, R: AsyncRead + Unpin> MessageReader<'a, R> {
             message: Vec::new(),
             claimed: 0,
             skipped: None,
-            skips: false,
+            app: None,
+            turn: 0,
             fragmented: false,
             limit,
             hold,
@@ -119,9 +133,10 @@ impl<'a, R: AsyncRead + Unpin> MessageReader<'a, R> {
         }
     }
 
-    /// From now on the ends of messages above the limit are kept while the rest streams by.
-    pub fn skip_too_large(&mut self) {
-        self.skips = true;
+    /// The client has joined as that app. From now on the ends of messages above the limit are kept while the rest streams by,
+    /// and large messages are read in the app's turns.
+    pub fn joined(&mut self, app: Arc<AppShare>) {
+        self.app = Some(app);
     }
 
     /// The next message or control frame. The memory of the last message counts until this is called again: by then
@@ -238,6 +253,7 @@ impl<'a, R: AsyncRead + Unpin> MessageReader<'a, R> {
             };
             self.pace.progress(arrived);
             self.hold.arrived(arrived);
+            self.take_turns(arrived).await;
         }
         unmask(&mut self.message[start..], head.mask);
         Ok(())
@@ -247,12 +263,13 @@ impl<'a, R: AsyncRead + Unpin> MessageReader<'a, R> {
     /// send all of it again when it comes back, and its other documents would not get their turn.
     async fn skip(&mut self, head: &Head) -> Result<(), ReadError> {
         let before = self.skipped.as_ref().map_or(self.message.len() as u64, Skipped::bytes);
-        if !self.skips || before.saturating_add(head.length) > MOST_SKIPPED {
+        if self.app.is_none() || before.saturating_add(head.length) > MOST_SKIPPED {
             return Err(ReadError::TooLarge(self.limit));
         }
         if self.skipped.is_none() {
             self.skipped = Some(Skipped::after(&self.message));
             self.forget_payload();
+            self.pace.may_take_long();
         }
         let mut at = 0;
         while at < head.length {
@@ -264,11 +281,26 @@ impl<'a, R: AsyncRead + Unpin> MessageReader<'a, R> {
             if let Some(skipped) = &mut self.skipped {
                 skipped.take(&ready[..take], head.mask, at);
             }
+            if self.skipped.as_ref().is_some_and(|skipped| !skipped.is_clear()) {
+                return Err(ReadError::Unclear(self.limit));
+            }
             self.at += take;
             at += take as u64;
             self.pace.progress(take);
+            self.take_turns(take).await;
         }
         Ok(())
+    }
+
+    /// Lets others have their turn after some bytes of a message, which may have a gigabyte of them: other connections of the
+    /// thread, and other apps if this one has used up its time.
+    async fn take_turns(&mut self, arrived: usize) {
+        self.turn += arrived;
+        let Some(app) = self.app.as_ref().filter(|_| self.turn >= TURN_BYTES) else { return };
+        self.turn = 0;
+        tokio::task::yield_now().await;
+        let _not_reading = self.liveness.pause();
+        app.may_receive().await;
     }
 
     /// Makes room in proportion to what has arrived, never to what was claimed. `end` is where the frame ends, and `most`

@@ -12,7 +12,7 @@ use super::admission::Admitted;
 use super::handshake::{self, Join};
 use super::liveness::Liveness;
 use super::reader::{Incoming, MessageReader, ReadError};
-use super::receive::pace;
+use super::receive::pace::{self, TooSlow};
 use super::send::{Close, Control, Sender, TakesTooSlowly};
 use super::{Shared, Web};
 use crate::access::Lease;
@@ -45,8 +45,9 @@ pub async fn run<S: AsyncRead + AsyncWrite>(io: S, mut lease: Lease, place: &Adm
     let taken = pace::Slowest { rate: limits.send_rate, most: Duration::MAX, stall: limits.ping_interval };
     let mut sender = Sender::new(writing, taken, &liveness);
     let mut stopping = web.stopping.clone();
+    let session = lease.session().id.clone();
     let joined = tokio::select! {
-        joined = timeout(limits.handshake_timeout, join(&mut reader, &mut sender, shared)) => {
+        joined = timeout(limits.handshake_timeout, join(&mut reader, &mut sender, shared, &session)) => {
             joined.unwrap_or_else(|_| {
                 Err(Some(Refusal::new(1002, "\"join\" did not come in time (limits.handshake_timeout)".into(), None)))
             })
@@ -93,6 +94,7 @@ async fn join<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
     reader: &mut MessageReader<'_, R>,
     sender: &mut Sender<'_, W>,
     shared: &Shared,
+    session: &str,
 ) -> Result<Join, Option<Refusal>> {
     loop {
         match reader.next().await {
@@ -100,14 +102,15 @@ async fn join<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
                 return handshake::decode_join(&message)
                     .map_err(|(why, them)| Some(Refusal::new(1002, why, them)));
             }
-            // Before the reader is told to skip it does not.
-            Ok(Incoming::Pong | Incoming::TooLarge(_)) => {}
+            Ok(Incoming::Pong) => {}
+            // Nothing is skipped before the client has joined.
+            Ok(Incoming::TooLarge(_)) => debug_assert!(false, "skipped before joining"),
             Ok(Incoming::Ping(payload)) => sender.pong(&payload).await.map_err(|_| None)?,
             Ok(Incoming::Close(code)) => {
                 return Err(Some(Refusal { close: Close { code, reason: "".into() }, error: None }));
             }
             Err(error) => {
-                count(&error, shared);
+                count(&error, shared, session);
                 return Err(close_code(&error).map(|code| Refusal::new(code, error.to_string(), None)));
             }
         }
@@ -121,15 +124,19 @@ fn close_code(error: &ReadError) -> Option<u16> {
         ReadError::Violation(_) => Some(1002),
         ReadError::Text => Some(1003),
         ReadError::TooSlow(_) => Some(1008),
-        ReadError::TooLarge(_) => Some(1009),
+        ReadError::TooLarge(_) | ReadError::Unclear(_) => Some(1009),
         ReadError::GaveWay(_) => Some(1013),
     }
 }
 
-/// Counts a client that was closed for its pace; those that gave way are counted where that is decided.
-fn count(error: &ReadError, shared: &Shared) {
+/// Counts a client that was closed for its pace; those that gave way are counted where that is decided. The log names a
+/// device that will fail in the same way when it comes back, because its message is what it is.
+fn count(error: &ReadError, shared: &Shared, session: &str) {
     if let ReadError::TooSlow(slow) = error {
         shared.doors.evicted.count(slow.code());
+    }
+    if let ReadError::TooSlow(TooSlow::Time(_)) | ReadError::TooLarge(_) | ReadError::Unclear(_) = error {
+        tracing::info!(session, %error, "a device sent a message that can never be received, and was disconnected; it will try again");
     }
 }
 
@@ -145,6 +152,7 @@ async fn talk<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
 ) {
     let (us, them) = (shared.engine.peer_id(), &join.peer);
     let session = lease.session();
+    let session_id = session.id.clone();
     tracing::debug!(peer = %them, session = %session.id, namespace = %session.namespace, "client joined");
     let (mut inbound, mut outbound) = shared.engine.join(ConnectionInfo {
         namespace: session.namespace.clone(),
@@ -161,8 +169,9 @@ async fn talk<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
     }
     let control = Control::default();
     let app = inbound.app();
-    reader.skip_too_large();
-    let reading = app.receiving(read(reader, &mut inbound, &app, liveness, (&control, shared, them)));
+    reader.joined(app.clone());
+    let reading =
+        app.receiving(read(reader, &mut inbound, &app, liveness, (&control, shared, them, &session_id)));
     let until_closed = async {
         let close = tokio::select! {
             close = reading => close,
@@ -193,7 +202,7 @@ async fn read<R: AsyncRead + Unpin>(
     inbound: &mut ReceiveHalf,
     app: &AppShare,
     liveness: &Liveness,
-    (control, shared, them): (&Control, &Shared, &PeerId),
+    (control, shared, them, session): (&Control, &Shared, &PeerId, &str),
 ) -> Option<Close> {
     let us = shared.engine.peer_id();
     let (mut turn, mut since) = (0, Instant::now());
@@ -215,8 +224,8 @@ async fn read<R: AsyncRead + Unpin>(
                 };
                 if let Err(rejected) = received {
                     control.error(wire::encode_error(us.as_str(), them.as_str(), &rejected.message));
-                    if rejected.fatal {
-                        return Some(Close::new(1002, rejected.message));
+                    if let Some(code) = rejected.close {
+                        return Some(Close::new(code, rejected.message));
                     }
                 }
             }
@@ -228,15 +237,15 @@ async fn read<R: AsyncRead + Unpin>(
                     inbound.too_large(&first, &last, bytes).await
                 };
                 control.error(wire::encode_error(us.as_str(), them.as_str(), &rejected.message));
-                if rejected.fatal {
-                    return Some(Close::new(1009, rejected.message));
+                if let Some(code) = rejected.close {
+                    return Some(Close::new(code, rejected.message));
                 }
             }
             Ok(Incoming::Ping(payload)) => control.pong(payload),
             Ok(Incoming::Pong) => {}
             Ok(Incoming::Close(code)) => return Some(Close { code, reason: "".into() }),
             Err(error) => {
-                count(&error, shared);
+                count(&error, shared, session);
                 let code = close_code(&error)?;
                 let why = error.to_string();
                 control.error(wire::encode_error(us.as_str(), them.as_str(), &why));

@@ -29,6 +29,11 @@ fn violations_are_closed_with_their_code() {
             masked(BINARY, &vec![0xf7; 32 * MIB as usize + 1]),
             1009,
         ),
+        (
+            "a gigabyte that does not say what it is about",
+            [masked_head(1 << 30), vec![0xf7; 5_000]].concat(),
+            1009,
+        ),
         ("continuation of nothing", masked(0x80, b"x"), 1002),
         ("a message in a message", [masked(0x02, b"x"), masked(BINARY, b"y")].concat(), 1002),
         ("a compressed frame", masked(0xc2, b"x"), 1002),
@@ -67,7 +72,7 @@ fn fragments_without_end() {
     let scene = Scene::new();
     let mut peer = scene.join();
     let fragment = masked(0x00, &vec![0; MIB as usize]);
-    peer.socket.raw(&masked(0x02, b"start")).unwrap();
+    peer.socket.raw(&masked(0x02, b"\xa1\x64data\x5a\x7f\xff\xff\xff")).unwrap();
     // More than one message may have: skipped as it comes, and at the end it is about nothing.
     for _ in 0..64 {
         peer.socket.raw(&fragment).unwrap();

@@ -49,7 +49,7 @@ def check():
         assert set(schema["enum"]) == variants(*enum), f"{place}: {set(schema['enum']) ^ variants(*enum)}"
     warnings = set(re.findall(r'warn\(\s*"(\w+)"', read("web/admin/warnings.rs")))
     # Those of single documents come with their words.
-    warnings.update(re.findall(r'TroubleKind::\w+ => \(\s*"(\w+)"', read("web/admin/openings.rs")))
+    warnings.update(re.findall(r'(?:TroubleKind::\w+ => \(\s*|code: )"(\w+)"', read("web/admin/openings.rs")))
     assert warnings == set(schemas["Warning"]["properties"]["code"]["enum"]), warnings
     codes = set(re.findall(r'Self::\w+\b.* => "(\w+)"', read("access/error.rs").split("pub enum Refused")[0]))
     for path in (path for place in REFUSING for path in files(place)):

@@ -56,6 +56,47 @@ fn a_reboot_is_no_end_of_the_server() {
 }
 
 #[test]
+fn an_opening_is_to_blame_for_a_kill_only() {
+    let running =
+        |failed: Option<&str>| Running { failed: failed.map(str::to_owned), ..running(BEFORE, boot("a", 0)) };
+    for (failed, next, expected) in [
+        (None, "a", LastEnd::Unknown),
+        (None, "b", LastEnd::Explained),
+        (Some("journal"), "a", LastEnd::Explained),
+        // It may have failed at the document.
+        (Some("opener-1"), "a", LastEnd::Unknown),
+    ] {
+        assert_eq!(running(failed).last_end(&boot(next, 0)), expected, "{failed:?} {next}");
+    }
+    let dir = TempDir::new().unwrap();
+    let directory = Directory::open(dir.path()).unwrap();
+    assert_eq!(last_end(&directory), LastEnd::Unknown, "nothing is known");
+    begin(&dir).fail("shard-0");
+    assert_eq!(last_end(&directory), LastEnd::Explained);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_system_counts_is_looked_at_every_hour() {
+    let dir = TempDir::new().unwrap();
+    let life = begin(&dir);
+    let long_ago = vec![counted("/gone", false, 1)];
+    let set = |life: &Life| life.lock().running.as_mut().unwrap().out_of_memory.clone_from(&long_ago);
+    set(&life);
+    let (bad_ends, receiver) = watch::channel(0);
+    let following = tokio::spawn(life.clone().follow(receiver));
+    let looked = async || {
+        while life.lock().running.as_ref().unwrap().out_of_memory == long_ago {
+            tokio::time::sleep(LOOK / 10).await;
+        }
+    };
+    looked().await;
+    set(&life);
+    looked().await;
+    drop(bad_ends);
+    following.await.unwrap();
+}
+
+#[test]
 fn the_last_sign_of_life_is_the_last_commit_if_that_can_be() {
     let (before, next) = (running(BEFORE, boot("a", 0)), running(BEFORE + 9_000, boot("a", 0)));
     for (saved, alive) in [

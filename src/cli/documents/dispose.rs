@@ -55,9 +55,11 @@ pub(super) fn retry(server: &Server, key: &DocKey, json: bool) -> Result<Exit, C
     if json {
         print_json(&retried)?;
     } else if retried.retried {
-        print("The server opens the document again when it needs to.\n");
+        print(
+            "The server has forgotten what went wrong with the document, and tries again when it needs to.\n",
+        );
     } else {
-        print("The document was not closed: the server opens it when it needs to.\n");
+        print("Nothing was recorded of the document: the server opens it when it needs to.\n");
     }
     Ok(Exit::Success)
 }

@@ -30,7 +30,7 @@ use std::time::Duration;
 pub use child::main as open_document;
 pub use figures::OpeningFigures;
 pub use process::COMMAND;
-pub use record::{BadEnd, Record};
+pub use record::{Allowed, BadEnd, Known, LastEnd, Record};
 pub use trouble::{Trouble, TroubleKind};
 
 use super::fair::Lane;
@@ -39,6 +39,8 @@ use super::shard::Input;
 use super::vital::Vital;
 use crate::store::Store;
 use crate::sync::job::Job;
+use crate::sync::oversize::Oversize;
+use crate::sync::shard::Oversized;
 use crate::types::{ConnectionId, DocKey, Party};
 use desk::Desk;
 use figures::Figures;
@@ -142,6 +144,22 @@ impl OpenerPool {
     /// All of a document that was too large to take in whole has come change by change.
     pub fn came_singly(&self, key: &DocKey) {
         self.0.0.record.is_well(key, &[TroubleKind::TooLargeToTakeIn]);
+    }
+
+    /// A device sent more of a document at once than a limit allows.
+    pub fn oversized(&self, Oversized { party, key, oversize }: &Oversized) {
+        let is_new = self.0.0.record.note(Trouble::oversize(key, party, *oversize));
+        let Oversize { size_bytes, exceeded } = oversize;
+        if is_new {
+            tracing::info!(document = %key.document, namespace = %key.namespace, session = %party.session, size_bytes, why = %exceeded, "a device sent more of a document at once than a limit allows");
+        } else {
+            tracing::debug!(document = %key.document, namespace = %key.namespace, session = %party.session, size_bytes, why = %exceeded, "a device sent too much of a document again");
+        }
+    }
+
+    /// All that a device has of a document is durable.
+    pub fn saved(&self, party: &Party, key: &DocKey) {
+        self.0.0.record.saved(party, key);
     }
 
     /// Jobs that wait.

@@ -8,21 +8,27 @@
 //!
 //! A clean stop crosses out what is under way: it is no fault of the documents.
 //!
-//! Beside bad ends the record keeps other troubles for the owner. Apps share the room for both, and troubles are written one
-//! write at a time: an app that causes many forgets only its own, and makes the disk no busier than its commits do.
+//! Neither is an end of the machine, nor one by the failure of another part of the server ([`LastEnd`]).
+//!
+//! Beside bad ends the record keeps other troubles for the owner. Apps share the room for both, so an app that causes many
+//! forgets only its own. Troubles only inform, so they are written some seconds later, many at once.
 
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Notify, oneshot, watch};
 
+use super::estimate::Need;
 use super::trouble::{Trouble, TroubleKind};
 use crate::engine::journal::{Journal, Reply};
 use crate::engine::lock;
 use crate::store::{CommitError, Op, RecordKind, Store};
 use crate::types::{DocKey, Party};
+pub use allowed::Allowed;
 pub use durable::BadEnd;
 use durable::{Durable, Name};
 
+mod allowed;
 mod durable;
 
 /// Bad ends of openings of one document, in a row, after which the document stays closed.
@@ -32,13 +38,35 @@ const PIN: &[u8] = b"openings";
 /// Why an opening that coincided with an end of the server counts.
 const WITH_THE_SERVER: &str = "the server ended at the same time";
 
+/// How often troubles are written at most. Each write carries all of them, up to 100 kB.
+const TROUBLES_EVERY: Duration = Duration::from_secs(10);
+
+/// Why the last process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LastEnd {
+    /// Nobody knows, so the openings that were under way may have been the reason.
+    #[default]
+    Unknown,
+    /// The machine ended too, or a part of the server had failed that opens no documents: no opening is to blame.
+    Explained,
+}
+
+/// What a record knew of a document that is to be tried again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Known {
+    /// Nothing was recorded.
+    Nothing,
+    /// Nothing but that messages about the document were too large, for limits that stay what they are.
+    Oversize,
+    /// Something was recorded that another try may mend.
+    Trouble,
+}
+
 #[derive(Default)]
 struct State {
     durable: Durable,
     /// The engine stops: an opening that its end interrupts is not the document's fault.
     stopping: bool,
-    /// Troubles are being written. What changes meanwhile waits for the end of that.
-    writing: bool,
     /// Troubles have changed since they were last handed to the journal.
     changed: bool,
 }
@@ -51,32 +79,25 @@ pub struct Record {
     interrupted: Vec<BadEnd>,
     /// How often an opening has ended badly since the start.
     ended_badly: watch::Sender<u64>,
-    /// For the journal, which says when troubles are written.
-    me: Weak<Self>,
+    /// Troubles have changed.
+    noted: Notify,
 }
 
 impl Record {
     /// Reads what the last process left behind. A record that cannot be read counts as empty: it protects, and must not
-    /// keep the server from starting. What was too large for less than `memory_bytes`, or for messages of less than
-    /// `message_bytes`, may fit now.
-    pub fn load(store: &Store, journal: Journal, memory_bytes: u64, message_bytes: u64) -> Arc<Self> {
+    /// keep the server from starting. What was too large may fit in what is `allowed` now.
+    pub fn load(store: &Store, journal: Journal, allowed: &Allowed, last_end: LastEnd) -> Arc<Self> {
         let row = store.record(RecordKind::Pin, PIN).ok().flatten();
         let mut durable: Durable = row.and_then(|row| serde_json::from_slice(&row).ok()).unwrap_or_default();
         let interrupted = std::mem::take(&mut durable.under_way);
-        interrupted.iter().for_each(|ended| durable.count(ended.clone()));
-        durable.troubles.retain(|trouble| match trouble.kind {
-            TroubleKind::TooLargeToCompact | TroubleKind::TooLargeToTakeIn => {
-                trouble.need_bytes > memory_bytes
-            }
-            TroubleKind::MessageTooLarge => trouble.size_bytes > message_bytes,
-            TroubleKind::Failed => true,
-            // Whether a process can be started is found out anew.
-            TroubleKind::NoProcess => false,
-        });
+        if last_end == LastEnd::Unknown {
+            interrupted.iter().for_each(|ended| durable.count(ended.clone()));
+        }
+        durable.troubles.retain(|trouble| allowed.leaves(trouble));
         durable.make_room();
         let state = Mutex::new(State { durable, ..State::default() });
         let ended_badly = watch::Sender::new(0);
-        let record = Arc::new_cyclic(|me| Self { journal, state, interrupted, ended_badly, me: me.clone() });
+        let record = Arc::new(Self { journal, state, interrupted, ended_badly, noted: Notify::new() });
         if !record.interrupted.is_empty() {
             // Else the next process would take them for its own end's.
             drop(record.write(&mut lock(&record.state)));
@@ -159,34 +180,66 @@ impl Record {
         }
     }
 
-    /// Notes a trouble. It is written when it is new, so that a device that tries again and again costs no commits.
-    pub fn note(&self, trouble: Trouble) {
+    /// Notes a trouble. It is written when it is new, so that a device that tries again and again costs no commits. True if it
+    /// is new.
+    pub fn note(&self, trouble: Trouble) -> bool {
         let mut state = lock(&self.state);
-        if state.durable.note(trouble) {
-            self.write_in_turn(&mut state);
+        let is_new = state.durable.note(trouble);
+        if is_new {
+            self.changed(&mut state);
         }
+        is_new
     }
 
     /// Troubles of these kinds with the document are over. Costs no commit where there was none.
     pub fn is_well(&self, key: &DocKey, kinds: &[TroubleKind]) {
         let mut state = lock(&self.state);
         if state.durable.clear(key, |trouble| kinds.contains(&trouble.kind)) {
-            self.write_in_turn(&mut state);
+            self.changed(&mut state);
         }
     }
 
-    /// The owner wants the document tried again, or deletes it. False if nothing was recorded of it.
+    /// An upload that needed so much was taken in: so could be what was too large before, if it is the same or needs no more.
+    pub fn came_in(&self, key: &DocKey, need: &Need) {
+        let mut state = lock(&self.state);
+        let is_over = |trouble: &Trouble| {
+            trouble.kind == TroubleKind::TooLargeToTakeIn
+                && (trouble.need_bytes <= need.memory_bytes || trouble.size_bytes == need.size_bytes)
+        };
+        if state.durable.clear(key, is_over) {
+            self.changed(&mut state);
+        }
+    }
+
+    /// All that a device has of the document is durable: what was too large of it has come another way.
+    pub fn saved(&self, party: &Party, key: &DocKey) {
+        let mut state = lock(&self.state);
+        let is_over = |trouble: &Trouble| {
+            trouble.kind == TroubleKind::MessageTooLarge
+                && trouble.session == *party.session
+                && trouble.client == *party.approval.client_id
+        };
+        if state.durable.clear(key, is_over) {
+            self.changed(&mut state);
+        }
+    }
+
+    /// The owner wants the document tried again, or deletes it. Returns what was recorded of it.
     /// # Errors
     /// The record without the document could not be made durable; the document may then stay closed after a restart.
-    pub async fn retry(&self, key: &DocKey) -> Result<bool, CommitError> {
-        let written = {
+    pub async fn retry(&self, key: &DocKey) -> Result<Known, CommitError> {
+        let (known, written) = {
             let mut state = lock(&self.state);
-            if !(state.durable.clear(key, |_| true) | state.durable.forget(key, u64::MAX)) {
-                return Ok(false);
-            }
-            self.write(&mut state)
+            let is_oversize = |trouble: &Trouble| trouble.kind == TroubleKind::MessageTooLarge;
+            let oversize = state.durable.clear(key, is_oversize);
+            let known = match state.durable.clear(key, |_| true) | state.durable.forget(key, u64::MAX) {
+                true => Known::Trouble,
+                false if oversize => Known::Oversize,
+                false => return Ok(Known::Nothing),
+            };
+            (known, self.write(&mut state))
         };
-        written.await.unwrap_or(Err(CommitError::Stopped)).map(|()| true)
+        written.await.unwrap_or(Err(CommitError::Stopped)).map(|()| known)
     }
 
     /// The documents that stay closed.
@@ -208,6 +261,7 @@ impl Record {
             size_bytes: 0,
             need_bytes: bad.need_bytes,
             reason: bad.reason.clone(),
+            limit: None,
         });
         state.durable.troubles.iter().cloned().chain(failed).collect()
     }
@@ -219,33 +273,30 @@ impl Record {
         receiver
     }
 
-    /// Writes troubles, one write at a time: clients can cause them faster than a disk writes, and each write carries all.
-    fn write_in_turn(&self, state: &mut State) {
-        state.changed = true;
-        if state.writing {
-            return;
-        }
-        (state.writing, state.changed) = (true, false);
-        let me = self.me.clone();
-        let written = move |result: Result<(), CommitError>| {
-            // A journal that has ended says so while `hand_over` is called, with the state locked; nothing is left to do.
-            if let (Some(me), false) = (me.upgrade(), matches!(result, Err(CommitError::Stopped))) {
-                me.written(result.is_ok());
+    /// Writes troubles whenever they have changed, at most once in [`TROUBLES_EVERY`], until this is dropped. What changes
+    /// when nobody polls this, and what could not be written, is written with the next change or by [`Record::stop`].
+    pub async fn keep_written(self: Arc<Self>) {
+        loop {
+            self.noted.notified().await;
+            let Some(written) = self.write_changed() else { continue };
+            if !matches!(written.await, Ok(Ok(()))) {
+                lock(&self.state).changed = true;
             }
-        };
-        self.hand_over(&state.durable, Reply::call(written));
+            tokio::time::sleep(TROUBLES_EVERY).await;
+        }
     }
 
-    /// Troubles are written, or could not be. After a failure the next change tries again: at once would be over and over
-    /// on a full disk.
-    fn written(&self, is_durable: bool) {
+    /// Writes troubles if they have changed since they were written.
+    fn write_changed(&self) -> Option<oneshot::Receiver<Result<(), CommitError>>> {
         let mut state = lock(&self.state);
-        state.writing = false;
-        if !is_durable {
-            state.changed = true;
-        } else if state.changed {
-            self.write_in_turn(&mut state);
-        }
+        (state.changed && !state.stopping).then(|| self.write(&mut state))
+    }
+
+    /// Troubles have changed, and are written with others: clients can cause them faster than a disk writes, and each write
+    /// carries all.
+    fn changed(&self, state: &mut State) {
+        state.changed = true;
+        self.noted.notify_one();
     }
 
     /// With the state locked, so that the journal gets the rows in the order in which they were made.

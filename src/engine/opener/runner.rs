@@ -3,7 +3,6 @@
 use std::time::{Duration, Instant};
 
 use super::desk::{KEEP_OPEN, Large, Next, SetAside};
-use super::figures::{Figures, Where};
 use super::frame::{Order, Work};
 use super::process::{Failure, Process};
 use super::shared::Shared;
@@ -86,8 +85,7 @@ impl Shared {
                     let (key, until) = (key.clone(), Instant::now() + KEEP_OPEN);
                     keeps = Some(Kept { key, process, set_aside, until });
                 }
-                self.figures.done(Figures::kind(&task.job), Where::Child, began.elapsed());
-                self.finish(task, answer);
+                self.finish(task, answer, &need, began);
             }
             Err(Unfinished::Store(error)) => {
                 self.record.cancel(&key);
@@ -95,7 +93,7 @@ impl Shared {
             }
             Err(Unfinished::Replaced) => {
                 self.record.cancel(&key);
-                self.finish(task, Answer::Absent);
+                self.answer(task, Answer::Absent);
             }
             Err(Unfinished::TooMuch) => {
                 self.record.cancel(&key);

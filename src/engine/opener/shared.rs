@@ -68,7 +68,7 @@ impl Shared {
         let need = match estimator.estimate(&task.job, &*self.store) {
             Ok(Some(need)) => need,
             Ok(None) => {
-                self.finish(task, Answer::Absent);
+                self.answer(task, Answer::Absent);
                 return self.desk.done(&lane, &key, began.elapsed());
             }
             Err(error) => {
@@ -85,7 +85,7 @@ impl Shared {
             let kind = Figures::kind(&job);
             let done = opener.run(job, &*self.store);
             self.figures.done(kind, Where::Thread, began.elapsed());
-            self.judge(&done);
+            self.judge(&done, &need, Where::Thread);
             let _ = shard.send(Input::JobDone(Box::new(done)));
         } else if need.memory_bytes > allowed_bytes {
             tracing::info!(document = %key.document, namespace = %key.namespace, kind = task.job.kind(), need_bytes = need.memory_bytes, allowed_bytes, "a document is too large to be opened, see memory.opener");
@@ -109,11 +109,20 @@ impl Shared {
     }
 
     /// Notes what a finished job says of its document.
-    fn judge(&self, done: &Done) {
-        use TroubleKind::{Failed, NoProcess, TooLargeToCompact, TooLargeToTakeIn};
+    fn judge(&self, done: &Done, need: &Need, place: Where) {
+        use TroubleKind::{Failed, NoProcess, NotExtracted, TooLargeToCompact};
+        let is_done = match done {
+            Done::Compact { result, .. } => matches!(result, Ok(Some(_))),
+            Done::Extract { result, .. } => matches!(result, Ok(Some(_))),
+            Done::Intake { result, .. } => result.is_ok(),
+            Done::Refused(..) => false,
+        };
+        if is_done && matches!(place, Where::Child) {
+            self.record.is_well(done.key(), &[NoProcess]);
+        }
         match done {
             Done::Compact { key, result: Ok(Some(_)), .. } => {
-                self.record.is_well(key, &[TooLargeToCompact, Failed, NoProcess]);
+                self.record.is_well(key, &[TooLargeToCompact, Failed, NotExtracted]);
             }
             Done::Compact { key, result: Err(why), .. } => {
                 let reason = format!("its changes could not be compacted: {why}");
@@ -121,11 +130,10 @@ impl Shared {
             }
             Done::Extract { key, result: Err(why), .. } => {
                 let reason = why.to_string();
-                self.record.note(Trouble { reason, ..Trouble::new(Failed, key, None) });
+                self.record.note(Trouble { reason, ..Trouble::new(NotExtracted, key, None) });
             }
-            Done::Intake { key, result: Ok(_), .. } => {
-                self.record.is_well(key, &[TooLargeToTakeIn, NoProcess]);
-            }
+            Done::Extract { key, result: Ok(Some(_)), .. } => self.record.is_well(key, &[NotExtracted]),
+            Done::Intake { key, result: Ok(_), .. } => self.record.came_in(key, need),
             _ => {}
         }
     }
@@ -137,7 +145,7 @@ impl Shared {
             Job::Intake { .. } => Answer::Failed(error.to_string()),
             Job::Extract { .. } | Job::Compact { .. } => Answer::Absent,
         };
-        self.finish(task, answer);
+        self.answer(task, answer);
     }
 
     /// The job's result would be more than the server holds in memory, however much its processes may take.
@@ -157,9 +165,16 @@ impl Shared {
     }
 
     /// Tells the shard what came of a job.
-    pub(super) fn finish(&self, task: Task, answer: Answer) {
+    pub(super) fn answer(&self, task: Task, answer: Answer) {
+        // A shard that has ended needs no news.
+        let _ = task.shard.send(Input::JobDone(Box::new(answer.into_done(task.job))));
+    }
+
+    /// A process has done a job.
+    pub(super) fn finish(&self, task: Task, answer: Answer, need: &Need, began: Instant) {
+        self.figures.done(Figures::kind(&task.job), Where::Child, began.elapsed());
         let done = answer.into_done(task.job);
-        self.judge(&done);
+        self.judge(&done, need, Where::Child);
         // A shard that has ended needs no news.
         let _ = task.shard.send(Input::JobDone(Box::new(done)));
     }

@@ -26,7 +26,7 @@ use super::graph::{Graph, Parking};
 use super::message::SyncMessage;
 use crate::store::{Head, Op, SnapshotInfo};
 use crate::types::{ChangeHash, ConnectionId, DocKey, Millis, Steady};
-use peer::Base;
+use peer::{Base, Saved};
 
 /// How long a peer with changes that we lack counts as uploading after each of its messages, in milliseconds.
 pub const UPLOAD_GRACE_MS: Millis = 10_000;
@@ -164,6 +164,32 @@ impl Doc {
     pub fn knows_all(&self, hashes: &[ChangeHash]) -> bool {
         let graph = self.graph.as_ref().filter(|graph| graph.end() == self.durable_end());
         graph.is_some_and(|graph| hashes.iter().all(|hash| graph.knows(hash)))
+    }
+
+    /// All of these changes are durable, as far as that is known without reading.
+    fn has_durably(&self, heads: &[ChangeHash]) -> bool {
+        self.heads() == heads || self.knows_all(heads)
+    }
+
+    /// A message of the connection was not taken, so it has something that is not here.
+    pub fn not_saved(&mut self, connection: ConnectionId) {
+        let Some(at) = self.peers.iter().position(|peer| peer.connection == connection) else { return };
+        let heads = &self.peers[at].their_heads;
+        // What it said before may be of the message that was not taken, or of what it had before that.
+        let is_past = self.has_durably(heads);
+        self.peers[at].saved = if is_past { Saved::NotBy(heads.clone()) } else { Saved::Unknown };
+    }
+
+    /// Connections of which all that they claim to have has become durable since they were last asked for.
+    pub fn take_saved(&mut self) -> Vec<ConnectionId> {
+        let is_saved = |peer: &Peer| peer.awaits_saving() && self.has_durably(&peer.their_heads);
+        let saved: Vec<usize> = (0..self.peers.len()).filter(|at| is_saved(&self.peers[*at])).collect();
+        let take = |at: usize| {
+            let peer = &mut self.peers[at];
+            peer.saved = Saved::Yes;
+            peer.connection
+        };
+        saved.into_iter().map(take).collect()
     }
 
     /// Bytes of memory that the graph takes, about.

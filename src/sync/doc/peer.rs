@@ -49,6 +49,18 @@ pub struct Extract {
     pub running: bool,
 }
 
+/// Whether all that a peer has of the document is known to be durable here.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub enum Saved {
+    /// That is not known yet.
+    #[default]
+    Unknown,
+    /// A message was not taken that came after the peer had these heads, all of which are here.
+    NotBy(Vec<ChangeHash>),
+    /// Once all that it claimed was.
+    Yes,
+}
+
 /// One connection's share in one document. Its [`super::Doc`] keeps it in step with the document, so only the files of that folder change
 /// what is known of the connection; others say what happened.
 ///
@@ -110,6 +122,8 @@ pub struct Peer {
     pub(super) asked_singly: bool,
     /// An upload of it or changes for it were refused, and only a new connection brings either again.
     pub(super) refused: bool,
+    /// Whether all that it has is here.
+    pub(super) saved: Saved,
     /// What it has changed since it joined, so its sync state is worth keeping.
     pub(super) moved: bool,
 }
@@ -241,7 +255,8 @@ impl Peer {
             + self.known_heads.len()
             + self.need.len()
             + self.asked_for.len()
-            + self.last_sent.as_ref().map_or(0, Vec::len);
+            + self.last_sent.as_ref().map_or(0, Vec::len)
+            + if let Saved::NotBy(heads) = &self.saved { heads.len() } else { 0 };
         let base = match &self.base {
             Base::Part(extract) => {
                 extract.have.len() * 32 + extract.parts.iter().map(|part| part.len() + 32).sum::<usize>()
@@ -305,11 +320,21 @@ impl Peer {
         }
     }
 
+    /// Whether all that it has is here cannot be known before its heads, as it last said them, are.
+    pub fn awaits_saving(&self) -> bool {
+        let is_open = match &self.saved {
+            Saved::Unknown => true,
+            Saved::NotBy(heads) => *heads != self.their_heads,
+            Saved::Yes => false,
+        };
+        is_open && !self.their_heads.is_empty()
+    }
+
     /// Its changes are not taken any more, nor asked for.
     pub fn end_writing(&mut self) {
-        // A newer client that hears so stops sending what is not taken. An older one would take any answer for a loss, and send
-        // all of it again.
-        self.answer_due = self.v2 && self.writer;
+        // A newer client that hears so stops sending what is not taken, so an answer that is due already stays due. An older one
+        // would take any answer for a loss, and send all of it again.
+        self.answer_due = self.v2 && (self.answer_due || self.writer);
         self.refused |= self.writer;
         self.writer = false;
         self.need = Vec::new();

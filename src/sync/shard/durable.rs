@@ -88,6 +88,7 @@ impl Shard {
             self.arrived(key);
         }
         self.heads_durable(key, now);
+        self.note_saved(key);
         self.recount(key);
         self.queue(key);
         self.forget_if_idle(key);

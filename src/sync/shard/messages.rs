@@ -1,10 +1,11 @@
 //! A message on its way to its document.
 
-use super::Shard;
 use super::budget::Category;
+use super::{Oversized, Shard};
 use crate::sync::event::Event;
 use crate::sync::graph::{MAX_HEADS, Misfit};
 use crate::sync::message::SyncMessage;
+use crate::sync::oversize::Oversize;
 use crate::sync::storage::Storage;
 use crate::types::{ConnectionId, DocKey, Now};
 
@@ -31,7 +32,12 @@ impl Shard {
                 self.recount_peer(id, &key);
                 self.enforce_budget();
             }
-            Event::TooLarge { document } => self.end_writing(id, &key(document), storage, now),
+            Event::TooLarge { document, oversize } => {
+                let key = key(document);
+                self.end_writing(id, &key, storage, now);
+                self.note_oversize(id, &key, oversize);
+                self.enforce_budget();
+            }
             Event::Unavailable { document } => self.said_no(id, &key(document), now),
             Event::Presence { document, sender, session, count, data } => {
                 self.relay_ephemeral(id, &key(document), sender, session, count, data);
@@ -95,6 +101,7 @@ impl Shard {
             self.ask_or_tell(key, now);
         }
         self.heads_seen(id, key, now);
+        self.note_saved(key);
         self.recount(key);
         self.queue(key);
     }
@@ -112,9 +119,12 @@ impl Shard {
             return self.forget_if_idle(key);
         }
         let Some(doc) = self.documents.get_mut(key) else { return };
-        let is_stored = doc.is_stored();
+        let (is_stored, is_synced) = (doc.is_stored(), doc.is_synced());
         if let Some(peer) = doc.peer(id) {
             peer.end_writing();
+            if !is_synced {
+                peer.tell_unavailable();
+            }
         }
         if !is_stored {
             // Whoever waits for the document does not get it from this one.
@@ -124,6 +134,29 @@ impl Shard {
         self.ask_or_tell(key, now);
         self.queue(key);
         self.forget_if_idle(key);
+    }
+
+    /// Has the owner told that a device sent more of a document at once than a limit allows. There is no need to if the device
+    /// may not write in any case, or if the owner has deleted the document.
+    fn note_oversize(&mut self, connection: ConnectionId, key: &DocKey, oversize: Oversize) {
+        let info = self.connections.get(&connection).map(|conn| conn.info());
+        let Some(info) = info.filter(|info| !info.read_only) else { return };
+        let Some(doc) = self.documents.get_mut(key).filter(|doc| doc.is_synced()) else { return };
+        if doc.peer(connection).is_some() {
+            doc.not_saved(connection);
+            self.oversized.push(Oversized { party: info.party(), key: key.clone(), oversize });
+        }
+    }
+
+    /// All that a device has of a document may have become durable, by whatever way it came.
+    pub(super) fn note_saved(&mut self, key: &DocKey) {
+        let Some(doc) = self.documents.get_mut(key).filter(|doc| doc.is_stored()) else { return };
+        for id in doc.take_saved() {
+            let info = self.connections.get(&id).map(|conn| conn.info());
+            if let Some(info) = info.filter(|info| !info.read_only) {
+                self.saved.push((info.party(), key.clone()));
+            }
+        }
     }
 
     /// A change contradicts the document's graph.

@@ -49,6 +49,7 @@ use crate::sync::connection::{ConnectionInfo, Out};
 use crate::sync::ephemeral::Presence;
 use crate::sync::event::Event;
 use crate::sync::job::{Done, Job, chunks_bytes};
+use crate::sync::oversize::Oversize;
 use crate::sync::remote::RemoteBook;
 use crate::sync::roster::Roster;
 use crate::sync::storage::Storage;
@@ -119,6 +120,17 @@ pub struct Counters {
     pub quarantines: u64,
 }
 
+/// A device sent more of a document at once than a limit allows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Oversized {
+    /// The device, which may have left since.
+    pub party: Party,
+    /// The document.
+    pub key: DocKey,
+    /// How much it was.
+    pub oversize: Oversize,
+}
+
 /// The state machine. Deterministic: what is gone through in order is kept in order.
 pub struct Shard {
     options: ShardOptions,
@@ -131,6 +143,10 @@ pub struct Shard {
     wholes: Wholes,
     /// Documents that were refused whole and of which all of that is durable now.
     came_singly: Vec<DocKey>,
+    /// Messages that were too large and that the owner has not been told of.
+    oversized: Vec<Oversized>,
+    /// Devices of which all that they have of a document is durable, which the owner's troubles were not held against yet.
+    saved: Vec<(Party, DocKey)>,
     presence: Presence,
     roster: Roster,
     remote: RemoteBook,
@@ -153,6 +169,8 @@ impl Shard {
             send_queue: SendQueue::default(),
             wholes: Wholes::default(),
             came_singly: Vec::new(),
+            oversized: Vec::new(),
+            saved: Vec::new(),
             presence: Presence::default(),
             roster: Roster::default(),
             remote: RemoteBook::default(),
@@ -267,6 +285,17 @@ impl Shard {
     /// trouble any more.
     pub fn take_came_singly(&mut self) -> Vec<DocKey> {
         std::mem::take(&mut self.came_singly)
+    }
+
+    /// Messages that brought more of a document than a limit allows, for the owner to hear of.
+    pub fn take_oversized(&mut self) -> Vec<Oversized> {
+        std::mem::take(&mut self.oversized)
+    }
+
+    /// Devices of which all that they have of a document has turned out to be durable: that something of it was too large is no
+    /// trouble any more. Each connection is named once for a document, and again after a message that was too large.
+    pub fn take_saved(&mut self) -> Vec<(Party, DocKey)> {
+        std::mem::take(&mut self.saved)
     }
 
     /// The opener has finished a job.

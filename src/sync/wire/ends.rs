@@ -25,6 +25,11 @@ pub fn decode_ends(first: &[u8], last: &[u8], size: u64) -> Result<Envelope, Wir
     decode(&Bytes::from(message))
 }
 
+/// Whether [`decode_ends`] may find out what a message is about that begins so.
+pub fn may_be_decoded(first: &[u8]) -> bool {
+    find_data(first).is_ok()
+}
+
 /// Where the byte string called `data` has its header, and how many bytes it holds.
 fn find_data(first: &[u8]) -> Result<(std::ops::Range<usize>, u64), WireError> {
     let mut d = Decoder::new(first);

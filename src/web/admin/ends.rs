@@ -99,8 +99,11 @@ fn fix(last: &UncleanEnd, opener_bytes: u64) -> String {
     );
     match (&last.failed, last.memory) {
         (Some(_), _) => format!("{LOG}. {OVER}"),
-        (None, Some(_)) => format!("{more}. {OVER}"),
-        (None, None) => format!("{LOG}. It may have been for memory: if there is little, {more}. {OVER}"),
+        (None, Some(Evidence { own: true, .. })) => format!("{more}. {OVER}"),
+        // What else is in the groups above may have run out of memory by itself, long before.
+        (None, Some(Evidence { own: false, .. }) | None) => {
+            format!("{LOG}. It may have been for memory: if there is little, {more}. {OVER}")
+        }
     }
 }
 
@@ -166,8 +169,9 @@ mod tests {
         let both = "document abc in xyz.example and document def in xyz.example at that time";
         assert!(message.contains(", because memory ran out") && message.contains(both), "{message}");
         assert!(fix.starts_with("give the machine") && !fix.contains("may have been"), "{fix}");
-        let (message, _) = said(&[memory(false)]);
+        let (message, fix) = said(&[memory(false)]);
         assert!(message.contains(", most likely because memory ran out: the system ended 3 of"), "{message}");
+        assert!(fix.starts_with("the log of that time") && fix.contains("give the machine"), "{fix}");
     }
 
     #[test]

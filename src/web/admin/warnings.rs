@@ -6,6 +6,7 @@ use super::record::RecordState;
 use super::{Status, ends, openings};
 use crate::config::TlsMode;
 use crate::listen::CertificateNow;
+use crate::sys::memory::machine_bytes;
 use crate::types::{Millis, day};
 
 /// A certificate that has no longer than this, or the last sixth of its life, should have been renewed.
@@ -45,14 +46,6 @@ pub fn warnings(status: &Status, now: Millis) -> Vec<Warning> {
     if let Some((message, fix)) = ends::killed(&status.unclean_ends, status.engine.opener_memory_bytes) {
         warn("was_killed", false, message, Some(&fix));
     }
-    for closed in &status.engine.closed_documents {
-        let (message, fix) = openings::closed(closed);
-        warn("document_closed", false, message, Some(&fix));
-    }
-    for trouble in &status.engine.opening_troubles {
-        let (code, message, fix) = openings::trouble(trouble, status.engine.opener_memory_bytes);
-        warn(code, false, message, Some(&fix));
-    }
     if let Some(trouble) = certificate_trouble(&status.certificate, now) {
         let fix = "do what is said there; the server tries again by itself, or at once after `sudo groundmist-sync reload`";
         warn("certificate", true, trouble, Some(fix));
@@ -91,6 +84,10 @@ pub fn warnings(status: &Status, now: Millis) -> Vec<Warning> {
         let message = "the last backup is more than a week old";
         let fix = "make one: `sudo groundmist-sync backup FILE`, or daily: `sudo systemctl enable --now groundmist-sync-backup.timer`";
         warn("backup_old", false, message.into(), Some(fix));
+    }
+    // Last, because there may be many.
+    for openings::Told { code, message, fix } in openings::all(&status.engine, machine_bytes()) {
+        warn(code, false, message, Some(&fix));
     }
     all.sort_by_key(|warning| !warning.grave);
     all
@@ -154,11 +151,11 @@ mod tests {
             "not_saved",
             "not_alive",
             "owner_unknown",
-            "document_closed",
             "no_domain",
             "disk",
             "record_missing",
             "backup_old",
+            "document_closed",
         ];
         let found = codes(&bad, now);
         assert_eq!(found.iter().map(|(code, _)| code.as_str()).collect::<Vec<_>>(), expected);

@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 
+use crate::sync::wire;
+
 /// Bytes that are kept of each end. Names in a message have 256 bytes at most, and there are four.
 const END_BYTES: usize = 2 * 1024;
 
@@ -34,6 +36,11 @@ impl Skipped {
         self.last.drain(..excess);
         self.last.extend(unmasked(bytes.len() - news));
         self.bytes = self.bytes.saturating_add(bytes.len() as u64);
+    }
+
+    /// It can be told what the message is about, as far as its beginning has come.
+    pub fn is_clear(&self) -> bool {
+        self.first.len() < END_BYTES || wire::may_be_decoded(&self.first)
     }
 
     /// Bytes of the message so far.

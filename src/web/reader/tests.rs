@@ -1,4 +1,5 @@
 use super::*;
+use crate::engine::AppShares;
 use crate::types::Party;
 use crate::web::receive::ReceiveBudget;
 use std::sync::Arc;
@@ -16,13 +17,14 @@ fn reader<'a>(
 ) -> MessageReader<'a, DuplexStream> {
     let slowest = pace::Slowest::new(1_000, Duration::from_secs(600), Duration::from_secs(30));
     let party = Party::new("xyz.example".parse().unwrap(), session, session);
-    let mut reader = MessageReader::new(io, LIMIT, slowest, budget.hold(party), liveness);
-    reader.skip_too_large();
+    let mut reader = MessageReader::new(io, LIMIT, slowest, budget.hold(party.clone()), liveness);
+    reader.joined(AppShares::default().of(&party.approval, 1));
     reader
 }
 
+/// Polled as often as the future may let others have their turn.
 async fn is_pending<F: Future>(future: &mut Pin<Box<F>>) -> bool {
-    poll_fn(|cx| std::task::Poll::Ready(future.as_mut().poll(cx).is_pending())).await
+    poll_fn(|cx| std::task::Poll::Ready((0..9).all(|_| future.as_mut().poll(cx).is_pending()))).await
 }
 
 /// A masked frame with a length of the given width in bytes.
@@ -43,6 +45,13 @@ fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     bytes.extend(mask);
     bytes.extend(payload.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask));
     bytes
+}
+
+/// A message of so many bytes that says in its beginning where its payload is.
+fn message_of(bytes: usize) -> Vec<u8> {
+    let mut message: Vec<u8> = (0..bytes as u32).map(|n| (n % 251) as u8).collect();
+    message[..11].copy_from_slice(b"\xa1\x64data\x5a\0\x0f\xff\xff");
+    message
 }
 
 /// What a reader makes of these bytes, arriving in pieces of `piece` bytes, until it errs or the bytes end.
@@ -131,7 +140,7 @@ async fn violations_are_refused() {
 
 #[tokio::test]
 async fn what_is_above_the_limit_is_skipped_and_what_follows_is_read() {
-    let large: Vec<u8> = (0..LIMIT as u32 + 1).map(|n| (n % 251) as u8).collect();
+    let large = message_of(LIMIT + 1);
     let whole = frame(0x82, &large);
     let parts: Vec<u8> = [
         frame(0x02, &large[..60_000]),
@@ -157,7 +166,8 @@ async fn what_is_above_the_limit_is_skipped_and_what_follows_is_read() {
 
 #[tokio::test]
 async fn a_message_of_any_claim_is_skipped_as_long_as_it_comes() {
-    let claiming = |claim: u64| [&[0x82, 0xff][..], &claim.to_be_bytes(), &[0; 4], &[7; 50_000]].concat();
+    let claiming =
+        |claim: u64| [&[0x82, 0xff][..], &claim.to_be_bytes(), &[0; 4], &message_of(50_000)].concat();
     for claim in [LIMIT as u64 + 1, MOST_SKIPPED] {
         let (got, error) = read(&claiming(claim), usize::MAX).await;
         assert!(got.is_empty() && matches!(error, ReadError::Io(_)), "{error}");
@@ -166,8 +176,11 @@ async fn a_message_of_any_claim_is_skipped_as_long_as_it_comes() {
         let (got, error) = read(&claiming(claim), usize::MAX).await;
         assert!(got.is_empty() && matches!(error, ReadError::TooLarge(LIMIT)), "{error}");
     }
+    // What does not say what it is about is not read to its end.
+    let unclear = [&claiming(MOST_SKIPPED)[..14], &[7; 50_000]].concat();
+    assert!(matches!(read(&unclear, 1_000).await, (got, ReadError::Unclear(LIMIT)) if got.is_empty()));
     // Frames of an unfinished message that fit each by itself.
-    let endless: Vec<u8> = std::iter::once(frame(0x02, &[0; 60_000]))
+    let endless: Vec<u8> = std::iter::once(frame(0x02, &message_of(60_000)))
         .chain(std::iter::repeat_n(frame(0x00, &[0; 60_000]), 9))
         .flatten()
         .collect();
@@ -179,7 +192,7 @@ async fn before_the_reader_is_told_to_skip_sizes_are_refused_on_their_claim() {
     let (mut client, server) = tokio::io::duplex(1 << 20);
     let (budget, liveness) = (ReceiveBudget::new(LIMIT, Arc::default()), Liveness::default());
     let mut reader = reader(server, &budget, "device", &liveness);
-    reader.skips = false;
+    reader.app = None;
     client.write_all(&frame(0x82, &vec![0; LIMIT + 1])[..20]).await.unwrap();
     assert!(matches!(reader.next().await, Err(ReadError::TooLarge(LIMIT))));
 }
@@ -190,10 +203,10 @@ async fn what_is_skipped_takes_no_memory() {
     let liveness = Liveness::default();
     let (mut client, server) = tokio::io::duplex(1 << 20);
     let mut reader = reader(server, &budget, "device", &liveness);
-    let whole = frame(0x82, &vec![5; LIMIT + 1]);
+    let whole = frame(0x82, &message_of(LIMIT + 1));
     {
         let mut next = Box::pin(reader.next());
-        client.write_all(&frame(0x02, &vec![5; LIMIT])).await.unwrap();
+        client.write_all(&frame(0x02, &message_of(LIMIT))).await.unwrap();
         assert!(is_pending(&mut next).await);
         assert!(budget.held() >= LIMIT, "{}", budget.held());
         client.write_all(&frame(0x00, &vec![5; LIMIT])).await.unwrap();
@@ -208,6 +221,29 @@ async fn what_is_skipped_takes_no_memory() {
     assert_eq!(budget.held(), 0, "its head said so");
     drop(next);
     assert!(reader.message.capacity() == 0 && reader.pending.capacity() == 0);
+}
+
+#[tokio::test]
+async fn what_an_app_sends_is_read_in_its_turns() {
+    for bytes in [LIMIT, 8 * LIMIT] {
+        let (budget, liveness) = (ReceiveBudget::new(16 * LIMIT, Arc::default()), Liveness::default());
+        let (mut client, server) = tokio::io::duplex(1 << 20);
+        let mut reader = reader(server, &budget, "one", &liveness);
+        let apps = AppShares::default();
+        let [app, _other] = ["one", "two"].map(|name| {
+            let party = Party::new("xyz.example".parse().unwrap(), name, name);
+            apps.of(&party.approval, 1)
+        });
+        reader.joined(app.clone());
+        client.write_all(&frame(0x82, &message_of(bytes))).await.unwrap();
+        app.use_up_receiving(Duration::from_millis(500));
+        {
+            let mut next = Box::pin(reader.next());
+            assert!(is_pending(&mut next).await && liveness.is_paused(), "{bytes}");
+            next.await.unwrap();
+        }
+        assert!(!liveness.is_paused());
+    }
 }
 
 #[tokio::test]
@@ -274,8 +310,8 @@ async fn messages_without_progress_come_to_an_end() {
         ("half of a ping", &frame(0x89, b"ping")[..4], b"", 60),
         ("a small message", &frame(0x02, b"x"), &frame(0x00, b"x"), 60),
         ("half of the rate", &begin, &frame(0x00, &[1; 5_000]), 120),
-        ("too large, silence", &frame(0x82, &vec![7; LIMIT + 1])[..17_000], b"", 60),
-        ("too large, bytes", &frame(0x82, &vec![7; LIMIT + 1])[..17_000], b"x", 60),
+        ("too large, silence", &frame(0x82, &message_of(LIMIT + 1))[..17_000], b"", 60),
+        ("too large, bytes", &frame(0x82, &message_of(LIMIT + 1))[..17_000], b"x", 60),
     ] {
         let budget = ReceiveBudget::new(16 * LIMIT, Arc::default());
         let liveness = Liveness::default();

@@ -59,17 +59,24 @@ pub struct Pace {
     /// Until the next progress.
     allowance: Duration,
     spent: Duration,
+    /// Longest time for all of the message.
+    most: Duration,
 }
 
 impl Pace {
     /// For a message that begins now.
     pub fn new(slowest: Slowest) -> Self {
-        Self { slowest, allowance: slowest.stall, spent: Duration::ZERO }
+        Self { slowest, allowance: slowest.stall, spent: Duration::ZERO, most: slowest.most }
     }
 
     /// The next message begins.
     pub fn restart(&mut self) {
         *self = Self::new(self.slowest);
+    }
+
+    /// The message may take as long as it brings enough bytes a second: it takes no memory.
+    pub fn may_take_long(&mut self) {
+        self.most = Duration::MAX;
     }
 
     /// Bytes of the payload arrived.
@@ -85,7 +92,7 @@ impl Pace {
         let mut client = std::pin::pin!(client);
         loop {
             let begun = Instant::now();
-            let left = self.allowance.min(self.slowest.most.saturating_sub(self.spent));
+            let left = self.allowance.min(self.most.saturating_sub(self.spent));
             let waited = timeout(left, &mut client).await;
             let took = begun.elapsed();
             match waited {
@@ -96,10 +103,10 @@ impl Pace {
                 }
                 // A server that stood still has not read what came meanwhile, and blames nobody for it.
                 Err(_) if took > left + self.slowest.stall / 2 => self.allowance = self.slowest.stall / 2,
-                Err(_) if self.allowance < self.slowest.most.saturating_sub(self.spent) => {
+                Err(_) if self.allowance < self.most.saturating_sub(self.spent) => {
                     return Err(TooSlow::Rate(self.slowest.rate));
                 }
-                Err(_) => return Err(TooSlow::Time(self.slowest.most)),
+                Err(_) => return Err(TooSlow::Time(self.most)),
             }
         }
     }
@@ -138,6 +145,20 @@ mod tests {
     async fn a_steady_slow_upload_has_its_whole_time() {
         assert_eq!(send(1_100, 1).await, (TooSlow::Time(SLOWEST.most), 600));
         assert_eq!(send(30_000, 29).await, (TooSlow::Time(SLOWEST.most), 600), "in bursts");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_takes_no_memory_may_take_long_and_still_must_come() {
+        let mut pace = Pace::new(SLOWEST);
+        pace.may_take_long();
+        for _ in 0..600 {
+            pace.wait(sleep(Duration::from_secs(2))).await.unwrap();
+            pace.progress(2_100);
+        }
+        let waited = pace.wait(sleep(Duration::from_secs(70))).await;
+        assert_eq!(waited, Err(TooSlow::Rate(1_000)));
+        pace.restart();
+        assert_eq!(pace.most, SLOWEST.most, "the next message");
     }
 
     #[tokio::test(start_paused = true)]

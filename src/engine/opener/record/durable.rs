@@ -65,8 +65,8 @@ impl Name {
 
 /// What is durable: JSON in one row.
 ///
-/// Invariants: at most [`MOST_NOTED`] bad ends and as many troubles. One document has at most one bad end, and one trouble of
-/// a kind.
+/// Invariants: at most [`MOST_NOTED`] bad ends and as many troubles. One document has at most one bad end, and of each app one
+/// trouble of a kind.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(super) struct Durable {
     /// Openings under way that may take the server with them.
@@ -109,17 +109,13 @@ impl Durable {
         self.make_room();
     }
 
-    /// Takes a trouble in. True if it was not known.
+    /// Takes a trouble in. True if it was not known, or not with this limit.
     pub(super) fn note(&mut self, trouble: Trouble) -> bool {
         let trouble = Trouble { reason: shortened(&trouble.reason), ..trouble };
         if let Some(known) = self.troubles.iter_mut().find(|known| known.is_like(&trouble)) {
-            // As in `count`.
-            if known.client == trouble.client {
-                known.session = trouble.session;
-            }
-            (known.size_bytes, known.need_bytes) = (trouble.size_bytes, trouble.need_bytes);
-            known.reason = trouble.reason;
-            return false;
+            let is_news = known.limit != trouble.limit;
+            *known = trouble;
+            return is_news;
         }
         self.troubles.push(trouble);
         self.make_room();

@@ -1,17 +1,23 @@
 //! What is recorded over several lives of the process.
 
-use std::sync::mpsc;
-
 use tempfile::TempDir;
 
 use super::durable::MOST_NOTED;
 use super::*;
 use crate::engine::vital::Vital;
 use crate::store::StoreOptions;
+use crate::sync::oversize::{Exceeded, MessageLimit, Oversize};
+use crate::sync::price::Limits;
 use crate::types::DocumentId;
 
-const MESSAGE: u64 = 1 << 20;
 const MEMORY: u64 = 1 << 30;
+const MESSAGE: u64 = 1 << 20;
+const CHANGES: u64 = 1_000;
+
+fn allowed() -> Allowed {
+    let price = Limits { changes: CHANGES, ..Limits::default() };
+    Allowed { memory_bytes: MEMORY, message_bytes: MESSAGE, price }
+}
 
 fn key(n: u8) -> DocKey {
     DocKey { namespace: "xyz.example".parse().unwrap(), document: DocumentId([n; 16]) }
@@ -33,7 +39,11 @@ fn held<'a>(clients: impl Iterator<Item = &'a String>, name: &str) -> usize {
 }
 
 /// One life of the process: what is done in it and written, then it is gone without a word. `row`: what stands there before.
-fn life(dir: &TempDir, row: Option<&str>, live: impl FnOnce(&Record)) {
+fn life(dir: &TempDir, row: Option<&str>, live: impl FnOnce(&Arc<Record>)) {
+    life_after(LastEnd::Unknown, dir, row, live);
+}
+
+fn life_after(last_end: LastEnd, dir: &TempDir, row: Option<&str>, live: impl FnOnce(&Arc<Record>)) {
     let store = Store::open(&dir.path().join("store"), &StoreOptions { cache_bytes: 1 << 20 }).unwrap();
     let store = Arc::new(store);
     if let Some(row) = row {
@@ -41,11 +51,11 @@ fn life(dir: &TempDir, row: Option<&str>, live: impl FnOnce(&Record)) {
         store.commit(&[Op::Record { kind: RecordKind::Pin, key: PIN.into(), row }]).unwrap();
     }
     let journal = Journal::start(store.clone(), &Vital::new()).unwrap();
-    let record = Record::load(&store, journal.clone(), MEMORY, MESSAGE);
+    let record = Record::load(&store, journal.clone(), &allowed(), last_end);
     live(&record);
-    // Troubles are written one write after the other.
-    while lock(&record.state).writing {
-        std::thread::yield_now();
+    // As if some seconds had passed.
+    if let Some(written) = record.write_changed() {
+        written.blocking_recv().unwrap().unwrap();
     }
     drop(record);
     journal.stop().blocking_recv().unwrap();
@@ -78,8 +88,8 @@ fn two_openings_that_end_with_the_server_close_their_documents() {
     life(&dir, None, |record| {
         assert_eq!(record.bad_ends(&key(1)), 2, "for good");
         let runtime = tokio::runtime::Runtime::new().unwrap();
-        assert!(runtime.block_on(record.retry(&key(1))).unwrap());
-        assert!(!runtime.block_on(record.retry(&key(1))).unwrap());
+        assert_eq!(runtime.block_on(record.retry(&key(1))).unwrap(), Known::Trouble);
+        assert_eq!(runtime.block_on(record.retry(&key(1))).unwrap(), Known::Nothing);
     });
     life(&dir, None, |record| assert_eq!(record.bad_ends(&key(1)), 0, "the owner said so"));
 }
@@ -155,7 +165,9 @@ fn an_app_with_many_troubles_pushes_out_its_own() {
             record.note(trouble(n, Some(&honest)));
             record.note(trouble(10 + n, None));
         }
-        (100..100 + 2 * MOST_NOTED).for_each(|n| record.note(trouble(n, Some(&hostile))));
+        for n in 100..100 + 2 * MOST_NOTED {
+            record.note(trouble(n, Some(&hostile)));
+        }
         record.note(trouble(20, Some(&other)));
         // Another app that has the same trouble with the document does not make it its own.
         record.note(trouble(0, Some(&hostile)));
@@ -203,39 +215,40 @@ fn what_an_older_version_stored_beyond_the_limits_is_cut() {
     life(&dir, Some(&row), |record| assert_eq!(record.troubles().len(), MOST_NOTED));
 }
 
-/// Stops the journal until what this returns is dropped.
-fn busy(journal: &Journal) -> mpsc::Sender<()> {
-    let ((began, begun), (over, end)) = (mpsc::channel(), mpsc::channel::<()>());
-    let wait = move |_| {
-        began.send(()).unwrap();
-        let _ = end.recv();
-    };
-    journal.commit(Vec::new(), Reply::call(wait));
-    begun.recv().unwrap();
-    over
-}
-
 #[test]
-fn one_write_of_troubles_waits_however_many_there_are() {
+fn troubles_are_written_many_at_once() {
     let dir = TempDir::new().unwrap();
     let failed = |n| Trouble::new(TroubleKind::Failed, &one_of_many(n), None);
     life(&dir, None, |record| {
-        let end = busy(&record.journal);
-        (0..50).for_each(|n| record.note(failed(n)));
-        record.is_well(&one_of_many(7), &[TroubleKind::Failed]);
-        assert_eq!(record.journal.waiting(), 1);
-        // What came while the first one waited is written when it is, without any other word.
-        drop(end);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+        runtime.unwrap().block_on(async {
+            let written = async |commits| {
+                while record.journal.commits() < commits {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+            };
+            tokio::spawn(record.clone().keep_written());
+            record.note(failed(0));
+            written(1).await;
+            for n in 1..50 {
+                record.note(failed(n));
+                record.is_well(&one_of_many(n - 1), &[TroubleKind::Failed]);
+                tokio::time::sleep(TROUBLES_EVERY / 60).await;
+            }
+            assert_eq!(record.journal.commits(), 1);
+            tokio::time::sleep(TROUBLES_EVERY).await;
+            written(2).await;
+            tokio::time::sleep(2 * TROUBLES_EVERY).await;
+            assert_eq!(record.journal.commits(), 2);
+        });
     });
     life(&dir, None, |record| {
-        assert_eq!(record.troubles().len(), 49);
-        let end = busy(&record.journal);
+        assert_eq!(record.troubles(), [failed(49)]);
         record.note(failed(60));
-        record.note(failed(61));
         record.stop();
-        drop(end);
+        assert!(record.write_changed().is_none(), "a clean stop writes what waits");
     });
-    life(&dir, None, |record| assert_eq!(record.troubles().len(), 51, "a clean stop writes what waits"));
+    life(&dir, None, |record| assert_eq!(record.troubles().len(), 2));
 }
 
 #[test]
@@ -244,13 +257,115 @@ fn what_is_well_or_known_costs_no_commit() {
     let failed = |n| Trouble::new(TroubleKind::Failed, &key(n), None);
     life(&dir, None, |record| {
         record.note(failed(1));
-        let end = busy(&record.journal);
+        record.write_changed().unwrap().blocking_recv().unwrap().unwrap();
         record.note(failed(1));
         record.is_well(&key(1), &[TroubleKind::NoProcess]);
         record.is_well(&key(2), &[TroubleKind::Failed]);
         record.end(&key(1), 100);
         record.cancel(&key(1));
-        assert_eq!(record.journal.waiting(), 0);
-        drop(end);
+        assert!(record.write_changed().is_none());
+        assert_eq!((record.journal.waiting(), record.journal.commits()), (0, 1));
+    });
+}
+
+#[test]
+fn an_end_that_no_opening_is_to_blame_for_does_not_count() {
+    let dir = TempDir::new().unwrap();
+    for _ in 0..3 {
+        life(&dir, None, |record| record.begin(&key(1), None, 100));
+        life_after(LastEnd::Explained, &dir, None, |record| {
+            assert_eq!(record.interrupted().len(), 1, "it can be named");
+            assert_eq!((record.bad_ends(&key(1)), record.troubles().len()), (0, 0));
+        });
+    }
+}
+
+#[test]
+fn an_upload_that_proves_nothing_ends_no_trouble() {
+    let dir = TempDir::new().unwrap();
+    let need = |memory_bytes, size_bytes| Need { memory_bytes, size_bytes, reserved_bytes: 0 };
+    let too_large = || Trouble::new(TroubleKind::TooLargeToTakeIn, &key(1), None).of(&need(MEMORY + 5, 1000));
+    life(&dir, None, |record| {
+        for (taken_in, left) in [(need(100, 10), 1), (need(100, 1000), 0), (need(MEMORY + 5, 10), 0)] {
+            record.note(too_large());
+            record.came_in(&key(1), &taken_in);
+            assert_eq!(record.troubles().len(), left, "{taken_in:?}");
+        }
+    });
+}
+
+#[test]
+fn another_try_mends_no_message_that_was_too_large() {
+    let dir = TempDir::new().unwrap();
+    let oversize = |n| Trouble::new(TroubleKind::MessageTooLarge, &key(n), Some(&app("app")));
+    life(&dir, None, |record| {
+        (1..3).for_each(|n| assert!(record.note(oversize(n))));
+        record.note(Trouble::new(TroubleKind::Failed, &key(2), None));
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let known = [1, 2, 3].map(|n| runtime.block_on(record.retry(&key(n))).unwrap());
+        assert_eq!(known, [Known::Oversize, Known::Trouble, Known::Nothing]);
+        assert_eq!(record.troubles(), []);
+    });
+}
+
+#[test]
+fn a_message_that_was_too_large_is_told_until_its_limit_is_raised() {
+    let dir = TempDir::new().unwrap();
+    let device = app("app");
+    let sent = |n, size_bytes, name, value| {
+        Trouble::oversize(&key(n), &device, Oversize { size_bytes, exceeded: Exceeded { name, value } })
+    };
+    let of_earlier_versions =
+        |n, size_bytes| Trouble { limit: None, ..sent(n, size_bytes, MessageLimit::MessageBytes, 0) };
+    let stay = [
+        sent(1, MESSAGE + 1, MessageLimit::MessageBytes, MESSAGE / 2),
+        sent(2, 70, MessageLimit::Changes, CHANGES),
+        sent(3, 70, MessageLimit::Operations, Limits::default().operations + 1),
+        of_earlier_versions(4, MESSAGE + 1),
+    ];
+    life(&dir, None, |record| {
+        assert!(stay.iter().all(|trouble| record.note(trouble.clone())));
+        record.note(sent(11, MESSAGE, MessageLimit::MessageBytes, MESSAGE / 2));
+        record.note(sent(12, 70, MessageLimit::Changes, CHANGES - 1));
+        record.note(sent(13, 70, MessageLimit::InflatedBytes, 1));
+        record.note(of_earlier_versions(14, MESSAGE));
+    });
+    life(&dir, None, |record| assert_eq!(record.troubles(), stay));
+}
+
+#[test]
+fn what_has_come_another_way_is_no_trouble_any_more() {
+    let dir = TempDir::new().unwrap();
+    let device = |session| Party::new(key(0).namespace, "app", session);
+    let oversize = |n, session| Trouble::new(TroubleKind::MessageTooLarge, &key(n), Some(&device(session)));
+    life(&dir, None, |record| {
+        record.note(oversize(1, "laptop"));
+        record.note(oversize(2, "laptop"));
+        for (party, n, left) in [
+            (device("phone"), 1, 2),
+            (Party::new(key(0).namespace, "other", "laptop"), 1, 2),
+            (device("laptop"), 3, 2),
+            (device("laptop"), 1, 1),
+        ] {
+            record.saved(&party, &key(n));
+            assert_eq!(record.troubles().len(), left);
+        }
+    });
+    life(&dir, None, |record| assert_eq!(record.troubles().len(), 0, "what had no size fits"));
+}
+
+#[test]
+fn what_one_app_sends_changes_nothing_that_the_owner_reads_of_another() {
+    let dir = TempDir::new().unwrap();
+    let sent = |app: &Party, size_bytes| {
+        let exceeded = Exceeded { name: MessageLimit::MessageBytes, value: MESSAGE };
+        Trouble::oversize(&key(1), app, Oversize { size_bytes, exceeded })
+    };
+    let (honest, hostile) = (app("honest"), app("hostile"));
+    life(&dir, None, |record| {
+        record.note(sent(&honest, 2 * MESSAGE));
+        assert!(record.note(sent(&hostile, 1 << 30)));
+        assert!(!record.note(sent(&honest, 3 * MESSAGE)), "the latest is shown, and not written");
+        assert_eq!(record.troubles(), [sent(&honest, 3 * MESSAGE), sent(&hostile, 1 << 30)]);
     });
 }

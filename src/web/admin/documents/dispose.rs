@@ -28,7 +28,7 @@ pub struct Purged {
 /// Answer to `POST /api/documents/{namespace}/{document}/retry`: it is durable.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Retried {
-    /// The document stayed closed before; false if the server would have opened it anyway.
+    /// Something was recorded of the document; false if nothing was, so that nothing changes.
     pub retried: bool,
 }
 
@@ -70,8 +70,8 @@ impl DocumentsApi {
         }
     }
 
-    /// A document that stays closed, because opening it ended the process twice, may be opened again. It need not be
-    /// stored: a device may have brought it in vain.
+    /// What went wrong with a document is forgotten, and it may be opened again. It need not be stored: a device may have
+    /// brought it in vain.
     pub(super) async fn retry(&self, key: Result<DocKey, Failure>) -> Answer {
         let retried = self.engine.retry(&key?).await.map_err(Failure::store)?;
         Ok(json(StatusCode::OK, &Retried { retried }).map(Into::into))

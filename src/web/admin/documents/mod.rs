@@ -7,7 +7,7 @@
 //! | `DELETE /api/documents/{namespace}/{document}` | [`Deleted`]: in the bin for 30 days |
 //! | `POST /api/documents/{namespace}/{document}/restore` | [`Document`]: out of the bin |
 //! | `POST /api/documents/{namespace}/{document}/purge` | [`Purged`]: deleted for good, its id is never taken again |
-//! | `POST /api/documents/{namespace}/{document}/retry` | [`Retried`]: a document that stays closed may be opened again |
+//! | `POST /api/documents/{namespace}/{document}/retry` | [`Retried`]: what went wrong with a document is forgotten, and it may be opened again |
 //! | `GET /api/namespaces` | [`Namespaces`] |
 //! | `GET /api/growth?days=` | [`Growth`] |
 //! | `GET /api/documents/{namespace}/{document}` | [`Document`] |
