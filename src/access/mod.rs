@@ -20,6 +20,7 @@ mod audit;
 mod client_id;
 mod connect;
 mod decide;
+mod device;
 mod enter;
 mod entering;
 mod error;
@@ -160,7 +161,7 @@ impl Access {
             let (place, op) = state.audit.write(event)?;
             underway.event = Some(place);
             ops.push(op);
-            state.begin(&session, &mut ops, &mut underway)?;
+            state.begin(session.clone().into(), &mut ops, &mut underway)?;
             self.send(ops, underway, "creating the session")
         };
         sent.await?;
@@ -176,10 +177,7 @@ impl Access {
     /// Why it is refused, in words that tell the client what to do.
     pub fn verify(&self, token: &str, now: Millis) -> Result<Session, Refused> {
         let claims = self.signer.verify(token)?;
-        if now >= claims.expires() {
-            return Err(Refused::Expired);
-        }
-        self.state().session(&self.store, &claims)
+        self.state().session(&self.store, &claims, now)
     }
 
     /// Verifies a token for a socket that is about to open. Hold the lease while the socket lives, and close
@@ -188,15 +186,12 @@ impl Access {
     /// # Errors
     /// As [`Access::verify`].
     pub fn admit(self: &Arc<Self>, token: &str) -> Result<Lease, Refused> {
-        let now = now();
+        let (now, sliding) = (now(), self.sliding());
         let claims = self.signer.verify(token)?;
-        if now >= claims.expires() {
-            return Err(Refused::Expired);
-        }
         let (session, end) = {
             let mut state = self.state();
-            let session = state.session(&self.store, &claims)?;
-            let end = state.sessions.open(&session.id, now).ok_or(Refused::Revoked)?;
+            let session = state.session(&self.store, &claims, now)?;
+            let end = state.sessions.open(&session.id, now, sliding).ok_or(Refused::Revoked)?;
             self.schedule_flush(&mut state);
             (session, end)
         };
