@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
+use super::copies::{Seen, TokenTag};
 use super::sessions::Standing;
 use super::{Access, LAST_USED_STEP_MS, Refused, Session, now};
 
@@ -17,16 +18,24 @@ const SHORTEST_NAP: Duration = Duration::from_millis(500);
 /// A verified session in use by a socket. Each session tells its own sockets when to close, so a revocation costs
 /// nothing for the others, however many there are.
 pub struct Lease {
-    access: Arc<Access>,
-    session: Session,
+    pub(super) access: Arc<Access>,
+    pub(super) session: Session,
+    pub(super) token: TokenTag,
     end: watch::Receiver<Standing>,
+    /// The socket's place among those that come from somewhere.
+    pub(super) seen: Option<Seen>,
     /// When access was last told that the socket is open.
     noted: Instant,
 }
 
 impl Lease {
-    pub(super) fn new(access: Arc<Access>, session: Session, end: watch::Receiver<Standing>) -> Self {
-        Self { access, session, end, noted: Instant::now() }
+    pub(super) fn new(
+        access: Arc<Access>,
+        session: Session,
+        token: TokenTag,
+        end: watch::Receiver<Standing>,
+    ) -> Self {
+        Self { access, session, token, end, seen: None, noted: Instant::now() }
     }
 
     /// Whose socket this is and what it may do.
@@ -44,6 +53,9 @@ impl Lease {
                 self.noted = Instant::now();
                 self.access.still_connected(&self.session);
             }
+            if let Some(seen) = &self.seen {
+                self.access.look_for_copies(&self.session.id, seen);
+            }
             let standing = *self.end.borrow_and_update();
             let left = left(standing);
             if let Some(refused) = standing.refused.or(left.is_zero().then_some(Refused::Expired)) {
@@ -51,6 +63,7 @@ impl Lease {
             }
             // Near the end the clock is looked at more often, so that the end moves before a new socket would be refused.
             let nap = (left / 2).clamp(SHORTEST_NAP, LOOK_AGAIN).min(left);
+            let nap = self.seen.as_ref().map_or(nap, |seen| nap.min(seen.together));
             tokio::select! {
                 changed = self.end.changed() => {
                     // A session that goes says why first.
@@ -66,6 +79,9 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
+        if let Some(seen) = &self.seen {
+            self.access.not_seen(&self.session.id, seen);
+        }
         self.access.closed(&self.session);
     }
 }

@@ -19,6 +19,7 @@ use crate::types::{DocKey, Millis, Secret, now};
 mod audit;
 mod client_id;
 mod connect;
+mod copies;
 mod decide;
 mod device;
 mod enter;
@@ -45,6 +46,7 @@ pub use connect::{
     CODE_LIFE_MS, Consent, Exchange, ExchangeError, Exchanged, MAX_CODES, MAX_REFRESH_TOKENS,
     MAX_REFRESH_TOKENS_PER_APP, REFRESH_GRACE_MS, REFRESH_LIFE_MS,
 };
+pub use copies::{Copied, copied_after};
 pub use decide::Decided;
 pub use enter::MAX_FIRST_USES;
 pub use entering::{EnterError, Entered, Entering, Proof};
@@ -195,7 +197,7 @@ impl Access {
             self.schedule_flush(&mut state);
             (session, end)
         };
-        Ok(Lease::new(Arc::clone(self), session, end))
+        Ok(Lease::new(Arc::clone(self), session, claims.tag(), end))
     }
 
     /// A socket of that session has closed.

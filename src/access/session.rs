@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::device::DeviceTokens;
-use super::{AccessError, App};
+use super::{AccessError, App, Copied};
 use crate::config::TOKEN_LIFE;
 use crate::store::{Op, RecordKind};
 use crate::types::{Millis, Namespace, Party};
@@ -55,6 +55,9 @@ pub struct Session {
     /// `/authenticate` with DPoP is that one session.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub authenticated: Option<Millis>,
+    /// A token of the session was in use from two networks at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub copied: Option<Copied>,
 }
 
 /// What a new session is to be.
@@ -102,6 +105,7 @@ impl NewSession {
             user_agent: None,
             jkt: None,
             authenticated: None,
+            copied: None,
         })
     }
 }

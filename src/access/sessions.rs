@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use tokio::sync::watch;
 
+use super::copies::{Copied, Uses};
 use super::device::{DeviceKey, Sliding};
 use super::session::Row;
 use super::{AccessError, App, EnterError, Refused, Session};
@@ -52,12 +53,15 @@ struct Slot {
     used: Moment,
     /// Made when the first socket opens.
     end: Option<End>,
+    /// From where its sockets come.
+    uses: Uses,
 }
 
 impl Slot {
     fn new(row: Row, number: u64) -> Self {
         let (noted, used) = (row.session.last_used, Moment::now());
-        Self { row, number, version: 1, stored: 0, writers: 0, going: false, noted, used, end: None }
+        let uses = Uses::default();
+        Self { row, number, version: 1, stored: 0, writers: 0, going: false, noted, used, end: None, uses }
     }
 
     fn is_durable(&self) -> bool {
@@ -322,10 +326,12 @@ impl Sessions {
                     self.unindex(id);
                     match self.slots.get_mut(id) {
                         Some(slot) => {
-                            // When it was used is exact in memory only.
+                            // When it was used, and from where, is exact in memory only.
                             let last_used = slot.row.session.last_used.max(row.session.last_used);
+                            let copied = slot.row.session.copied.take();
                             slot.row = row;
                             slot.row.session.last_used = last_used;
+                            slot.row.session.copied = slot.row.session.copied.take().or(copied);
                             slot.stored = slot.version;
                             slot.going = false;
                             slot.tell_end();
@@ -390,6 +396,19 @@ impl Sessions {
             slot.used = Moment { wall: now, ..Moment::now() };
         }
         self.index(id);
+    }
+
+    /// A session, and from where its sockets come.
+    pub(super) fn uses(&mut self, id: &str) -> Option<(&Session, &mut Uses)> {
+        self.slots.get_mut(id).map(|slot| (&slot.row.session, &mut slot.uses))
+    }
+
+    /// Notes that a token of the session may have been copied, and has that written.
+    pub(super) fn set_copied(&mut self, id: &str, copied: Copied) {
+        if let Some(slot) = self.slots.get_mut(id) {
+            slot.row.session.copied = Some(copied);
+            self.used.insert(id.to_owned());
+        }
     }
 
     /// When one of an app's sessions that a test picks was last connected; now, if one is.

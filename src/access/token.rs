@@ -10,6 +10,7 @@ use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde::{Deserialize, Serialize};
 
+use super::copies::TokenTag;
 use super::session::Row;
 use super::{AccessError, Refused, Session};
 use crate::types::{Millis, Secret, StorageId};
@@ -62,6 +63,11 @@ impl Claims {
     /// The end of the token's time.
     pub(super) fn expires(&self) -> Millis {
         self.exp.saturating_mul(1000)
+    }
+
+    /// What tells the token from others of its session: when it was given out.
+    pub(super) fn tag(&self) -> TokenTag {
+        (self.session_id.clone(), self.iat)
     }
 
     /// Why the token is refused when there is no session of its name.

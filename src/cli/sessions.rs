@@ -40,6 +40,15 @@ fn words(sessions: &[OpenSession], now: Millis) -> String {
             session.namespace,
             date(session.expires)
         );
+        if let Some(copied) = &session.copied {
+            let [one, other] = copied.addresses;
+            let _ = writeln!(
+                text,
+                "    this token may have been copied: in use from {one} and {other} at once, last noticed on {}; `groundmist-sync sessions revoke {}` ends it",
+                date(copied.at),
+                session.id
+            );
+        }
         let from = session.address.map(|address| format!("from {address}"));
         let with = session.user_agent.as_deref().map(|agent| format!("with {}", safe(agent)));
         if from.is_some() || with.is_some() {

@@ -16,7 +16,7 @@ use super::held::{AnyBody, any};
 use super::protect::protect;
 use super::token::{self, SUBPROTOCOL, TokenError};
 use super::{Web, api, connect, cors, gate, page, sign_in, socket, well_known};
-use crate::access::{Lease, Refused, What};
+use crate::access::{Lease, Refused, What, copied_after};
 use crate::types::now;
 
 const HOME: &str = "A groundmist-sync server runs here. Apps connect by WebSocket with a sync token.\n";
@@ -125,7 +125,7 @@ fn too_many_of_one_address() -> Answer {
 
 /// Verifies the token, then lets the connection become a WebSocket.
 fn accept(request: &mut Request<Incoming>, web: &Web, caller: Caller) -> Answer {
-    let lease = match admit(request, web) {
+    let lease = match admit(request, web, &caller) {
         Ok(lease) => lease,
         Err(refusal) => return refuse(&refusal, web),
     };
@@ -168,13 +168,17 @@ enum Refusal {
     Token(Refused),
 }
 
-fn admit(request: &Request<Incoming>, web: &Web) -> Result<Lease, Refusal> {
+fn admit(request: &Request<Incoming>, web: &Web, caller: &Caller) -> Result<Lease, Refusal> {
     let token = token::find(request.uri(), request.headers()).map_err(Refusal::NoToken)?;
-    let lease = web.shared.access.admit(&token).map_err(Refusal::Token)?;
+    let mut lease = web.shared.access.admit(&token).map_err(Refusal::Token)?;
     // Whoever was the owner when an app came in may not be any more; tokens made by command are the machine's.
     let session = lease.session();
     let is_owners = || web.shared.door.owner.did().is_ok_and(|owner| owner.as_str() == session.did);
-    if session.is_local() || is_owners() { Ok(lease) } else { Err(Refusal::Token(Refused::Revoked)) }
+    if !session.is_local() && !is_owners() {
+        return Err(Refusal::Token(Refused::Revoked));
+    }
+    lease.seen_from(caller.address, copied_after(web.shared.limits.ping_interval));
+    Ok(lease)
 }
 
 fn refuse(refusal: &Refusal, web: &Web) -> Answer {

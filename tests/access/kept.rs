@@ -1,4 +1,5 @@
-//! Sessions as the last version wrote them that began one at each authentication: `tests/stores/devices-3`.
+//! Sessions of devices as versions wrote them: `tests/stores/devices-N`, where N is the schema. In schema 3 each authentication
+//! began a session.
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -88,9 +89,9 @@ async fn devices_are_kept_when_asked_for() {
 }
 
 /// The store as it was kept, opened by today's version; and what is known of it.
-fn kept() -> (Place, Value) {
+fn kept(schema: u32) -> (Place, Value) {
     let dir = tempfile::tempdir().unwrap();
-    let file = |ending: &str| fs::File::open(format!("{KEPT}/devices-3.{ending}")).unwrap();
+    let file = |ending: &str| fs::File::open(format!("{KEPT}/devices-{schema}.{ending}")).unwrap();
     let (mut store, known) = (Vec::new(), serde_json::from_reader(file("json")).unwrap());
     GzDecoder::new(file("redb.gz")).read_to_end(&mut store).unwrap();
     fs::write(dir.path().join("groundmist.redb"), store).unwrap();
@@ -129,7 +130,7 @@ fn again(of: &str, known: &Value) -> Entering {
 
 #[tokio::test]
 async fn the_sessions_of_a_device_become_one_and_their_tokens_go_on_working() {
-    let (place, known) = kept();
+    let (place, known) = kept(3);
     all_hold(&place, &known);
     assert_eq!(place.store.records(RecordKind::Session).unwrap().len(), 6);
     let place = place.restart();
@@ -157,8 +158,17 @@ async fn the_sessions_of_a_device_become_one_and_their_tokens_go_on_working() {
 }
 
 #[tokio::test]
+async fn what_a_version_wrote_since_then_is_read() {
+    let (place, known) = kept(4);
+    all_hold(&place, &known);
+    let phone = sessions_of(&place, "phone")[0].id.clone();
+    assert_eq!(enters(&place, again("phone", &known)).await.session.id, phone);
+    all_hold(&place.restart(), &known);
+}
+
+#[tokio::test]
 async fn ending_the_session_ends_the_tokens_of_all_that_it_was() {
-    let (place, known) = kept();
+    let (place, known) = kept(3);
     let phone = tokens(&known, "phone");
     let ended = sessions_of(&place, "phone")[0].id.clone();
     // The owner may name any session that it was: the audit trail has their ids.

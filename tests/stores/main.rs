@@ -18,7 +18,9 @@ use groundmist_sync::types::DocumentId;
 use serde_json::{Value, json};
 
 /// Every schema up to the one that this version writes.
-const SCHEMAS: &[u32] = &[1, 2, 3];
+const SCHEMAS: &[u32] = &[1, 2, 3, 4];
+/// Every schema of which there is a store with sessions of devices.
+const DEVICES: &[u32] = &[3, 4];
 /// Where each of them is kept.
 const STORE: &str = "groundmist.redb";
 /// The secret that signed the token in the store.
@@ -100,22 +102,24 @@ fn a_store_of_every_schema_opens_syncs_and_is_restored() {
     }
 }
 
-/// Every token that the last version gave out to devices, when each authentication began a session of its own.
+/// Every token that a version gave out to devices; in schema 3 each authentication began a session of its own.
 #[test]
 fn tokens_of_devices_go_on_working_after_the_migration_and_a_restore() {
-    let (data, restored) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let known = unpack("devices-3", data.path());
-    fs::write(data.path().join(SECRET), known["secret"].as_str().unwrap()).unwrap();
-    let backup = data.path().join("backup");
-    let start =
-        |data: &Path| Start::default().set("OWNER", known["owner"].as_str().unwrap()).data_dir(data).run();
-    answer(data.path(), 0, &["backup", backup.to_str().unwrap()]);
-    let mut server = start(data.path());
-    all_work(&server, &known);
-    assert!(server.terminate().success());
-    all_work(&start(data.path()), &known);
-    answer(restored.path(), 0, &["restore", backup.to_str().unwrap()]);
-    all_work(&start(restored.path()), &known);
+    for schema in DEVICES {
+        let (data, restored) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let known = unpack(&format!("devices-{schema}"), data.path());
+        fs::write(data.path().join(SECRET), known["secret"].as_str().unwrap()).unwrap();
+        let owner = known["owner"].as_str().unwrap();
+        let start = |data: &Path| Start::default().set("OWNER", owner).data_dir(data).run();
+        let mut server = start(data.path());
+        all_work(&server, &known);
+        assert!(server.terminate().success());
+        all_work(&start(data.path()), &known);
+        let backup = data.path().join("backup");
+        answer(data.path(), 0, &["backup", backup.to_str().unwrap()]);
+        answer(restored.path(), 0, &["restore", backup.to_str().unwrap()]);
+        all_work(&start(restored.path()), &known);
+    }
 }
 
 /// Every token opens a connection, those that only read read, and a device has one session.

@@ -20,27 +20,35 @@ export const refresh = section("devices", async () => {
   draw()
 })
 
-function session(session) {
-  const { client_id, namespace, read_only, created, expires, address, user_agent } = session
-  const [live, seen, at] = [h("p", { class: "live" }), muted(), h("time")]
+function session({ id: key, name: first, client_id, namespace, created }) {
+  const [live, may, seen, copied, title, fine, agent] = [h("p", { class: "live" }), p(), muted(), p(), h("h3"), muted(), muted()]
+  const [at, since, again] = [h("time"), h("time"), h("time")]
   const local = !client_id.includes("://")
+  let called = first
   const end = async () => {
-    await api(`/api/sessions/${encodeURIComponent(session.id)}`, "DELETE")
-    say($("sessions"), `Ended the session “${session.name}”.`)
+    await api(`/api/sessions/${encodeURIComponent(key)}`, "DELETE")
+    say($("sessions"), `Ended the session “${called}”.`)
     await refresh()
   }
-  const ask = () => [`End the session “${session.name}”?`, local ? "What uses this token is disconnected at once, and cannot come back."
+  const ask = () => [`End the session “${called}”?`, local ? "What uses this token is disconnected at once, and cannot come back."
     : "It is disconnected at once. The app stays approved and can sign in again; to keep it out, revoke the app."]
-  const node = h("li", { class: "card" }, h("h3", {}, foreign(local ? session.name : host(client_id)), ...(local || session.name === host(client_id) ? [] : [" “", foreign(session.name), "”"])), live,
-    p(`${local ? "A token that you made" : "An app"}; it ${read_only ? "reads" : "reads and writes"} `, name(namespace), "."), seen,
-    h("details", { class: "fine" }, h("summary", {}, "More", about(`about ${session.name}`)), ...(local ? [] : [id(client_id)]),
-      muted("Let in ", time(created), address ? ` from ${address}` : "", `, until ${day(expires)}.`), muted(plain(user_agent ?? ""))),
-    h("div", { class: "actions" }, button("Revoke", session.name, end, { ask })))
-  return [node, ({ connections, last_used }) => {
-    live.classList.toggle("on", connections)
-    fill(live, connections > 1 ? `Connected now, ${count(connections, "time")}` : connections ? "Connected now" : "Not connected")
-    if (last_used) fill(seen, "Last seen ", time(last_used, at), ".")
+  const node = h("li", { class: "card" }, title, live, copied, may, seen,
+    h("details", { class: "fine" }, h("summary", {}, "More", about(`about ${first}`)), ...(local ? [] : [id(client_id)]), fine, agent),
+    h("div", { class: "actions" }, button("Revoke", first, end, { ask })))
+  // A device has one session, which its next authentication renews: all but where and when it began may change.
+  return [node, now => {
+    called = now.name
+    fill(title, foreign(local ? called : host(client_id)), ...(local || called === host(client_id) ? [] : [" “", foreign(called), "”"]))
+    live.classList.toggle("on", now.connections)
+    fill(live, now.connections > 1 ? `Connected now, ${count(now.connections, "time")}` : now.connections ? "Connected now" : "Not connected")
+    show(copied, Boolean(now.copied))
+    if (now.copied) fill(copied, `This token may have been copied: it was in use from ${now.copied.addresses.join(" and ")} at once. Unless you know both as yours, revoke it.`)
+    fill(may, `${local ? "A token that you made" : "An app"}; it ${now.read_only ? "reads" : "reads and writes"} `, name(namespace), ".")
+    if (now.last_used) fill(seen, "Last seen ", time(now.last_used, at), ".")
     else fill(seen, "Not used yet.")
+    fill(fine, "Let in ", time(created, since), ...(now.authenticated ? [", last signed in ", time(now.authenticated, again)] : []),
+      now.address ? ` from ${now.address}` : "", `, until ${day(now.expires)}.`)
+    fill(agent, plain(now.user_agent ?? ""))
   }]
 }
 
