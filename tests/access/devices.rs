@@ -1,6 +1,6 @@
 //! One session for each device, however often it authenticates.
 
-use groundmist_sync::access::{Decision, EnterError, Entered, Entering, Proof, UsedToken};
+use groundmist_sync::access::{Decision, EnterError, Entered, Entering, ExchangeError, Proof, UsedToken};
 
 use serde_json::json;
 
@@ -150,6 +150,20 @@ async fn a_revoked_device_comes_back_as_a_new_session_and_its_old_tokens_do_not(
         assert_eq!(place.refused(&old.token), Refused::Revoked);
     }
     assert!(holds(&place, &back));
+}
+
+#[tokio::test]
+async fn a_device_signs_out_by_any_token_but_by_none_that_may_do_less() {
+    let place = approved().await;
+    let (reader, writer) = (enters(&place, reading("laptop")).await, enters(&place, device("laptop")).await);
+    let refused = place.access.give_back(&reader.token, None).await;
+    assert!(matches!(refused, Err(ExchangeError::Reader)));
+    assert!(holds(&place, &reader) && holds(&place, &writer));
+    place.access.give_back(&writer.token, None).await.unwrap();
+    assert!(!holds(&place, &reader) && !holds(&place, &writer));
+    let alone = enters(&place, reading("laptop")).await;
+    place.access.give_back(&alone.token, None).await.unwrap();
+    assert!(!holds(&place, &alone));
 }
 
 #[tokio::test]
