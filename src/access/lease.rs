@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 use super::copies::{Seen, TokenTag};
-use super::sessions::Standing;
+use super::slot::Standing;
 use super::{Access, LAST_USED_STEP_MS, Refused, Session, now};
 
 /// Longest sleep before the wall clock is looked at again: it can be set while a timer runs.

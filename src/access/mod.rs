@@ -35,6 +35,7 @@ pub mod secret;
 mod session;
 mod sessions;
 mod sign_ins;
+mod slot;
 mod state;
 mod text;
 mod token;

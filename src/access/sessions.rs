@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use super::copies::{Copied, Uses};
 use super::device::{DeviceKey, Sliding};
 use super::session::Row;
+use super::slot::{Slot, Standing};
 use super::{AccessError, App, EnterError, Refused, Session};
 use crate::store::{Op, Record, RecordKind, Store};
 use crate::types::{Millis, Moment};
@@ -16,79 +17,11 @@ use crate::types::{Millis, Moment};
 /// Most sessions of one app in one namespace; beyond it the one that is longest out of use gives way.
 pub const MAX_SESSIONS_PER_APP: usize = 500;
 
-/// When the sockets of a session must close.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Standing {
-    /// When the session ends by itself.
-    pub(super) expires: Millis,
-    /// Why it ended before that.
-    pub(super) refused: Option<Refused>,
-}
-
-/// Tells the sockets of one session.
-type End = watch::Sender<Standing>;
-
 /// A version of a session's row that is on its way into the store.
 #[derive(Debug)]
 pub(super) struct SessionWrite {
     id: String,
     version: u64,
-}
-
-struct Slot {
-    row: Row,
-    /// Counts up: sessions begin in whole seconds, and many may in one.
-    number: u64,
-    /// Counts what an authentication made of the row, from 1.
-    version: u64,
-    /// The newest version that is known to be stored. While it is 0, nobody has a token of the session.
-    stored: u64,
-    /// Versions on their way. Memory has the newest from the moment it is decided, because that is the order in the store.
-    writers: usize,
-    /// Its deletion is on its way.
-    going: bool,
-    /// `last_used` in its row.
-    noted: Option<Millis>,
-    /// When a socket with the session was last opened or closed; if none was, when the session began.
-    used: Moment,
-    /// Made when the first socket opens.
-    end: Option<End>,
-    /// From where its sockets come.
-    uses: Uses,
-}
-
-impl Slot {
-    fn new(row: Row, number: u64) -> Self {
-        let (noted, used) = (row.session.last_used, Moment::now());
-        let uses = Uses::default();
-        Self { row, number, version: 1, stored: 0, writers: 0, going: false, noted, used, end: None, uses }
-    }
-
-    fn is_durable(&self) -> bool {
-        self.stored > 0
-    }
-
-    fn live(&self) -> usize {
-        self.end.as_ref().map_or(0, watch::Sender::receiver_count)
-    }
-
-    fn last_connected(&self) -> Moment {
-        if self.live() > 0 { Moment::now() } else { self.used }
-    }
-
-    fn close(&mut self, why: Refused) {
-        if let Some(end) = self.end.take() {
-            end.send_modify(|standing| standing.refused = Some(why));
-        }
-    }
-
-    /// Tells the sockets when the session ends now.
-    fn tell_end(&self) {
-        let expires = self.row.session.expires;
-        if let Some(end) = &self.end {
-            end.send_if_modified(|standing| std::mem::replace(&mut standing.expires, expires) != expires);
-        }
-    }
 }
 
 /// The index. What is on its way in or out of the store is marked, so that the order of events does not matter.
