@@ -77,7 +77,8 @@ fn defaults_alone_are_a_server_on_loopback() {
     // It goes by the machine.
     assert!((32 << 20..=4 << 30).contains(&config.memory.opener), "{}", config.memory.opener);
     assert!(config.limits.documents >= 10_000);
-    assert_eq!(config.access.token_life, Duration::from_secs(30 * 86_400));
+    let days = |days: u64| Duration::from_secs(days * 86_400);
+    assert_eq!((config.access.token_life, config.access.session_max), (days(30), days(90)));
     assert_eq!(config.access.approve, Approve::Ask);
     assert_eq!((config.limits.authenticate, config.limits.authenticate_per_address), (1_000, 120));
     assert!(config.domain.is_none());
@@ -308,6 +309,7 @@ fn every_kind_of_wrong_value_is_refused() {
         ("[limits]\nping_interval = 30", "30 is not a whole number and a unit"),
         ("[limits]\nping_interval = \"0s\"", "must be from 100ms"),
         ("[access]\ntoken_life = \"4000d\"", "must be from 1s to 3650d"),
+        ("[access]\nsession_max = \"4000d\"", "must be from 1s to 3650d"),
         ("[sync]\nannounce = \"maybe\"", "write true or false"),
         (
             "[limits]\ninbox_bytes = \"1 MiB\"",

@@ -268,7 +268,7 @@ fn an_older_schema_is_migrated_and_a_copy_kept() {
     assert_eq!(live(&store), live_before);
     assert_eq!(store.totals().unwrap(), totals);
     drop(store);
-    assert_eq!(schema(&path), 3);
+    assert_eq!(schema(&path), 4);
     let copy = directory.path().join("groundmist.redb.v0-backup");
     assert_eq!(fs::metadata(&copy).unwrap().permissions().mode() & 0o777, 0o600);
     let names: Vec<_> =
@@ -406,7 +406,7 @@ fn a_newer_schema_is_refused_with_the_version_it_needs() {
     drop(Store::open(&path, &OPTIONS).unwrap());
     set_meta(&path, &[("schema", Some(&9u32.to_be_bytes())), ("needs_schema", Some(&7u32.to_be_bytes()))]);
     let error = Store::open(&path, &OPTIONS).unwrap_err();
-    assert!(matches!(error, StoreError::Newer { needs: 7, knows: 3, .. }), "{error:?}");
+    assert!(matches!(error, StoreError::Newer { needs: 7, knows: 4, .. }), "{error:?}");
     assert!(error.to_string().contains("schema 7"), "{error}");
     // A newer version may say that older programs can use the file.
     set_meta(&path, &[("needs_schema", Some(&1u32.to_be_bytes()))]);

@@ -189,9 +189,10 @@ impl Access {
 /// The id that a command means.
 fn find(sessions: &super::sessions::Sessions, id_or_name: &str, local: bool) -> Result<String, AccessError> {
     let fits = |session: &super::Session| !local || session.is_local();
-    let by_id = sessions.knows(id_or_name) && sessions.get(id_or_name).is_none_or(fits);
-    if by_id {
-        return Ok(id_or_name.to_owned());
+    // An id that another session took over still means that device.
+    let id = sessions.id_now(id_or_name);
+    if sessions.knows(id) && sessions.get(id).is_none_or(fits) {
+        return Ok(id.to_owned());
     }
     let mut named: Vec<_> =
         sessions.all().map(|(session, _)| session).filter(|s| s.name == id_or_name && fits(s)).collect();

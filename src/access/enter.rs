@@ -6,19 +6,22 @@ use super::audit::{Event, What};
 use super::connect::Joining;
 use super::entering::Checked;
 use super::root_document::{Asking, Device, Presences};
+use super::session::Row;
 use super::state::{State, Underway};
 use super::{
     Access, AccessError, Decision, EnterError, Entered, Entering, MAX_TOKEN_BYTES, NewSession, Proof,
     Session, now,
 };
 use crate::config::Approve;
+use crate::store::Op;
 use crate::types::{Millis, Moment};
 
 /// Most namespaces of one app that `access.approve = "first-use"` lets it into.
 pub const MAX_FIRST_USES: usize = 20;
 
 impl Access {
-    /// Gives a verified app its session and token, if the owner approved it. Everything that has to hold is looked at
+    /// Gives a verified app its session and token, if the owner approved it. A device that has a session gets another token
+    /// of it. Everything that has to hold is looked at
     /// and written in one go: a revocation comes before it or after it, and of two entries with the same token one wins.
     ///
     /// # Errors
@@ -43,24 +46,31 @@ impl Access {
                 Err(error) => return Err(error.into()),
             }
         }
-        let session = self.session_for(&asked, now)?;
-        let token = self.signer.sign(&session)?;
-        if token.len() > MAX_TOKEN_BYTES {
+        let row = Row::entering(self.session_for(&asked, now)?, &asked, now)?;
+        let sign = |row: &Row| {
+            let given = self.device_token(&row.session, asked.read_only_wanted, now);
+            self.signer.sign_for(row, &given)
+        };
+        // A session that is there already differs by its id at most, which is as long.
+        if sign(&row)?.len() > MAX_TOKEN_BYTES {
             return Err(EnterError::Invalid("the app's client_id and the DID are too long for a token"));
         }
         let presences = self.presences(&State::root_key(&asked), asked.root_doc_url.as_deref());
-        let (root_doc_url, sent) = {
+        let (row, root_doc_url, sent) = {
             let mut state = self.state();
-            let admitted = self.admit_app(&mut state, &asked, joining, session.clone(), &presences, now);
+            let admitted = self.admit_app(&mut state, &asked, joining, row, &presences, now);
             self.schedule_flush(&mut state);
-            let (root_doc_url, ops, underway) = admitted?;
-            (root_doc_url, self.send(ops, underway, "creating the session"))
+            let (row, root_doc_url, ops, underway) = admitted?;
+            (row, root_doc_url, self.send(ops, underway, "creating the session"))
         };
         sent.await?;
+        let token = sign(&row)?;
+        let session = row.session;
         let state = self.state();
         let held = state.sessions.staying(&session.id).and_then(|row| state.read_only(row));
         // Revoked while it was on its way: the owner's word was later.
         let Some(read_only) = held else { return Err(EnterError::NotApproved(asked.app.namespace)) };
+        let read_only = read_only || asked.read_only_wanted;
         Ok(Entered { token, session: Session { read_only, ..session }, root_doc_url })
     }
 
@@ -95,10 +105,10 @@ impl Access {
         state: &mut State,
         asked: &Checked,
         joining: Option<&Joining>,
-        session: Session,
+        new: Row,
         presences: &Presences,
         now: Millis,
-    ) -> Result<(Option<String>, Vec<crate::store::Op>, Underway), EnterError> {
+    ) -> Result<(Row, Option<String>, Vec<Op>, Underway), EnterError> {
         let app = &asked.app;
         let (mut ops, mut underway) = (Vec::new(), Underway::default());
         let refusal = |what| Event::about(what, app, now).from(asked.address);
@@ -135,14 +145,18 @@ impl Access {
         if joining.is_some_and(|joining| !joining.is_welcome(state)) {
             return Err(EnterError::Replayed);
         }
-        let Ok(gives_way) = state.sessions.gives_way(app) else {
-            return Err(EnterError::TooMany(
-                "this app has as many sessions as it may, and all are connected",
-            ));
+        let (renewed, gives_way) = match state.sessions.of_device(&new) {
+            Some(known) if now < known.session.expires => (Some(known.renewed(&new, now)), None),
+            // What has ended stays ended: its tokens were refused, and are not to come back with a new one.
+            Some(ended) => (None, Some(ended.session.id.clone())),
+            None => (None, state.sessions.gives_way(app)?),
         };
-        if gives_way.is_none() {
+        if renewed.is_none() && gives_way.is_none() {
             state.make_room(now, &mut ops, &mut underway)?;
         }
+        let renews = renewed.is_some();
+        let row = renewed.unwrap_or(new);
+        let session = &row.session;
         let (place, event) = state
             .audit
             .write(Event::about(What::Entered, app, now).from(asked.address).session(&session.id))?;
@@ -155,16 +169,20 @@ impl Access {
         let asking = Asking {
             url: asked.root_doc_url.as_deref(),
             writes: decision == Decision::ReadWrite && !asked.read_only_wanted,
-            device: Device::new(&session, joining.map(Joining::family), Moment::now()),
+            device: Device::new(session, joining.map(Joining::family), Moment::now()),
         };
         let (url, write) = state.tell_root(&root, &asking, presences);
         let (op, write) = write.unzip();
         ops.extend(op);
         underway.roots.extend(write);
-        state.begin(&session, &mut ops, &mut underway)?;
-        if let Some(joining) = joining {
-            joining.join(state, &session, &mut ops, &mut underway, now)?;
+        if renews {
+            state.renew(row.clone(), &mut ops, &mut underway)?;
+        } else {
+            state.begin(row.clone(), &mut ops, &mut underway)?;
         }
-        Ok((url, ops, underway))
+        if let Some(joining) = joining {
+            joining.join(state, session, &mut ops, &mut underway, now)?;
+        }
+        Ok((row, url, ops, underway))
     }
 }

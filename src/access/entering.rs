@@ -34,6 +34,13 @@ pub enum Proof {
     Consent,
 }
 
+impl Proof {
+    /// The app proved by DPoP at `/authenticate` that it holds a key, which stays the same for a device.
+    pub(super) fn is_by_device(self) -> bool {
+        matches!(self, Self::Probe | Self::Relay | Self::IssuerKey)
+    }
+}
+
 /// A verified app that asks for a session. Everything in it that is called proved was proved by the caller; the
 /// rest is taken as a stranger's word: bounded, cleaned, or refused.
 #[derive(Debug, Clone)]

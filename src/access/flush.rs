@@ -36,26 +36,25 @@ impl Access {
     /// # Errors
     /// The store could not write; it is tried again later.
     pub async fn flush(self: &Arc<Self>) -> Result<(), AccessError> {
-        let (apps, places, done) = {
+        let (apps, places, used, done) = {
             let mut state = self.state();
             state.flush.scheduled = false;
             state.flush.last = Some(Instant::now());
             let (mut ops, apps) = state.pending.flush()?;
             let (more, places) = state.audit.flush()?;
             ops.extend(more);
-            for session in state.sessions.flush() {
-                ops.push(session.write()?);
-            }
+            let (more, used) = state.sessions.flush()?;
+            ops.extend(more);
             if ops.is_empty() {
                 return Ok(());
             }
-            (apps, places, self.commit.make_durable(ops))
+            (apps, places, used, self.commit.make_durable(ops))
         };
         done.await.map_err(|source| {
             let mut state = self.state();
-            // Uses are not tried again: the next one is in an hour, and they are for people.
             state.pending.unflushed(apps);
             state.audit.unflushed(places);
+            state.sessions.unflushed(used);
             self.schedule_flush(&mut state);
             AccessError::Commit { what: "writing who asked", source }
         })

@@ -18,7 +18,9 @@ use crate::types::{DocKey, Millis, Secret, now};
 
 mod audit;
 mod connect;
+mod copies;
 mod decide;
+mod device;
 mod enter;
 mod entering;
 mod error;
@@ -32,6 +34,7 @@ pub mod secret;
 mod session;
 mod sessions;
 mod sign_ins;
+mod slot;
 mod state;
 mod token;
 mod used;
@@ -41,6 +44,7 @@ pub use connect::{
     CODE_LIFE_MS, Consent, Exchange, ExchangeError, Exchanged, MAX_CODES, MAX_REFRESH_TOKENS,
     MAX_REFRESH_TOKENS_PER_APP, REFRESH_GRACE_MS, REFRESH_LIFE_MS,
 };
+pub use copies::{Copied, copied_after};
 pub use decide::Decided;
 pub use enter::MAX_FIRST_USES;
 pub use entering::{EnterError, Entered, Entering, Proof};
@@ -156,7 +160,7 @@ impl Access {
             let (place, op) = state.audit.write(event)?;
             underway.event = Some(place);
             ops.push(op);
-            state.begin(&session, &mut ops, &mut underway)?;
+            state.begin(session.clone().into(), &mut ops, &mut underway)?;
             self.send(ops, underway, "creating the session")
         };
         sent.await?;
@@ -172,10 +176,7 @@ impl Access {
     /// Why it is refused, in words that tell the client what to do.
     pub fn verify(&self, token: &str, now: Millis) -> Result<Session, Refused> {
         let claims = self.signer.verify(token)?;
-        if now >= claims.expires() {
-            return Err(Refused::Expired);
-        }
-        self.state().session(&self.store, &claims)
+        self.state().session(&self.store, &claims, now)
     }
 
     /// Verifies a token for a socket that is about to open. Hold the lease while the socket lives, and close
@@ -184,19 +185,16 @@ impl Access {
     /// # Errors
     /// As [`Access::verify`].
     pub fn admit(self: &Arc<Self>, token: &str) -> Result<Lease, Refused> {
-        let now = now();
+        let (now, sliding) = (now(), self.sliding());
         let claims = self.signer.verify(token)?;
-        if now >= claims.expires() {
-            return Err(Refused::Expired);
-        }
         let (session, end) = {
             let mut state = self.state();
-            let session = state.session(&self.store, &claims)?;
-            let end = state.sessions.open(&session.id, now).ok_or(Refused::Revoked)?;
+            let session = state.session(&self.store, &claims, now)?;
+            let end = state.sessions.open(&session.id, now, sliding).ok_or(Refused::Revoked)?;
             self.schedule_flush(&mut state);
             (session, end)
         };
-        Ok(Lease::new(Arc::clone(self), session, end))
+        Ok(Lease::new(Arc::clone(self), session, claims.tag(), end))
     }
 
     /// A socket of that session has closed.

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{AccessError, App};
+use super::device::DeviceTokens;
+use super::{AccessError, App, Copied};
 use crate::config::TOKEN_LIFE;
 use crate::store::{Op, RecordKind};
 use crate::types::{Millis, Namespace, Party, clean};
@@ -37,7 +38,7 @@ pub struct Session {
     pub read_only: bool,
     /// When it began; whole seconds.
     pub created: Millis,
-    /// When it ends; whole seconds.
+    /// When it ends, in whole seconds. The session of a device that is in use moves its end ahead.
     pub expires: Millis,
     /// When a socket with it was last opened or closed; on disk to the hour.
     pub last_used: Option<Millis>,
@@ -50,6 +51,13 @@ pub struct Session {
     /// Thumbprint of the key it proved to hold (RFC 7638).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub jkt: Option<String>,
+    /// When the device last proved its key. Only the session of a device has it: all that the device got by
+    /// `/authenticate` with DPoP is that one session.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authenticated: Option<Millis>,
+    /// A token of the session was in use from two networks at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub copied: Option<Copied>,
 }
 
 /// What a new session is to be.
@@ -97,6 +105,8 @@ impl NewSession {
             address: None,
             user_agent: None,
             jkt: None,
+            authenticated: None,
+            copied: None,
         })
     }
 }
@@ -119,18 +129,41 @@ impl Session {
 
     /// Since when it is not in use, as far as is known.
     pub(super) fn idle_since(&self) -> Millis {
-        self.last_used.unwrap_or(self.created)
+        self.last_used.unwrap_or(self.created).max(self.authenticated.unwrap_or_default())
     }
+}
 
+/// A session as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Row {
+    #[serde(flatten)]
+    pub(super) session: Session,
+    /// The tokens of a device's session; any other session has one token, which says when the session begins and ends.
+    #[serde(default, rename = "tokens", skip_serializing_if = "Option::is_none")]
+    pub(super) device: Option<DeviceTokens>,
+}
+
+impl From<Session> for Row {
+    fn from(session: Session) -> Self {
+        Self { session, device: None }
+    }
+}
+
+impl Row {
     /// Reads a row; `None` if it is not one of that id.
     pub(super) fn read(id: &str, row: &[u8]) -> Option<Self> {
-        serde_json::from_slice::<Self>(row).ok().filter(|session| session.id == id)
+        let row: Self = serde_json::from_slice(row).ok()?;
+        let is_device =
+            (row.device.is_some(), row.session.authenticated.is_some(), row.session.jkt.is_some());
+        let sound = matches!(is_device, (true, true, true) | (false, false, _));
+        (sound && row.session.id == id).then_some(row)
     }
 
     /// The operation that stores it.
     pub(super) fn write(&self) -> Result<Op, AccessError> {
         let row = serde_json::to_vec(self).map_err(AccessError::json)?;
-        Ok(Op::Record { kind: RecordKind::Session, key: self.id.clone().into_bytes(), row: Some(row) })
+        let key = self.session.id.clone().into_bytes();
+        Ok(Op::Record { kind: RecordKind::Session, key, row: Some(row) })
     }
 }
 

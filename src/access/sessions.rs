@@ -6,46 +6,22 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use tokio::sync::watch;
 
-use super::{App, Refused, Session};
-use crate::store::{Record, RecordKind, Store};
+use super::copies::{Copied, Uses};
+use super::device::{DeviceKey, Sliding};
+use super::session::Row;
+use super::slot::{Slot, Standing};
+use super::{AccessError, App, EnterError, Refused, Session};
+use crate::store::{Op, Record, RecordKind, Store};
 use crate::types::{Millis, Moment};
 
 /// Most sessions of one app in one namespace; beyond it the one that is longest out of use gives way.
 pub const MAX_SESSIONS_PER_APP: usize = 500;
 
-/// Tells the sockets of one session when they must close.
-type End = watch::Sender<Option<Refused>>;
-
-struct Slot {
-    session: Session,
-    /// Counts up: sessions begin in whole seconds, and many may in one.
-    number: u64,
-    /// Its row is in the store. Until then nobody has its token.
-    durable: bool,
-    /// Its deletion is on its way.
-    going: bool,
-    /// `last_used` in its row.
-    noted: Option<Millis>,
-    /// When a socket with the session was last opened or closed; if none was, when the session began.
-    used: Moment,
-    /// Made when the first socket opens.
-    end: Option<End>,
-}
-
-impl Slot {
-    fn live(&self) -> usize {
-        self.end.as_ref().map_or(0, watch::Sender::receiver_count)
-    }
-
-    fn last_connected(&self) -> Moment {
-        if self.live() > 0 { Moment::now() } else { self.used }
-    }
-
-    fn close(&mut self, why: Refused) {
-        if let Some(end) = self.end.take() {
-            end.send_replace(Some(why));
-        }
-    }
+/// A version of a session's row that is on its way into the store.
+#[derive(Debug)]
+pub(super) struct SessionWrite {
+    id: String,
+    version: u64,
 }
 
 /// The index. What is on its way in or out of the store is marked, so that the order of events does not matter.
@@ -58,6 +34,10 @@ pub(super) struct Sessions {
     by_app: BTreeMap<App, BTreeSet<(Millis, u64, String)>>,
     /// Of what is not going.
     by_expiry: BTreeSet<(Millis, String)>,
+    /// The session of each device, if it is not going.
+    by_device: HashMap<DeviceKey, String>,
+    /// Ids of sessions that became a device's session, with its id, if it is not going.
+    taken_over: HashMap<String, String>,
     /// Ids whose row could not be read.
     doubtful: BTreeSet<String>,
     /// Ids whose `last_used` is worth writing.
@@ -69,8 +49,8 @@ impl Sessions {
         let mut all = Self::default();
         for (key, row) in rows {
             let id = String::from_utf8_lossy(key);
-            match Session::read(&id, row) {
-                Some(session) => all.insert(session, true),
+            match Row::read(&id, row) {
+                Some(row) => all.insert_stored(row),
                 None => {
                     tracing::warn!(session = %id, "a session row cannot be read; its token is refused. Revoke it by its id");
                     all.doubtful.insert(id.into_owned());
@@ -80,27 +60,86 @@ impl Sessions {
         all
     }
 
-    /// Adds a session; not `durable` while its row is on its way.
-    pub(super) fn insert(&mut self, session: Session, durable: bool) {
-        let id = session.id.clone();
-        let (noted, number) = (session.last_used, self.next);
-        // One that is not stored yet begins now.
-        let used = if durable { Moment::from(session.idle_since()) } else { Moment::now() };
+    /// Adds a session whose row is in the store.
+    fn insert_stored(&mut self, row: Row) {
+        let slot = Slot::new(row, self.next);
+        let used = Moment::from(slot.row.session.idle_since());
+        self.insert(Slot { stored: slot.version, used, ..slot });
+    }
+
+    /// Adds a session whose row is on its way.
+    pub(super) fn begin(&mut self, row: Row) -> SessionWrite {
+        let slot = Slot { writers: 1, ..Slot::new(row, self.next) };
+        let write = SessionWrite { id: slot.row.session.id.clone(), version: slot.version };
+        self.insert(slot);
+        write
+    }
+
+    fn insert(&mut self, slot: Slot) {
+        let id = slot.row.session.id.clone();
         self.next += 1;
-        let slot = Slot { session, number, durable, going: false, noted, used, end: None };
         self.slots.insert(id.clone(), slot);
         self.index(&id);
     }
 
+    /// A device's session is as this row has it from now on; the row is on its way.
+    pub(super) fn renew(&mut self, row: Row) -> Option<SessionWrite> {
+        let id = row.session.id.clone();
+        self.unindex(&id);
+        let slot = self.slots.get_mut(&id)?;
+        slot.row = row;
+        slot.version += 1;
+        slot.writers += 1;
+        // The device is there, as one is whose session begins.
+        slot.used = Moment::now();
+        slot.tell_end();
+        let version = slot.version;
+        self.index(&id);
+        Some(SessionWrite { id, version })
+    }
+
+    /// A version of a row has come to its end.
+    pub(super) fn written(&mut self, write: &SessionWrite, durable: bool, store: &Store) {
+        let Some(slot) = self.slots.get_mut(&write.id) else { return };
+        slot.writers = slot.writers.saturating_sub(1);
+        if durable {
+            slot.stored = slot.stored.max(write.version);
+        }
+        // A later version has all that an earlier one has. A deletion that is behind this write says what holds when it ends.
+        if slot.writers > 0 || slot.stored == slot.version || slot.going {
+            return;
+        }
+        if slot.is_durable() && store.record(RecordKind::Session, write.id.as_bytes()).is_err() {
+            // The session was there before and is there still. What memory knows of it is written with the next version.
+            return;
+        }
+        self.reload(&write.id, store);
+    }
+
     fn index(&mut self, id: &str) {
-        let Some(Slot { session, number, .. }) = self.slots.get(id) else { return };
+        let Some(Slot { row, number, .. }) = self.slots.get(id) else { return };
+        let session = &row.session;
         self.by_expiry.insert((session.expires, id.to_owned()));
         let of_app = self.by_app.entry(session.app()).or_default();
         of_app.insert((session.idle_since(), *number, id.to_owned()));
+        if let Some(device) = DeviceKey::of(row) {
+            self.by_device.insert(device, id.to_owned());
+        }
+        let earlier = row.device.iter().flat_map(|tokens| &tokens.earlier).map(|token| token.id.clone());
+        self.taken_over.extend(earlier.map(|earlier| (earlier, id.to_owned())));
     }
 
     fn unindex(&mut self, id: &str) {
-        let Some(Slot { session, number, .. }) = self.slots.get(id) else { return };
+        let Some(Slot { row, number, .. }) = self.slots.get(id) else { return };
+        if let Some(device) = DeviceKey::of(row)
+            && self.by_device.get(&device).is_some_and(|known| known == id)
+        {
+            self.by_device.remove(&device);
+        }
+        for token in row.device.iter().flat_map(|tokens| &tokens.earlier) {
+            self.taken_over.remove(&token.id);
+        }
+        let session = &row.session;
         self.by_expiry.remove(&(session.expires, id.to_owned()));
         let app = session.app();
         if let Some(of_app) = self.by_app.get_mut(&app) {
@@ -115,19 +154,35 @@ impl Sessions {
         self.slots.len() + self.doubtful.len()
     }
 
-    /// A session whose row is durable. One that is going still counts: it is out when that is durable.
+    /// The id that a session has now: another one if it became a device's.
+    pub(super) fn id_now<'a>(&'a self, id: &'a str) -> &'a str {
+        self.taken_over.get(id).map_or(id, String::as_str)
+    }
+
+    /// The row of a session, if it is durable. One that is going still counts: it is out when that is durable.
+    pub(super) fn row(&self, id: &str) -> Option<&Row> {
+        self.slots.get(id).filter(|slot| slot.is_durable()).map(|slot| &slot.row)
+    }
+
+    /// A session whose row is durable, as [`Self::row`] has it.
     pub(super) fn get(&self, id: &str) -> Option<&Session> {
-        self.slots.get(id).filter(|slot| slot.durable).map(|slot| &slot.session)
+        self.row(id).map(|row| &row.session)
     }
 
     /// As [`Self::get`], but not one that is going.
     pub(super) fn staying(&self, id: &str) -> Option<&Session> {
-        self.slots.get(id).filter(|slot| slot.durable && !slot.going).map(|slot| &slot.session)
+        self.slots.get(id).filter(|slot| slot.is_durable() && !slot.going).map(|slot| &slot.row.session)
+    }
+
+    /// The session that a device has, also one on its way, for what would be its row if there was none.
+    pub(super) fn of_device(&self, row: &Row) -> Option<&Row> {
+        let id = self.by_device.get(&DeviceKey::of(row)?)?;
+        self.slots.get(id).map(|slot| &slot.row)
     }
 
     /// With the number of open sockets; those whose row is durable.
     pub(super) fn all(&self) -> impl Iterator<Item = (&Session, usize)> {
-        self.slots.values().filter(|slot| slot.durable).map(|slot| (&slot.session, slot.live()))
+        self.slots.values().filter(|slot| slot.is_durable()).map(|slot| (&slot.row.session, slot.live()))
     }
 
     /// Ids of all, those on their way in and the unreadable included.
@@ -160,20 +215,19 @@ impl Sessions {
         expired.filter(|(_, id)| !stays(id)).take(most).map(|(_, id)| id.clone()).collect()
     }
 
-    /// The session that gives way to a new one of its app: none if there is room, an error if all are in use.
-    pub(super) fn gives_way(&self, app: &App) -> Result<Option<String>, ()> {
+    /// The session that gives way to a new one of its app; none if there is room.
+    ///
+    /// # Errors
+    /// All of them are in use.
+    pub(super) fn gives_way(&self, app: &App) -> Result<Option<String>, EnterError> {
         let Some(of_app) = self.by_app.get(app).filter(|of_app| of_app.len() >= MAX_SESSIONS_PER_APP) else {
             return Ok(None);
         };
-        let unused = |id: &&String| self.slots.get(*id).is_some_and(|slot| slot.durable && slot.live() == 0);
-        of_app.iter().map(|(.., id)| id).find(unused).map(|id| Some(id.clone())).ok_or(())
-    }
-
-    /// A row has become durable.
-    pub(super) fn durable(&mut self, id: &str) {
-        if let Some(slot) = self.slots.get_mut(id) {
-            slot.durable = true;
-        }
+        let unused =
+            |id: &&String| self.slots.get(*id).is_some_and(|slot| slot.is_durable() && slot.live() == 0);
+        let all_in_use =
+            EnterError::TooMany("this app has as many sessions as it may, and all are connected");
+        of_app.iter().map(|(.., id)| id).find(unused).map(|id| Some(id.clone())).ok_or(all_in_use)
     }
 
     /// A deletion is on its way.
@@ -199,16 +253,24 @@ impl Sessions {
     pub(super) fn reload(&mut self, id: &str, store: &Store) {
         match store.record(RecordKind::Session, id.as_bytes()) {
             Ok(None) => self.remove(id, Refused::Revoked),
-            Ok(Some(row)) => match Session::read(id, &row) {
-                Some(session) => {
+            Ok(Some(row)) => match Row::read(id, &row) {
+                Some(row) => {
                     self.doubtful.remove(id);
+                    self.unindex(id);
                     match self.slots.get_mut(id) {
                         Some(slot) => {
-                            slot.durable = true;
+                            // When it was used, and from where, is exact in memory only.
+                            let last_used = slot.row.session.last_used.max(row.session.last_used);
+                            let copied = slot.row.session.copied.take();
+                            slot.row = row;
+                            slot.row.session.last_used = last_used;
+                            slot.row.session.copied = slot.row.session.copied.take().or(copied);
+                            slot.stored = slot.version;
                             slot.going = false;
+                            slot.tell_end();
                             self.index(id);
                         }
-                        None => self.insert(session, true),
+                        None => self.insert_stored(row),
                     }
                 }
                 None => self.doubt(id),
@@ -221,15 +283,38 @@ impl Sessions {
     }
 
     fn doubt(&mut self, id: &str) {
+        // Tokens of sessions that it took over are in doubt too.
+        let taken_over: Vec<_> = self.taken_over.extract_if(|_, now| now == id).collect();
         self.remove(id, Refused::Unverifiable);
+        self.taken_over.extend(taken_over);
         self.doubtful.insert(id.to_owned());
     }
 
     /// A socket opens: how it will hear that it must close.
-    pub(super) fn open(&mut self, id: &str, now: Millis) -> Option<watch::Receiver<Option<Refused>>> {
+    pub(super) fn open(
+        &mut self,
+        id: &str,
+        now: Millis,
+        sliding: Sliding,
+    ) -> Option<watch::Receiver<Standing>> {
         self.touch(id, now, super::LAST_USED_STEP_MS);
+        self.slide(id, now, sliding);
         let slot = self.slots.get_mut(id)?;
-        Some(slot.end.get_or_insert_with(|| watch::Sender::new(None)).subscribe())
+        let standing = Standing { expires: slot.row.session.expires, refused: None };
+        Some(slot.end.get_or_insert_with(|| watch::Sender::new(standing)).subscribe())
+    }
+
+    /// The session is in use now: moves its end ahead if it is a device's, and has that written.
+    pub(super) fn slide(&mut self, id: &str, now: Millis, sliding: Sliding) {
+        let slot = self.slots.get(id).filter(|slot| !slot.going && slot.row.device.is_some());
+        let Some(end) = slot.and_then(|slot| sliding.end(&slot.row.session, now)) else { return };
+        self.unindex(id);
+        if let Some(slot) = self.slots.get_mut(id) {
+            slot.row.session.expires = end;
+            slot.tell_end();
+        }
+        self.index(id);
+        self.used.insert(id.to_owned());
     }
 
     /// Notes that the session is in use now. That is worth writing if its row is older than `step_ms`.
@@ -240,22 +325,35 @@ impl Sessions {
         }
         self.unindex(id);
         if let Some(slot) = self.slots.get_mut(id) {
-            slot.session.last_used = Some(now);
+            slot.row.session.last_used = Some(now);
             slot.used = Moment { wall: now, ..Moment::now() };
         }
         self.index(id);
     }
 
+    /// A session, and from where its sockets come.
+    pub(super) fn uses(&mut self, id: &str) -> Option<(&Session, &mut Uses)> {
+        self.slots.get_mut(id).map(|slot| (&slot.row.session, &mut slot.uses))
+    }
+
+    /// Notes that a token of the session may have been copied, and has that written.
+    pub(super) fn set_copied(&mut self, id: &str, copied: Copied) {
+        if let Some(slot) = self.slots.get_mut(id) {
+            slot.row.session.copied = Some(copied);
+            self.used.insert(id.to_owned());
+        }
+    }
+
     /// When one of an app's sessions that a test picks was last connected; now, if one is.
     pub(super) fn last_connected(&self, app: &App, pick: impl Fn(&Session) -> bool) -> Option<Moment> {
         let of_app = self.by_app.get(app).into_iter().flatten();
-        let slots = of_app.filter_map(|(.., id)| self.slots.get(id)).filter(|slot| pick(&slot.session));
+        let slots = of_app.filter_map(|(.., id)| self.slots.get(id)).filter(|slot| pick(&slot.row.session));
         slots.map(Slot::last_connected).max_by_key(|moment| moment.wall)
     }
 
     /// A session, and when it was last connected.
     pub(super) fn with_last_connected(&self, id: &str) -> Option<(&Session, Moment)> {
-        self.slots.get(id).map(|slot| (&slot.session, slot.last_connected()))
+        self.slots.get(id).map(|slot| (&slot.row.session, slot.last_connected()))
     }
 
     /// Closes an app's sockets; its sessions stay.
@@ -271,16 +369,22 @@ impl Sessions {
         !self.used.is_empty()
     }
 
-    /// Sessions whose `last_used` is to be written; none that is going, so that no deletion is undone.
-    pub(super) fn flush(&mut self) -> Vec<Session> {
+    /// The operations that write when sessions were used and end, and the ids of these sessions; none that is going, so that
+    /// no deletion is undone.
+    pub(super) fn flush(&mut self) -> Result<(Vec<Op>, BTreeSet<String>), AccessError> {
         let ids = std::mem::take(&mut self.used);
-        let mut sessions = Vec::new();
-        for id in ids {
-            if let Some(slot) = self.slots.get_mut(&id).filter(|slot| slot.durable && !slot.going) {
-                slot.noted = slot.session.last_used;
-                sessions.push(slot.session.clone());
+        let mut ops = Vec::new();
+        for id in &ids {
+            if let Some(slot) = self.slots.get_mut(id).filter(|slot| slot.is_durable() && !slot.going) {
+                slot.noted = slot.row.session.last_used;
+                ops.push(slot.row.write()?);
             }
         }
-        sessions
+        Ok((ops, ids))
+    }
+
+    /// A flush failed.
+    pub(super) fn unflushed(&mut self, ids: BTreeSet<String>) {
+        self.used.extend(ids);
     }
 }

@@ -8,8 +8,8 @@ use super::entering::Checked;
 use super::grant::{Decision, Grant, Grants};
 use super::pending::PendingApps;
 use super::root_document::{RootDocuments, RootKey, RootWrite};
-use super::session::{Session, deletion};
-use super::sessions::Sessions;
+use super::session::{Row, Session, deletion};
+use super::sessions::{SessionWrite, Sessions};
 use super::token::Claims;
 use super::used::UsedTokens;
 use super::{AccessError, App, KEEP_EXPIRED_MS, MAX_SESSIONS, Refused};
@@ -42,8 +42,8 @@ pub(super) struct FlushClock {
 /// What a commit on its way means.
 #[derive(Debug, Default)]
 pub(super) struct Underway {
-    /// A session that begins.
-    pub(super) made: Option<String>,
+    /// A session that begins or is renewed.
+    pub(super) session: Option<SessionWrite>,
     /// Sessions that end.
     pub(super) gone: Vec<String>,
     /// Versions of root documents that are stored.
@@ -98,20 +98,33 @@ impl State {
     }
 
     /// The session that a token speaks for, as it holds now.
-    pub(super) fn session(&mut self, store: &Store, claims: &Claims) -> Result<Session, Refused> {
-        let id = &claims.session_id;
-        if self.sessions.is_doubtful(id) {
-            self.sessions.reload(id, store);
-            if self.sessions.is_doubtful(id) {
+    pub(super) fn session(
+        &mut self,
+        store: &Store,
+        claims: &Claims,
+        now: Millis,
+    ) -> Result<Session, Refused> {
+        if now >= claims.expires() {
+            return Err(Refused::Expired);
+        }
+        let id = self.sessions.id_now(&claims.session_id).to_owned();
+        if self.sessions.is_doubtful(&id) {
+            self.sessions.reload(&id, store);
+            if self.sessions.is_doubtful(&id) {
                 return Err(Refused::Unverifiable);
             }
         }
-        let row = self.sessions.get(id).ok_or(Refused::Revoked)?;
-        if !claims.speaks_for(row) {
+        let row = self.sessions.row(&id).ok_or_else(|| claims.without_session(now))?;
+        let Some(reads_only) = claims.speaks_for(row) else {
             return Err(Refused::Invalid("it does not match the session it names"));
+        };
+        let session = &row.session;
+        if now >= session.expires {
+            return Err(Refused::Expired);
         }
-        let read_only = self.read_only(row).ok_or(Refused::Revoked)?;
-        Ok(Session { read_only, ..row.clone() })
+        // A token may do what it was asked for, if its session and its app's approval let it.
+        let read_only = self.read_only(session).ok_or(Refused::Revoked)? || reads_only;
+        Ok(Session { read_only, ..session.clone() })
     }
 
     /// Clears away what expired long ago.
@@ -177,13 +190,24 @@ impl State {
     /// A session is to begin.
     pub(super) fn begin(
         &mut self,
-        session: &Session,
+        row: Row,
         ops: &mut Vec<Op>,
         underway: &mut Underway,
     ) -> Result<(), AccessError> {
-        ops.push(session.write()?);
-        self.sessions.insert(session.clone(), false);
-        underway.made = Some(session.id.clone());
+        ops.push(row.write()?);
+        underway.session = Some(self.sessions.begin(row));
+        Ok(())
+    }
+
+    /// A device's session is to be as this row has it.
+    pub(super) fn renew(
+        &mut self,
+        row: Row,
+        ops: &mut Vec<Op>,
+        underway: &mut Underway,
+    ) -> Result<(), AccessError> {
+        ops.push(row.write()?);
+        underway.session = self.sessions.renew(row);
         Ok(())
     }
 
@@ -194,12 +218,14 @@ impl State {
 
     /// A commit has come to its end.
     pub(super) fn settle(&mut self, underway: Underway, durable: bool, store: &Store) {
-        let Underway { made, gone, roots, grant, family, families_gone, event } = underway;
+        let Underway { session, gone, roots, grant, family, families_gone, event } = underway;
         for write in roots {
             self.roots.written(write, durable, store);
         }
+        if let Some(write) = session {
+            self.sessions.written(&write, durable, store);
+        }
         if durable {
-            made.iter().for_each(|id| self.sessions.durable(id));
             gone.iter().for_each(|id| self.sessions.remove(id, Refused::Revoked));
             families_gone.iter().for_each(|key| self.families.remove(key));
             if let Some(grant) = grant {
@@ -208,7 +234,7 @@ impl State {
             return;
         }
         // Whether it is in the store after all is for the store to say.
-        made.iter().chain(&gone).for_each(|id| self.sessions.reload(id, store));
+        gone.iter().for_each(|id| self.sessions.reload(id, store));
         family.iter().for_each(|key| self.families.reload(key, false, store));
         families_gone.iter().for_each(|key| self.families.reload(key, true, store));
         if let Some(grant) = grant {

@@ -1,16 +1,24 @@
 //! The sync token: a JWT that names a session.
+//!
+//! A session has one token, which says when the session begins and ends, unless it is a device's: each authentication of the
+//! device gives another token of the same session. Such a token is bound to the session by its id and by the session's key,
+//! which is random and stands nowhere but in the row and in these tokens. Both are as old as the session, so a token that
+//! was given out stays good while others are given out, and none outlives a revocation, which deletes the row. What the
+//! token may do stands in the token, so an authentication that asks for more changes nothing for tokens that were there.
 
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde::{Deserialize, Serialize};
 
+use super::copies::TokenTag;
+use super::session::Row;
 use super::{AccessError, Refused, Session};
 use crate::types::{Millis, Secret, StorageId};
 
 /// Longest token in bytes that is looked at; ours have some 600.
 pub const MAX_TOKEN_BYTES: usize = 4096;
 
-/// What a sync token says. Whether the session is read-only stands in its row alone.
+/// What a sync token says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Claims {
     iss: String,
@@ -22,7 +30,33 @@ pub(super) struct Claims {
     #[serde(rename = "lexiconAuthorityDomain")]
     namespace: String,
     iat: u64,
+    /// After this the token is refused, whatever becomes of its session.
     exp: u64,
+    /// Only tokens of a device's session have it. Any other token may do what the row of its session says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    device: Option<DeviceClaims>,
+}
+
+/// What a token of a device's session says besides.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DeviceClaims {
+    /// The session's key.
+    key: String,
+    /// The token was asked for to read only.
+    read_only: bool,
+    /// When the session was to end, in seconds since 1970, when the token was given out. Use moves that end ahead.
+    until: u64,
+}
+
+/// What a device is given a token for.
+pub(super) struct DeviceToken {
+    /// When it is given out.
+    pub(super) at: Millis,
+    /// After this it is refused, however long its session lasts.
+    pub(super) end: Millis,
+    /// It may only read.
+    pub(super) read_only: bool,
 }
 
 impl Claims {
@@ -31,15 +65,48 @@ impl Claims {
         self.exp.saturating_mul(1000)
     }
 
-    /// Whether all it says is what the row says.
-    pub(super) fn speaks_for(&self, session: &Session) -> bool {
-        self.session_id == session.id
-            && self.sub == session.did
+    /// What tells the token from others of its session: when it was given out.
+    pub(super) fn tag(&self) -> TokenTag {
+        (self.session_id.clone(), self.iat)
+    }
+
+    /// Why the token is refused when there is no session of its name.
+    pub(super) fn without_session(&self, now: Millis) -> Refused {
+        let over = |device: &DeviceClaims| now >= device.until.saturating_mul(1000);
+        // Sessions that ended are forgotten after a while, and their tokens are not.
+        if self.device.as_ref().is_some_and(over) { Refused::Expired } else { Refused::Revoked }
+    }
+
+    /// Whether the token may only read; `None` if something that it says is not what the row says.
+    pub(super) fn speaks_for(&self, row: &Row) -> Option<bool> {
+        let session = &row.session;
+        let same = self.sub == session.did
             && self.did == session.did
             && self.client_id == session.client_id
-            && self.namespace == session.namespace.as_str()
-            && self.iat.checked_mul(1000) == Some(session.created)
-            && self.exp.checked_mul(1000) == Some(session.expires)
+            && self.namespace == session.namespace.as_str();
+        if !same {
+            return None;
+        }
+        let is_from = |id: &str, created: Millis, expires: Millis| {
+            self.session_id == id
+                && self.iat.checked_mul(1000) == Some(created)
+                && self.exp.checked_mul(1000) == Some(expires)
+        };
+        match (&row.device, &self.device) {
+            (Some(tokens), Some(device)) => {
+                let known = self.session_id == session.id && tokens.is_key(&device.key);
+                known.then_some(device.read_only)
+            }
+            (Some(tokens), None) => {
+                let mut earlier = tokens.earlier.iter();
+                let known = earlier.find(|known| is_from(&known.id, known.created, known.expires))?;
+                Some(known.read_only)
+            }
+            (None, None) => {
+                is_from(&session.id, session.created, session.expires).then_some(session.read_only)
+            }
+            (None, Some(_)) => None,
+        }
     }
 }
 
@@ -70,8 +137,27 @@ impl Signer {
         }
     }
 
+    /// The one token of a session that is no device's.
     pub(super) fn sign(&self, session: &Session) -> Result<String, AccessError> {
-        let claims = Claims {
+        self.encode(&self.claims(session, session.created, session.expires, None))
+    }
+
+    /// One more token of a session; `given` counts if the session is a device's.
+    pub(super) fn sign_for(&self, row: &Row, given: &DeviceToken) -> Result<String, AccessError> {
+        let Some(tokens) = &row.device else { return self.sign(&row.session) };
+        let (key, until) = (tokens.key().to_owned(), row.session.expires / 1000);
+        let device = DeviceClaims { key, read_only: given.read_only, until };
+        self.encode(&self.claims(&row.session, given.at, given.end, Some(device)))
+    }
+
+    fn claims(
+        &self,
+        session: &Session,
+        begins: Millis,
+        ends: Millis,
+        device: Option<DeviceClaims>,
+    ) -> Claims {
+        Claims {
             iss: self.server.clone(),
             aud: self.server.clone(),
             sub: session.did.clone(),
@@ -79,10 +165,14 @@ impl Signer {
             client_id: session.client_id.clone(),
             session_id: session.id.clone(),
             namespace: session.namespace.as_str().to_owned(),
-            iat: session.created / 1000,
-            exp: session.expires / 1000,
-        };
-        jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &self.encoding).map_err(|error| {
+            iat: begins / 1000,
+            exp: ends / 1000,
+            device,
+        }
+    }
+
+    fn encode(&self, claims: &Claims) -> Result<String, AccessError> {
+        jsonwebtoken::encode(&Header::new(Algorithm::HS256), claims, &self.encoding).map_err(|error| {
             AccessError::Crypto { what: "signing the sync token", reason: error.to_string() }
         })
     }

@@ -318,8 +318,13 @@ fn log_level(level: Level) -> Part {
 }
 
 fn who_gets_in(access: Arc<Access>, verifier: Arc<Verifier>) -> Part {
-    const SETTINGS: &[&str] =
-        &["access.token_life", "access.approve", "access.allow_loopback_clients", "access.probe"];
+    const SETTINGS: &[&str] = &[
+        "access.token_life",
+        "access.session_max",
+        "access.approve",
+        "access.allow_loopback_clients",
+        "access.probe",
+    ];
     let prepare = move |config: &Config| {
         let (access, verifier, wanted) = (access.clone(), verifier.clone(), config.access.clone());
         Ok(Prepared::settings(move || {

@@ -43,6 +43,15 @@ fn words(sessions: &[OpenSession], now: Millis) -> String {
             session.namespace,
             date(session.expires)
         );
+        if let Some(copied) = &session.copied {
+            let [one, other] = copied.addresses;
+            let _ = writeln!(
+                text,
+                "    this token may have been copied: in use from {one} and {other} at once, last noticed on {}; `groundmist-sync sessions revoke {}` ends it",
+                date(copied.at),
+                session.id
+            );
+        }
         if let Some(address) = session.address {
             let _ = writeln!(text, "    from {address}");
         }

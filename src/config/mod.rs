@@ -236,6 +236,9 @@ pub struct Identity {
 pub struct Access {
     /// How long a new sync token is good for. Default 30d, within [`TOKEN_LIFE`].
     pub token_life: Duration,
+    /// How long after its last authentication a device that stays in use keeps its session. Default 90d, within [`TOKEN_LIFE`];
+    /// use extends nothing if it is no longer than `token_life`.
+    pub session_max: Duration,
     /// Whether an app that proves the owner's DID waits for her approval. Default ask.
     pub approve: Approve,
     /// Apps on localhost may be approved, though any program on that machine can claim to be one. Default false.

@@ -119,6 +119,7 @@ fn read(r: &mut Reader, dev: bool) -> Config {
         identity: identity(r, dev),
         access: Access {
             token_life: r.time("access.token_life", 30 * DAY, TOKEN_LIFE),
+            session_max: r.time("access.session_max", 90 * DAY, TOKEN_LIFE),
             approve: choice(r, "access.approve", Approve::Ask, Approve::as_str, Approve::CHOICES),
             allow_loopback_clients: r.flag("access.allow_loopback_clients", false),
             probe: r.flag("access.probe", true),

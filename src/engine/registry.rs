@@ -114,6 +114,17 @@ mod tests {
     }
 
     #[test]
+    fn a_reading_token_of_a_session_takes_the_place_of_no_writing_one() {
+        let mut registry = Registry::default();
+        let writer = info("app", Some("laptop"));
+        let reader = ConnectionInfo { read_only: true, ..writer.clone() };
+        assert!(join(&mut registry, 1, &writer).is_empty());
+        assert!(join(&mut registry, 2, &reader).is_empty());
+        assert_eq!(join(&mut registry, 3, &reader), [2]);
+        assert_eq!(join(&mut registry, 4, &writer), [1]);
+    }
+
+    #[test]
     fn without_a_session_the_same_app_is_replaced() {
         let mut registry = Registry::default();
         assert!(join(&mut registry, 1, &info("one", None)).is_empty());

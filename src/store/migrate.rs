@@ -6,6 +6,8 @@ use super::schema::{self, RowKey, SCHEMA};
 use super::tally::{self, Delta};
 use super::{RecordKind, StoreError, Totals, changes, write};
 
+mod devices;
+
 /// Takes a store from schema `from` to `from + 1`.
 #[derive(Clone, Copy)]
 pub(super) struct Migration {
@@ -18,6 +20,7 @@ pub(super) const MIGRATIONS: &[Migration] = &[
     Migration { from: 0, run: count_live_bytes },
     Migration { from: 1, run: total_up },
     Migration { from: 2, run: part_large_changes },
+    Migration { from: 3, run: devices::one_session_each },
 ];
 
 const MIGRATE: &str = "migrating the store";

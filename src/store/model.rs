@@ -244,7 +244,7 @@ pub enum RecordKind {
 }
 
 impl RecordKind {
-    /// All kinds.
+    /// All kinds, in the order in which a backup has them.
     pub const ALL: [Self; 11] = [
         Self::Session,
         Self::Grant,
@@ -254,9 +254,9 @@ impl RecordKind {
         Self::UsedToken,
         Self::Pin,
         Self::Certificate,
-        Self::RefreshToken,
         Self::Totals,
         Self::Growth,
+        Self::RefreshToken,
     ];
 
     /// The store keeps it by itself, and takes none from others.

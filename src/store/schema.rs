@@ -9,7 +9,7 @@ use super::RecordKind;
 use crate::types::DocumentId;
 
 /// The schema this program writes and the highest it reads.
-pub(super) const SCHEMA: u32 = 3;
+pub(super) const SCHEMA: u32 = 4;
 
 /// Namespace number and document.
 pub(super) type DocPrefix = [u8; 20];

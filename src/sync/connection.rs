@@ -76,13 +76,15 @@ pub struct ConnectionInfo {
 pub struct Device {
     session: Option<Arc<str>>,
     client: Arc<str>,
+    read_only: bool,
 }
 
 impl Device {
-    /// Whether both are the same device: the same session or, where a session is not known, the same app.
+    /// Whether both are the same device: the same session or, where a session is not known, the same app. A session may have
+    /// tokens that only read and tokens that write. A reader must not take a writer's place, so they are two devices here.
     pub fn is_same(&self, other: &Self) -> bool {
         match (&self.session, &other.session) {
-            (Some(one), Some(two)) => one == two,
+            (Some(one), Some(two)) => one == two && self.read_only == other.read_only,
             _ => self.client == other.client,
         }
     }
@@ -101,7 +103,7 @@ impl ConnectionInfo {
 
     /// The device that joined.
     pub fn device(&self) -> Device {
-        Device { session: self.session.clone(), client: self.client.clone() }
+        Device { session: self.session.clone(), client: self.client.clone(), read_only: self.read_only }
     }
 }
 

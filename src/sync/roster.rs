@@ -146,6 +146,17 @@ mod tests {
     }
 
     #[test]
+    fn a_reading_token_of_a_session_does_not_speak_for_its_writing_ones() {
+        let mut roster = Roster::default();
+        let (writer, reader) = (info("tab", "a", false), info("tab", "a", true));
+        roster.join(ConnectionId(1), &reader);
+        roster.join(ConnectionId(2), &writer);
+        assert!(!roster.may_speak_as(ConnectionId(1), &reader, "tab"));
+        assert!(roster.may_speak_as(ConnectionId(2), &writer, "tab"));
+        assert!(!roster.speaks_for_its_storage(&reader));
+    }
+
+    #[test]
     fn a_reader_that_joins_with_anothers_ids_neither_speaks_for_it_nor_silences_it() {
         let mut roster = Roster::default();
         let (writer, reader) = (info("one", "a", false), info("one", "b", true));

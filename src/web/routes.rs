@@ -16,7 +16,7 @@ use super::held::{AnyBody, any};
 use super::protect::protect;
 use super::token::{self, SUBPROTOCOL, TokenError};
 use super::{Web, api, connect, cors, gate, page, sign_in, socket, well_known};
-use crate::access::{Lease, Refused, What};
+use crate::access::{Lease, Refused, What, copied_after};
 use crate::listen::{BAD_HOST, has_its_host};
 use crate::types::now;
 
@@ -129,7 +129,7 @@ fn too_many_of_one_address() -> Answer {
 
 /// Verifies the token, then lets the connection become a WebSocket.
 async fn accept(request: &mut Request<Incoming>, web: &Web, caller: Caller) -> Answer {
-    let lease = match admit(request, web).await {
+    let lease = match admit(request, web, &caller).await {
         Ok(lease) => lease,
         Err(refusal) => return refuse(&refusal, web),
     };
@@ -173,27 +173,30 @@ enum Refusal {
     OwnerUnknown,
 }
 
-async fn admit(request: &Request<Incoming>, web: &Web) -> Result<Lease, Refusal> {
+async fn admit(request: &Request<Incoming>, web: &Web, caller: &Caller) -> Result<Lease, Refusal> {
     let token = token::find(request.uri(), request.headers()).map_err(Refusal::NoToken)?;
-    let lease = web.shared.access.admit(&token).map_err(Refusal::Token)?;
+    let mut lease = web.shared.access.admit(&token).map_err(Refusal::Token)?;
     let session = lease.session();
     // Tokens made by command are the machine's.
-    if session.is_local() {
-        return Ok(lease);
-    }
-    match web.shared.door.owner.did() {
-        Ok(owner) if owner.as_str() == session.did => Ok(lease),
-        // Whoever was the owner when the app came in is not any more. Told that it has ended, the session stays ended when
-        // that owner comes back.
-        Ok(_) => match web.shared.access.end_of_former_owner(&session.id).await {
-            Ok(()) => Err(Refusal::Token(Refused::Revoked)),
-            Err(reason) => {
-                tracing::error!(%reason, "a session of a former owner could not be ended");
-                Err(Refusal::Token(Refused::Unverifiable))
+    if !session.is_local() {
+        match web.shared.door.owner.did() {
+            Ok(owner) if owner.as_str() == session.did => {}
+            // Whoever was the owner when the app came in is not any more. Told that it has ended, the session stays ended when
+            // that owner comes back.
+            Ok(_) => {
+                return match web.shared.access.end_of_former_owner(&session.id).await {
+                    Ok(()) => Err(Refusal::Token(Refused::Revoked)),
+                    Err(reason) => {
+                        tracing::error!(%reason, "a session of a former owner could not be ended");
+                        Err(Refusal::Token(Refused::Unverifiable))
+                    }
+                };
             }
-        },
-        Err(_) => Err(Refusal::OwnerUnknown),
+            Err(_) => return Err(Refusal::OwnerUnknown),
+        }
     }
+    lease.seen_from(caller.address, copied_after(web.shared.limits.ping_interval));
+    Ok(lease)
 }
 
 fn refuse(refusal: &Refusal, web: &Web) -> Answer {

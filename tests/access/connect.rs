@@ -14,7 +14,7 @@ const BACK: &str = "https://app.example/back";
 const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
 const CHALLENGE: &str = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
 
-fn consent() -> Consent {
+pub(crate) fn consent() -> Consent {
     Consent {
         did: OWNER.into(),
         client_id: CLIENT.into(),
@@ -26,13 +26,13 @@ fn consent() -> Consent {
     }
 }
 
-fn sends() -> Exchange {
+pub(crate) fn sends() -> Exchange {
     Exchange { owner: OWNER.into(), client_id: CLIENT.into(), ..Exchange::default() }
 }
 
-type Given = Result<Exchanged, ExchangeError>;
+pub(crate) type Given = Result<Exchanged, ExchangeError>;
 
-async fn by_code(place: &Place, code: &str, sends: Exchange) -> Given {
+pub(crate) async fn by_code(place: &Place, code: &str, sends: Exchange) -> Given {
     place.access.exchange_code(code, BACK, VERIFIER, sends).await
 }
 

@@ -3,9 +3,11 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use groundmist_sync::access::Decision;
 use groundmist_sync::store::{CommitError, CommitFuture};
 use tokio::sync::oneshot;
 
+use crate::entering::{CLIENT, app};
 use crate::*;
 
 type Waiting = (Vec<Op>, oneshot::Sender<Result<(), CommitError>>);
@@ -41,9 +43,15 @@ impl Journal {
 
     /// All that waits is committed, in order, or fails.
     pub(crate) fn go_on(&self) {
+        self.go_on_after_failing(0);
+    }
+
+    /// The first so many that wait fail, and the others are committed.
+    pub(crate) fn go_on_after_failing(&self, first: usize) {
         self.held.store(false, Ordering::SeqCst);
-        for (ops, done) in std::mem::take(&mut *self.waiting.lock().unwrap()) {
-            let _ = done.send(self.commit(&ops));
+        for (n, (ops, done)) in std::mem::take(&mut *self.waiting.lock().unwrap()).into_iter().enumerate() {
+            let failed = || CommitError::Full { operation: "commit", object: "the store".into() };
+            let _ = done.send(if n < first { Err(failed()) } else { self.commit(&ops) });
         }
     }
 
@@ -75,6 +83,22 @@ impl Commit for Journal {
         Box::pin(async { receiver.await.unwrap_or(Err(CommitError::Stopped)) })
     }
 }
+
+/// An app is approved there.
+pub(crate) async fn held_and_approved() -> (Place, Arc<Journal>) {
+    let (place, journal) = held_place().await;
+    place.access.decide(&app(CLIENT), Decision::ReadWrite).await.unwrap();
+    (place, journal)
+}
+
+/// `access.$call` in a task of its own.
+macro_rules! spawned {
+    ($place:expr, $call:ident($($argument:expr),*)) => {{
+        let access = $place.access.clone();
+        tokio::spawn(async move { access.$call($($argument),*).await })
+    }};
+}
+pub(crate) use spawned;
 
 /// A place whose journal can be held up.
 pub(crate) async fn held_place() -> (Place, Arc<Journal>) {

@@ -59,6 +59,43 @@ async fn last_use_is_exact_in_memory_and_noted_once_an_hour_on_disk() {
 }
 
 #[tokio::test]
+async fn a_token_in_use_from_two_networks_is_noted_until_its_session_ends() {
+    let together = Duration::from_millis(50);
+    let place = Place::new();
+    let (token, session) = place.token("laptop").await;
+    let from = |address: &str| {
+        let mut lease = place.access.admit(&token).unwrap();
+        lease.seen_from(Some(address.parse().unwrap()), together);
+        lease
+    };
+    let (mut here, mut neighbour) = (from("203.0.113.7"), from("203.0.113.8"));
+    let mut six = from("2001:db8::1");
+    // As the sockets' tasks do.
+    let watching = async |mut leases: Vec<&mut groundmist_sync::access::Lease>| {
+        for lease in &mut leases {
+            let _ = tokio::time::timeout(4 * together, lease.ended()).await;
+        }
+    };
+    watching(vec![&mut here, &mut neighbour, &mut six]).await;
+    assert!(place.access.copied_sessions().is_empty(), "neighbours, and the other kind of address");
+    // It moved: the old connection is found to be dead.
+    drop((neighbour, here));
+    let mut there = from("198.51.100.9");
+    watching(vec![&mut there, &mut six]).await;
+    assert!(place.access.copied_sessions().is_empty());
+    let mut back = from("203.0.113.7");
+    watching(vec![&mut back]).await;
+    let copied = place.access.copied_sessions()[0].copied.clone().unwrap();
+    assert_eq!(copied.addresses.map(|address| address.to_string()), ["198.51.100.9", "203.0.113.7"]);
+    place.access.flush().await.unwrap();
+    drop((there, six, back));
+    let place = place.restart();
+    assert_eq!(place.access.sessions()[0].0.copied, Some(copied), "over a restart");
+    place.access.revoke(&session.id).await.unwrap();
+    assert!(place.access.copied_sessions().is_empty());
+}
+
+#[tokio::test]
 async fn open_sockets_are_counted() {
     let place = Place::new();
     let (token, _) = place.token("laptop").await;

@@ -16,14 +16,17 @@ use tempfile::TempDir;
 mod apps;
 mod audit;
 mod connect;
+mod devices;
 mod entering;
 mod journal;
+mod kept;
 mod leases;
 mod limits;
 mod races;
 mod root_documents;
 mod secrecy;
 mod sessions;
+mod sliding;
 mod tokens;
 mod trouble;
 
@@ -67,7 +70,13 @@ pub(crate) fn access_with(store: &Arc<Store>, commit: Arc<dyn Commit>, settings:
 }
 
 pub(crate) fn settings() -> Settings {
-    Settings { token_life: LIFE, approve: Approve::Ask, allow_loopback_clients: false, probe: true }
+    Settings {
+        token_life: LIFE,
+        session_max: LIFE,
+        approve: Approve::Ask,
+        allow_loopback_clients: false,
+        probe: true,
+    }
 }
 
 /// A session's row, written past `Access`: what it finds at the next start.

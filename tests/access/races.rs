@@ -4,22 +4,8 @@ use groundmist_sync::access::{Decision, EnterError, Entering, UsedToken};
 use groundmist_sync::appliance::options;
 
 use crate::entering::{CLIENT, app, approved, asks, enters};
-use crate::journal::{Journal, held_place, held_place_with};
+use crate::journal::{held_and_approved, held_place_with, spawned};
 use crate::*;
-
-async fn held_and_approved() -> (Place, Arc<Journal>) {
-    let (place, journal) = held_place().await;
-    place.access.decide(&app(CLIENT), Decision::ReadWrite).await.unwrap();
-    (place, journal)
-}
-
-/// `access.$call` in a task of its own.
-macro_rules! spawned {
-    ($place:expr, $call:ident($($argument:expr),*)) => {{
-        let access = $place.access.clone();
-        tokio::spawn(async move { access.$call($($argument),*).await })
-    }};
-}
 
 #[tokio::test]
 async fn a_revocation_beats_an_entry_that_is_on_its_way() {

@@ -69,7 +69,11 @@ fn age(place: Place, hours: Millis) -> Place {
 fn age_sessions(place: &Place, hours: Millis) {
     for (key, row) in place.store.records(RecordKind::Session).unwrap() {
         let mut row: Value = serde_json::from_slice(&row).unwrap();
-        row["last_used"] = json!(now() - hours * HOUR);
+        let then = json!(now() - hours * HOUR);
+        row["last_used"] = then.clone();
+        if let Some(authenticated) = row.get_mut("authenticated") {
+            *authenticated = then;
+        }
         let row = Some(serde_json::to_vec(&row).unwrap());
         place.store.commit(&[Op::Record { kind: RecordKind::Session, key, row }]).unwrap();
     }

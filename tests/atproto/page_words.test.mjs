@@ -109,6 +109,33 @@ describe("what the owner's page says", () => {
     assert.equal(young["Last backup"], "None yet | Make one on the server with sudo groundmist-sync backup FILE.")
   })
 
+  test("a device's line says all that changes with it, and that its token may have been copied", async t => {
+    const { owner } = await visit(t, lab)
+    const session = {
+      id: "abc", namespace: "xyz.notes", name: "Laptop", did: lab.owner.did, client_id: "https://notes.example/client.json", read_only: true,
+      created: Date.now() - 40 * DAY_MS, authenticated: Date.now() - 2 * HOUR_MS - 1000, expires: Date.now() + 30 * DAY_MS, last_used: null,
+      address: "203.0.113.7", user_agent: "Mozilla/5.0", connections: 1,
+    }
+    await withAnswer(owner, "/api/sessions", () => ({ sessions: [session] }))
+    const device = owner.entry("Devices and sessions", "notes.example")
+    await device.getByText("An app; it reads xyz.notes.").waitFor()
+    await device.getByText("More").click()
+    await device.getByText(`Let in last month, last signed in 2 hours ago from 203.0.113.7, until ${onDay(session.expires)}.`).waitFor()
+    assert.equal(await device.getByText("copied").isVisible(), false)
+    // In place, as when the page stays open.
+    const later = { ...session, name: "Den", read_only: false, copied: { at: Date.now(), addresses: ["203.0.113.7", "198.51.100.9"] } }
+    await owner.page.unroute("**/api/sessions")
+    await owner.page.route("**/api/sessions", route => route.fulfill({ json: { sessions: [later] } }))
+    const body = "event: changed\ndata: {\"topics\":[\"sessions\"]}\n\n"
+    await owner.page.route("**/api/live", route => route.fulfill({ contentType: "text/event-stream", body }))
+    await owner.page.reload()
+    await device.getByText("An app; it reads and writes xyz.notes.").waitFor()
+    await device.getByText("This token may have been copied: it was in use from 203.0.113.7 and 198.51.100.9 at once. Unless you know both as yours, revoke it.").waitFor()
+    assert.equal(await device.getByRole("heading").innerText(), "notes.example “Den”")
+    assert.equal(await device.locator("button", { hasText: /^Revoke/ }).count(), 1)
+    assert.deepEqual(await owner.faults(), [])
+  })
+
   test("the status is fetched again when what it counts has changed", async t => {
     const { owner } = await visit(t, lab)
     for (const topic of ["sessions", "documents"]) {

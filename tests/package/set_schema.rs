@@ -1,5 +1,6 @@
 //! Makes a stopped server's store one of another schema: `set_schema STORE NUMBER`. It loses what newer
-//! schemas brought, as if an older version had written it; below 2 none of its documents may ever have been deleted.
+//! schemas brought, as if an older version had written it; below 2 none of its documents may ever have been deleted. Sessions
+//! of devices stay as schema 4 has them, and its migration passes over them.
 #![allow(missing_docs, clippy::unwrap_used)]
 
 use std::collections::BTreeMap;

@@ -18,7 +18,9 @@ use groundmist_sync::types::DocumentId;
 use serde_json::{Value, json};
 
 /// Every schema up to the one that this version writes.
-const SCHEMAS: &[u32] = &[1, 2, 3];
+const SCHEMAS: &[u32] = &[1, 2, 3, 4];
+/// Every schema of which there is a store with sessions of devices.
+const DEVICES: &[u32] = &[3, 4];
 /// Where each of them is kept.
 const STORE: &str = "groundmist.redb";
 /// The secret that signed the token in the store.
@@ -72,10 +74,7 @@ fn a_new_store_is_made_when_asked_for() {
 fn a_store_of_every_schema_opens_syncs_and_is_restored() {
     for schema in SCHEMAS {
         let data = tempfile::tempdir().unwrap();
-        let mut store = Vec::new();
-        GzDecoder::new(fs::File::open(place(*schema, "redb.gz")).unwrap()).read_to_end(&mut store).unwrap();
-        fs::write(data.path().join(STORE), store).unwrap();
-        let known: Value = serde_json::from_slice(&fs::read(place(*schema, "json")).unwrap()).unwrap();
+        let known = unpack(&format!("schema-{schema}"), data.path());
         let secret: Vec<u8> = serde_json::from_value(known["secret"].clone()).unwrap();
         fs::write(data.path().join(SECRET), secret).unwrap();
 
@@ -101,6 +100,70 @@ fn a_store_of_every_schema_opens_syncs_and_is_restored() {
         answer(restored.path(), 0, &["restore", backup.to_str().unwrap()]);
         holds(&Start::default().data_dir(restored.path()).run(), &known);
     }
+}
+
+/// Every token that a version gave out to devices; in schema 3 each authentication began a session of its own.
+#[test]
+fn tokens_of_devices_go_on_working_after_the_migration_and_a_restore() {
+    for schema in DEVICES {
+        let (data, restored) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let known = unpack(&format!("devices-{schema}"), data.path());
+        fs::write(data.path().join(SECRET), known["secret"].as_str().unwrap()).unwrap();
+        let owner = known["owner"].as_str().unwrap();
+        let start = |data: &Path| Start::default().set("OWNER", owner).data_dir(data).run();
+        let mut server = start(data.path());
+        all_work(&server, &known);
+        assert!(server.terminate().success());
+        all_work(&start(data.path()), &known);
+        let backup = data.path().join("backup");
+        answer(data.path(), 0, &["backup", backup.to_str().unwrap()]);
+        answer(restored.path(), 0, &["restore", backup.to_str().unwrap()]);
+        all_work(&start(restored.path()), &known);
+    }
+}
+
+/// Every token opens a connection, those that only read read, and a device has one session.
+fn all_work(server: &Server, known: &Value) {
+    let tokens = known["tokens"].as_array().unwrap();
+    let mut all: Vec<Peer> = tokens
+        .iter()
+        .enumerate()
+        .map(|(n, token)| {
+            Peer::join_with(server, token["token"].as_str().unwrap(), &format!("peer {n}")).unwrap()
+        })
+        .collect();
+    for (peer, token) in all.iter_mut().zip(tokens) {
+        let document = common::peer::new_document();
+        peer.put(document, "key", "value");
+        if token["read_only"] == false {
+            peer.until("the change to be stored", |peer| peer.is_acknowledged(document));
+        }
+    }
+    let (_, body) = server.admin_get("/api/sessions");
+    let sessions: Value = serde_json::from_str(&body).unwrap();
+    let of = |name: &str| -> Vec<u64> {
+        let all = sessions["sessions"].as_array().unwrap().iter();
+        all.filter(|session| session["name"] == name)
+            .map(|session| session["connections"].as_u64().unwrap())
+            .collect()
+    };
+    for name in ["laptop", "phone"] {
+        let given = tokens.iter().filter(|token| token["of"] == name).count() as u64;
+        assert_eq!(of(name), [given], "{name}");
+    }
+    assert!(!body.contains("tokens"), "no session's key is told: {body}");
+}
+
+/// Puts a store into a directory: what is known of it.
+fn unpack(name: &str, data: &Path) -> Value {
+    let file = |ending: &str| {
+        let kept = format!("tests/stores/{name}.{ending}");
+        fs::File::open(Path::new(env!("CARGO_MANIFEST_DIR")).join(kept)).unwrap()
+    };
+    let mut store = Vec::new();
+    GzDecoder::new(file("redb.gz")).read_to_end(&mut store).unwrap();
+    fs::write(data.join(STORE), store).unwrap();
+    serde_json::from_reader(file("json")).unwrap()
 }
 
 fn documents(known: &Value) -> impl Iterator<Item = DocumentId> {

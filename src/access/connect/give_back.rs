@@ -13,7 +13,8 @@ impl Access {
     /// the owner's to end.
     ///
     /// # Errors
-    /// It is another app's, or the store could not write: then it still holds.
+    /// It is another app's, it only reads while its session has tokens that write, or the store could not write: then it
+    /// still holds.
     pub async fn give_back(
         self: &Arc<Self>,
         token: &str,
@@ -40,8 +41,10 @@ impl Access {
         }
         let sent = {
             let mut state = self.state();
-            if state.sessions.staying(&session.id).is_none() {
-                return Ok(());
+            let Some(row) = state.sessions.staying(&session.id) else { return Ok(()) };
+            // Whoever has a token that only reads disconnects nobody who writes.
+            if session.read_only && state.read_only(row) == Some(false) {
+                return Err(ExchangeError::Reader);
             }
             let (place, op) = state
                 .audit

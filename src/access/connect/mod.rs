@@ -96,6 +96,11 @@ pub enum ExchangeError {
     /// The key that it is bound to was not proved.
     #[error("this refresh token is bound to a key: send a DPoP proof by that key")]
     Key,
+    /// A token that only reads was given back, and its session also has tokens that write.
+    #[error(
+        "this token only reads, and its session has others that write, which it may not end: give back one of those"
+    )]
+    Reader,
     /// As for every other app.
     #[error(transparent)]
     Enter(#[from] EnterError),

@@ -144,13 +144,16 @@ impl Access {
         Ok(forgotten)
     }
 
-    /// A socket of the session is still open. Has that written if an answer to the app's devices depends on it.
+    /// A socket of the session is still open. Has that written if an answer to the app's devices depends on it, or if the
+    /// session's end moves ahead by it.
     pub(in crate::access) fn still_connected(self: &Arc<Self>, session: &Session) {
+        let sliding = self.sliding();
         let mut state = self.state();
         if state.is_awaited(session) {
             state.sessions.touch(&session.id, now(), 0);
-            self.schedule_flush(&mut state);
         }
+        state.sessions.slide(&session.id, now(), sliding);
+        self.schedule_flush(&mut state);
     }
 }
 

@@ -32,6 +32,8 @@ fn session(id: &str, jkt: Option<&str>) -> Session {
         address: None,
         user_agent: None,
         jkt: jkt.map(str::to_owned),
+        authenticated: None,
+        copied: None,
     }
 }
 

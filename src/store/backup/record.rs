@@ -82,3 +82,15 @@ pub(super) fn head(kind: Kind, key: &[u8], value: &[u8]) -> Option<[u8; HEAD_BYT
     let [v0, v1, v2, v3] = u32::try_from(value.len()).ok()?.to_be_bytes();
     Some([kind.byte(), k0, k1, v0, v1, v2, v3])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A backup is written in the one order and checked in the other.
+    #[test]
+    fn kinds_of_records_are_listed_in_the_order_of_their_numbers() {
+        let numbers = RecordKind::ALL.map(|kind| Kind::Record(kind).byte());
+        assert!(numbers.is_sorted_by(|one, next| one < next), "{numbers:?}");
+    }
+}

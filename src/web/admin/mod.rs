@@ -65,7 +65,7 @@ pub use owner::OwnerNow;
 pub use record::{RecordNow, RecordState, RecordWatch};
 pub use reload::{Changed, Reload, ReloadFuture, Reloaded};
 pub use sessions::{OpenSession, RevokedSession, RevokedSessions, Sessions};
-pub use status::{Disk, Status};
+pub use status::{CopiedSession, Disk, MAX_COPIED, Status};
 pub use tokens::{CreateToken, CreatedToken, RevokedToken, Tokens};
 pub use warnings::{LITTLE_FREE, Warning, certificate_trouble};
 

@@ -13,6 +13,7 @@ use super::owner::{OwnerNow, owner_now};
 use super::record::RecordNow;
 use super::warnings::{Warning, warnings};
 use super::{Admin, BackupNow};
+use crate::access::Copied;
 use crate::config::TlsMode;
 use crate::engine::EngineStatus;
 use crate::listen::{CertificateNow, Listening};
@@ -59,9 +60,28 @@ pub struct Status {
     pub disk: Disk,
     /// How the server ended in the last seven days without having been stopped, the oldest first.
     pub unclean_ends: Vec<UncleanEnd>,
+    /// Sessions that have a token which may have been copied, the latest first, at most [`MAX_COPIED`].
+    pub copied_sessions: Vec<CopiedSession>,
     /// What she must look at, the gravest first.
     pub warnings: Vec<Warning>,
 }
+
+/// A session that has a token which may have been copied.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CopiedSession {
+    /// Names the session.
+    pub id: String,
+    /// Which app, or `local:command-line`.
+    pub client_id: String,
+    /// What it opens.
+    pub namespace: String,
+    /// What was noticed.
+    #[serde(flatten)]
+    pub copied: Copied,
+}
+
+/// Most sessions in [`Status::copied_sessions`].
+pub const MAX_COPIED: usize = 20;
 
 /// Room on a disk, in bytes; 0 where the system does not say.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -81,6 +101,17 @@ impl Disk {
             total_bytes: disk.f_blocks.saturating_mul(disk.f_frsize),
         })
     }
+}
+
+fn copied(admin: &Admin) -> Vec<CopiedSession> {
+    let all = admin.access.copied_sessions().into_iter().filter_map(|session| {
+        let (id, client_id, namespace) = (session.id, session.client_id, session.namespace.to_string());
+        Some(CopiedSession { id, client_id, namespace, copied: session.copied? })
+    });
+    let mut all: Vec<_> = all.collect();
+    all.sort_by_key(|session| std::cmp::Reverse(session.copied.at));
+    all.truncate(MAX_COPIED);
+    all
 }
 
 pub(super) async fn status(admin: &Admin) -> Answer {
@@ -112,6 +143,7 @@ pub(super) async fn status(admin: &Admin) -> Answer {
         record: admin.record.now(),
         disk: disk.unwrap_or_default(),
         unclean_ends: recent(&admin.unclean_ends, now()),
+        copied_sessions: copied(admin),
         warnings: Vec::new(),
     };
     status.warnings = warnings(&status, now());
@@ -152,6 +184,7 @@ pub(crate) mod tests {
             record: RecordNow::default(),
             disk: Disk { free_bytes: 1 << 40, total_bytes: 2 << 40 },
             unclean_ends: Vec::new(),
+            copied_sessions: Vec::new(),
             warnings: Vec::new(),
         }
     }

@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::record::RecordState;
-use super::{Status, ends, openings};
+use super::{CopiedSession, Status, ends, openings};
+use crate::access::LOCAL_CLIENT;
 use crate::config::TlsMode;
 use crate::listen::CertificateNow;
 use crate::sys::memory::machine_bytes;
@@ -45,6 +46,10 @@ pub fn warnings(status: &Status, now: Millis) -> Vec<Warning> {
     }
     if let Some((message, fix)) = ends::killed(&status.unclean_ends, status.engine.opener_memory_bytes) {
         warn("was_killed", false, message, Some(&fix));
+    }
+    for session in &status.copied_sessions {
+        let (message, fix) = copied(session);
+        warn("token_copied", false, message, Some(&fix));
     }
     if let Some(trouble) = certificate_trouble(&status.certificate, now) {
         let fix = "do what is said there; the server tries again by itself, or at once after `sudo groundmist-sync reload`";
@@ -93,6 +98,21 @@ pub fn warnings(status: &Status, now: Millis) -> Vec<Warning> {
     all
 }
 
+/// A token that was in use from two networks at once.
+fn copied(session: &CopiedSession) -> (String, String) {
+    let CopiedSession { id, client_id, namespace, copied } = session;
+    let whose = if client_id == LOCAL_CLIENT { "that you made" } else { client_id };
+    let [one, other] = copied.addresses;
+    let message = format!(
+        "a token for {namespace} ({whose}) may have been copied: it was in use from {one} and {other} at once, last noticed on {}",
+        day(copied.at)
+    );
+    let fix = format!(
+        "unless you know both as yours, revoke session {id} on the page or by `sudo groundmist-sync sessions revoke {id}`; an approved app signs in again by itself"
+    );
+    (message, fix)
+}
+
 fn life(known: &CertificateNow) -> Millis {
     known.valid_until.unwrap_or_default().saturating_sub(known.valid_from.unwrap_or_default())
 }
@@ -119,6 +139,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
+    use crate::access::Copied;
     use crate::engine::BadEnd;
     use crate::store::LastBackup;
     use crate::web::admin::status::tests::well;
@@ -184,6 +205,27 @@ mod tests {
             ["sudo groundmist-sync backup FILE", &format!("sudo systemctl enable --now {timer}")]
         );
         assert!(Path::new("systemd").join(timer).exists());
+    }
+
+    #[test]
+    fn a_token_in_two_networks_is_told_with_the_way_to_revoke_it() {
+        let mut status = well();
+        let addresses = ["203.0.113.7", "2001:db8::1"].map(|address| address.parse().unwrap());
+        let copied = Copied { at: 0, addresses };
+        let client_id = "https://app.example/client-metadata.json".to_owned();
+        let session = CopiedSession { id: "abc".into(), client_id, namespace: "xyz.example".into(), copied };
+        status.copied_sessions =
+            vec![session.clone(), CopiedSession { client_id: LOCAL_CLIENT.into(), ..session.clone() }];
+        let found = warnings(&status, 0);
+        assert_eq!(
+            found.iter().map(|warning| warning.code.as_str()).collect::<Vec<_>>(),
+            ["token_copied"; 2]
+        );
+        for part in ["203.0.113.7", "2001:db8::1", "may have been copied", &session.client_id] {
+            assert!(found[0].message.contains(part), "{part}: {}", found[0].message);
+        }
+        assert!(found[1].message.contains("that you made"));
+        assert!(found[0].fix.as_ref().unwrap().contains("sessions revoke abc"));
     }
 
     #[test]

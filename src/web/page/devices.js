@@ -20,29 +20,38 @@ export const refresh = section("devices", async () => {
   draw()
 })
 
-function session(session) {
-  const { client_id, namespace, read_only, created, expires, address, user_agent } = session
-  const [live, seen, at] = [h("p", { class: "live" }), muted(), h("time")]
+function session({ id: key, name: first, client_id, namespace, created }) {
+  const [live, may, seen, copied, heading, owned, fine, program] = [h("p", { class: "live" }), p(), muted(), p(), h("h3"), h("div"), muted(), h("div")]
+  const [at, since, again] = [h("time"), h("time"), h("time")]
   const local = !client_id.includes("://")
-  const title = local ? session.name : host(client_id)
+  let called = first
+  const title = () => local ? called : host(client_id)
   const end = async () => {
-    await api(`/api/sessions/${encodeURIComponent(session.id)}`, "DELETE")
-    say($("sessions"), local ? "Ended the token." : `Ended a session of ${title}.`)
+    await api(`/api/sessions/${encodeURIComponent(key)}`, "DELETE")
+    say($("sessions"), local ? "Ended the token." : `Ended the session of ${title()}.`)
     await refresh()
   }
-  const called = () => box(local ? "The token is called" : "The device calls itself", session.name)
-  const ask = () => [local ? "End this token?" : `End this session of ${title}?`, called(), local ? "What uses this token is disconnected at once, and cannot come back."
+  const own = () => box(local ? "The token is called" : "The device calls itself", called)
+  const ask = () => [local ? "End this token?" : `End this session of ${title()}?`, own(), local ? "What uses this token is disconnected at once, and cannot come back."
     : "It is disconnected at once. The app stays approved and can sign in again; to keep it out, revoke the app."]
-  const node = h("li", { class: "card" }, h("h3", {}, foreign(title)), ...(session.name === title ? [] : [called()]), live,
-    p(`${local ? "A token that you made" : "An app"}; it ${read_only ? "reads" : "reads and writes"} `, name(namespace), "."), seen,
-    h("details", { class: "fine" }, h("summary", {}, "More", about(`about ${title}`)), ...(local ? [] : [id(client_id)]),
-      muted("Let in ", time(created), address ? ` from ${address}` : "", `, until ${day(expires)}.`), ...agent(user_agent)),
-    h("div", { class: "actions" }, button("Revoke", title, end, { ask })))
-  return [node, ({ connections, last_used }) => {
-    live.classList.toggle("on", connections)
-    fill(live, connections > 1 ? `Connected now, ${count(connections, "time")}` : connections ? "Connected now" : "Not connected")
-    if (last_used) fill(seen, "Last seen ", time(last_used, at), ".")
+  const node = h("li", { class: "card" }, heading, owned, live, copied, may, seen,
+    h("details", { class: "fine" }, h("summary", {}, "More", about(`about ${title()}`)), ...(local ? [] : [id(client_id)]), fine, program),
+    h("div", { class: "actions" }, button("Revoke", title(), end, { ask })))
+  // A device has one session, which its next authentication renews: all but where and when it began may change.
+  return [node, now => {
+    called = now.name
+    fill(heading, foreign(title()))
+    fill(owned, ...(called === title() ? [] : [own()]))
+    live.classList.toggle("on", now.connections)
+    fill(live, now.connections > 1 ? `Connected now, ${count(now.connections, "time")}` : now.connections ? "Connected now" : "Not connected")
+    show(copied, Boolean(now.copied))
+    if (now.copied) fill(copied, `This token may have been copied: it was in use from ${now.copied.addresses.join(" and ")} at once. Unless you know both as yours, revoke it.`)
+    fill(may, `${local ? "A token that you made" : "An app"}; it ${now.read_only ? "reads" : "reads and writes"} `, name(namespace), ".")
+    if (now.last_used) fill(seen, "Last seen ", time(now.last_used, at), ".")
     else fill(seen, "Not used yet.")
+    fill(fine, "Let in ", time(created, since), ...(now.authenticated ? [", last signed in ", time(now.authenticated, again)] : []),
+      now.address ? ` from ${now.address}` : "", `, until ${day(now.expires)}.`)
+    fill(program, ...agent(now.user_agent))
   }]
 }
 

@@ -1,0 +1,114 @@
+//! Schema 4: all that one key got by `/authenticate` with DPoP, of one app in one namespace, is one session.
+//!
+//! Before, each authentication began a session. Of the rows of one key the last that began stays. It keeps what the tokens
+//! of all of them say, so that they go on working: `access` reads these members, and the store knows them here only.
+
+use std::collections::{BTreeMap, HashSet};
+use std::io;
+
+use redb::{ReadableTable, WriteTransaction};
+use serde_json::{Map, Value, json};
+
+use super::MIGRATE;
+use crate::store::{RecordKind, StoreError, schema, write};
+use crate::types::{Millis, now, secret};
+
+type Object = Map<String, Value>;
+
+/// Texts that are the same in all rows of one device.
+const OF_DEVICE: [&str; 4] = ["namespace", "client_id", "did", "jkt"];
+
+/// Makes one row of the rows of each device.
+pub(super) fn one_session_each(transaction: &WriteTransaction) -> Result<(), StoreError> {
+    let failed = |source: redb::StorageError| StoreError::from_redb(MIGRATE, "table sessions", source);
+    let by_connect = by_connect(transaction)?;
+    let mut rows = write::open(transaction, schema::records(RecordKind::Session))?;
+    let mut devices: BTreeMap<[String; 4], Vec<Object>> = BTreeMap::new();
+    for row in rows.iter().map_err(failed)? {
+        let (key, value) = row.map_err(failed)?;
+        // What cannot be read stays as it is: its token is refused, as before.
+        let Ok(session) = serde_json::from_slice::<Object>(value.value()) else { continue };
+        let id = text(&session, "id");
+        let is_done = session.contains_key("tokens");
+        if is_done || id.as_bytes() != key.value() || by_connect.contains(id) {
+            continue;
+        }
+        let device = OF_DEVICE.map(|name| text(&session, name).to_owned());
+        if device.iter().all(|text| !text.is_empty()) {
+            devices.entry(device).or_default().push(session);
+        }
+    }
+    let mut grown = 0;
+    for mut sessions in devices.into_values() {
+        sessions.sort_by_key(|session| (number(session, "created"), text(session, "id").to_owned()));
+        let Some(session) = joined(&sessions)? else { continue };
+        let kept = text(&session, "id").to_owned();
+        for old in &sessions {
+            let id = text(old, "id").as_bytes();
+            let old = rows.remove(id).map_err(failed)?.map_or(0, |row| row.value().len());
+            grown -= (id.len() + old) as i64;
+        }
+        let row = Value::Object(session).to_string();
+        rows.insert(kept.as_bytes(), row.as_bytes()).map_err(failed)?;
+        grown += (kept.len() + row.len()) as i64;
+    }
+    drop(rows);
+    write::add_live_bytes(transaction, grown)
+}
+
+/// Sessions that refresh tokens renew, which stay as they are.
+fn by_connect(transaction: &WriteTransaction) -> Result<HashSet<String>, StoreError> {
+    let failed = |source: redb::StorageError| StoreError::from_redb(MIGRATE, "table refresh_tokens", source);
+    let table = write::open(transaction, schema::records(RecordKind::RefreshToken))?;
+    let mut all = HashSet::new();
+    for row in table.iter().map_err(failed)? {
+        let (_, value) = row.map_err(failed)?;
+        let family = serde_json::from_slice::<Object>(value.value()).unwrap_or_default();
+        let sessions = family.get("sessions").and_then(Value::as_array).into_iter().flatten();
+        all.extend(sessions.filter_map(Value::as_str).map(str::to_owned));
+    }
+    Ok(all)
+}
+
+/// The one session that a device's sessions become, the oldest first.
+fn joined(sessions: &[Object]) -> Result<Option<Object>, StoreError> {
+    let Some(last) = sessions.last() else { return Ok(None) };
+    let now = now();
+    let earlier: Vec<Value> = sessions
+        .iter()
+        .filter(|session| now < number(session, "expires"))
+        .map(|session| {
+            json!({
+                "id": text(session, "id"),
+                "created": number(session, "created"),
+                "expires": number(session, "expires"),
+                "read_only": reads_only(session),
+            })
+        })
+        .collect();
+    let key = secret().map_err(|error| {
+        StoreError::from_io(MIGRATE, "the system's random source", io::Error::other(error.to_string()))
+    })?;
+    let latest = |name: &str| sessions.iter().filter_map(|session| session.get(name)?.as_u64()).max();
+    let mut session = last.clone();
+    session.insert("created".into(), sessions.first().map_or(0, |first| number(first, "created")).into());
+    session.insert("expires".into(), latest("expires").unwrap_or_default().into());
+    session.insert("last_used".into(), latest("last_used").into());
+    session.insert("read_only".into(), sessions.iter().all(reads_only).into());
+    session.insert("authenticated".into(), number(last, "created").into());
+    session.insert("tokens".into(), json!({ "key": key, "earlier": earlier }));
+    Ok(Some(session))
+}
+
+fn text<'a>(session: &'a Object, name: &str) -> &'a str {
+    session.get(name).and_then(Value::as_str).unwrap_or_default()
+}
+
+fn number(session: &Object, name: &str) -> Millis {
+    session.get(name).and_then(Value::as_u64).unwrap_or_default()
+}
+
+fn reads_only(session: &Object) -> bool {
+    // In doubt a token only reads.
+    session.get("read_only").and_then(Value::as_bool).unwrap_or(true)
+}
