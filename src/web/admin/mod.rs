@@ -14,6 +14,7 @@
 //! | `POST /api/apps/approve`, `/deny`, `/revoke` with [`Decide`] | [`DecidedNow`] |
 //! | `POST /api/apps/forget-root` with [`ForgetRoot`] | [`RootForgotten`] |
 //! | `GET /api/owner` | [`OwnerNow`] |
+//! | `POST /api/record/look` | [`RecordNow`], looked at anew |
 //! | `GET /api/audit` | [`AuditTrail`] |
 //! | `GET /api/backup` | a backup (`store::backup`), or 409 while another is made |
 //! | `POST /api/backup/kept` with [`LastBackup`](crate::store::LastBackup) | the same; `status` tells of it from then on |
@@ -146,8 +147,11 @@ where
         ("/metrics", &Method::GET) => Ok(metrics::answer(&admin.metrics).await),
         ("/api/reload", &Method::POST) => reload::reload(admin).await,
         ("/api/backup/kept", &Method::POST) => backup::kept(admin, body).await,
+        ("/api/record/look", &Method::POST) => record::look(admin).await,
         ("/api/apps/forget-root", &Method::POST) => apps::forget_root(admin, body).await,
-        ("/api/reload" | "/api/backup/kept" | "/api/apps/forget-root", _) => Err(Failure::method("POST")),
+        ("/api/reload" | "/api/backup/kept" | "/api/record/look" | "/api/apps/forget-root", _) => {
+            Err(Failure::method("POST"))
+        }
         ("/api/tokens", _) => Err(Failure::method("GET, POST")),
         ("/api/sessions", _) => Err(Failure::method("GET, DELETE")),
         (
