@@ -52,6 +52,9 @@ _groundmist__sync() {
             groundmist__sync,setup)
                 cmd="groundmist__sync__subcmd__setup"
                 ;;
+            groundmist__sync,sign-in)
+                cmd="groundmist__sync__subcmd__sign__subcmd__in"
+                ;;
             groundmist__sync,status)
                 cmd="groundmist__sync__subcmd__status"
                 ;;
@@ -134,7 +137,7 @@ _groundmist__sync() {
 
     case "${cmd}" in
         groundmist__sync)
-            opts="-h -V --json --config --data-dir --help --version serve token apps sessions docs import status backup restore reload setup publish doctor config"
+            opts="-h -V --json --config --data-dir --help --version serve token apps sessions docs import status sign-in backup restore reload setup publish doctor config"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -916,6 +919,28 @@ _groundmist__sync() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --data-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        groundmist__subcmd__sync__subcmd__sign__subcmd__in)
+            opts="-h --json --config --data-dir --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
                 --config)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0

@@ -36,6 +36,7 @@ complete -c groundmist-sync -n "__fish_groundmist_sync_needs_command" -f -a "ses
 complete -c groundmist-sync -n "__fish_groundmist_sync_needs_command" -f -a "docs" -d 'Look at the documents, take them out and in as .automerge files, delete and restore them'
 complete -c groundmist-sync -n "__fish_groundmist_sync_needs_command" -f -a "import" -d 'Take over the data directory of the prototype, or any that automerge-repo\'s NodeFSStorageAdapter wrote'
 complete -c groundmist-sync -n "__fish_groundmist_sync_needs_command" -f -a "status" -d 'Say how the running server is'
+complete -c groundmist-sync -n "__fish_groundmist_sync_needs_command" -f -a "sign-in" -d 'Print a link that signs a browser in on the owner\'s page (needs the running server)'
 complete -c groundmist-sync -n "__fish_groundmist_sync_needs_command" -f -a "backup" -d 'Write everything into one file, while the server runs or when it is stopped'
 complete -c groundmist-sync -n "__fish_groundmist_sync_needs_command" -f -a "restore" -d 'Put a backup in place of what is there (stop the server first)'
 complete -c groundmist-sync -n "__fish_groundmist_sync_needs_command" -f -a "reload" -d 'Have the running server read its configuration again'
@@ -192,6 +193,10 @@ complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand status" 
 complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand status" -l data-dir -d 'Directory of the store, the secret and the admin socket [default: /var/lib/groundmist-sync]' -r -F
 complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand status" -l json -d 'Print results and errors as JSON'
 complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand status" -s h -l help -d 'Print help'
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand sign-in" -l config -d 'Configuration file [default: /etc/groundmist-sync/config.toml, if there is one]' -r -F
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand sign-in" -l data-dir -d 'Directory of the store, the secret and the admin socket [default: /var/lib/groundmist-sync]' -r -F
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand sign-in" -l json -d 'Print results and errors as JSON'
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand sign-in" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand backup" -l to -d 'Directory for a file with date and time in its name' -r -F
 complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand backup" -l keep -d 'Then remove the oldest such files in DIR, so that NUMBER are left' -r
 complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand backup" -l config -d 'Configuration file [default: /etc/groundmist-sync/config.toml, if there is one]' -r -F

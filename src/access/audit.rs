@@ -61,6 +61,10 @@ pub enum What {
     EndedByReplay,
     /// An app gave its tokens back.
     AppSignedOut,
+    /// A link that signs in once was made on the machine.
+    LinkMade,
+    /// The owner signed in by such a link.
+    SignedInByLink,
     /// The owner signed in on her page.
     SignedIn,
     /// Somebody else signed in at the owner's PDS, and was turned away.
@@ -80,6 +84,7 @@ impl What {
                 | Self::RefusedReplay
                 | Self::EndedByReplay
                 | Self::SignedIn
+                | Self::SignedInByLink
                 | Self::SignInRefused
                 | Self::AppSignedOut
                 | Self::SignedOut

@@ -23,7 +23,7 @@ use crate::net::{Http, HttpError};
 use crate::store::{Store, StoreError};
 use crate::telemetry::Level;
 use crate::types::{Millis, NameError, Secret, now};
-use crate::web::admin::{Admin, Backups, DocumentsApi, RecordWatch, ReloadFuture};
+use crate::web::admin::{Admin, Backups, DocumentsApi, RecordWatch, ReloadFuture, SignInLinks};
 use crate::web::metrics::{Doors, Metrics};
 use crate::web::{AdminHttp, Door, OwnersPage, Web};
 use data_dir::DataDir;
@@ -179,6 +179,7 @@ async fn serve(
     let mut parts = vec![log_level(level), who_gets_in(access.clone(), verifier)];
     parts.extend(sockets.certificate_again());
     let reload = reload(parts);
+    let sign_ins = Arc::new(SignIns::new());
     let admin_api = Arc::new(Admin {
         access: access.clone(),
         engine: engine.clone(),
@@ -186,6 +187,7 @@ async fn serve(
         documents: DocumentsApi::new(engine.clone(), store.clone()).noted_in(access.clone()),
         record: RecordWatch::new(http, resolver, ownership.clone(), config.domain.clone()),
         ownership,
+        sign_in_links: SignInLinks::new(sign_ins.clone()),
         domain: config.domain.clone(),
         origin: sockets.origin(config),
         listen: sockets.list.clone(),
@@ -205,7 +207,6 @@ async fn serve(
         },
         metrics: metrics.clone(),
     });
-    let sign_ins = Arc::new(SignIns::new());
     if dev {
         announce_dev(&access, &sign_ins, &sockets.url(config), &sockets.origin(config)).await?;
     }

@@ -67,6 +67,11 @@ pub(super) enum Command {
     Import(Import),
     /// Say how the running server is
     Status,
+    /// Print a link that signs a browser in on the owner's page (needs the running server)
+    ///
+    /// For when signing in with your account does not work: its server is down, or does not reach this one. The link works
+    /// once, for 10 minutes, and after the button on its page was pressed. Whoever has it can be the owner: show it to nobody.
+    SignIn,
     /// Write everything into one file, while the server runs or when it is stopped
     ///
     /// Documents, sessions, what you decided about apps, keys and certificates: whoever has the file can act as this

@@ -34,6 +34,7 @@ mod restore;
 mod serve;
 mod sessions;
 mod setup;
+mod sign_in;
 mod status;
 mod text;
 mod token;
@@ -182,6 +183,7 @@ fn run(args: &Args) -> Result<Exit, CliError> {
         Command::Import(wanted) => documents::import(&load(args)?.config, wanted, args.json),
         Command::Backup(wanted) => backup::run(&load(args)?.config, wanted, args.json),
         Command::Restore(wanted) => restore::run(&load(args)?.config, wanted, args.json),
+        Command::SignIn => sign_in::run(&load(args)?.config, args.json),
         Command::Status => status::run(&load(args)?.config, args.json),
         Command::Setup(wanted) => setup::run(&sources(args, None), wanted, args.json),
         Command::Publish(wanted) => publish::run(&load(args)?.config, wanted, args.json),

@@ -69,6 +69,8 @@ const EVENTS = {
   document_deleted: "You put a document into the bin.",
   document_restored: "You took a document out of the bin.",
   document_purged: "You deleted a document for good.",
+  link_made: "A link that signs in once was made on the server’s machine.",
+  signed_in_by_link: "You signed in on this page, by a link made on the server’s machine.",
   signed_in: "You signed in on this page.",
   signed_out: "You signed out of this page.",
   sign_in_refused: "Somebody else's account was turned away from this page.",
