@@ -39,6 +39,8 @@ pub enum What {
     SessionRevoked,
     /// The owner ended every session and token.
     AllSessionsRevoked,
+    /// The owner had a new signing secret made; every session and token ended.
+    SecretRotated,
     /// The owner deleted a document.
     DocumentDeleted,
     /// The owner brought a deleted document back.

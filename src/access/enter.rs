@@ -45,6 +45,7 @@ impl Access {
             }
         }
         let session = self.session_for(&asked, now)?;
+        let _same_secret = self.signing.read().await;
         let token = self.signer.sign(&session)?;
         if token.len() > MAX_TOKEN_BYTES {
             return Err(EnterError::Invalid("the app's client_id and the DID are too long for a token"));

@@ -13,7 +13,9 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::access::secret::{self, SecretError};
-use crate::access::{Access, AccessError, LOCAL_CLIENT, LOCAL_DID, NewSession, Ownership, SignIns};
+use crate::access::{
+    Access, AccessError, LOCAL_CLIENT, LOCAL_DID, NewSession, Ownership, SignIns, SigningSecret,
+};
 use crate::atproto::{Resolver, Us, Verifier};
 use crate::config::{Config, Loaded, Sources, TlsMode};
 use crate::directory::Directory;
@@ -22,7 +24,7 @@ use crate::listen::{self, AdminSocket, ListenError, PemError};
 use crate::net::{Http, HttpError};
 use crate::store::{Store, StoreError};
 use crate::telemetry::Level;
-use crate::types::{Millis, NameError, Secret, now};
+use crate::types::{Millis, NameError, now};
 use crate::web::admin::{Admin, Backups, DocumentsApi, RecordWatch, ReloadFuture, SignInLinks};
 use crate::web::metrics::{Doors, Metrics};
 use crate::web::{AdminHttp, Door, OwnersPage, Web};
@@ -114,8 +116,10 @@ pub async fn run(loaded: Loaded, sources: Sources, level: Level) -> Result<(), E
     let directory = DataDir::prepare(&config)?;
     let last_saved = life::last_saved(directory.opened());
     let store = Arc::new(open_store(&config, directory.opened())?);
-    secret::adopt_restored(&store, directory.opened())?;
+    secret::adopt(&store, directory.opened())?;
     let secret = secret::load_or_create(&config, directory.opened())?;
+    let kept_in = config.secret.is_none().then(|| directory.opened().clone());
+    let secret = SigningSecret::new(secret, kept_in);
     let engine = Engine::start(store.clone(), options::engine(&config)).map_err(Error::Engine)?;
     let life = Life::begin(directory.opened().clone(), last_saved, engine.interrupted());
     let reload = |parts| Arc::new(Reload::new(sources, loaded, parts));
@@ -136,7 +140,7 @@ struct Start<'a> {
     started: Millis,
     engine: &'a Engine,
     store: Arc<Store>,
-    secret: &'a Secret,
+    secret: &'a Arc<SigningSecret>,
     life: &'a Arc<Life>,
 }
 
@@ -147,7 +151,7 @@ async fn serve(
     signals: &mut Signals,
 ) -> Result<(), Error> {
     let Start { config, dev, started, engine, store, secret, life } = start;
-    let access = Access::open(store.clone(), Arc::new(engine.clone()), secret, config.access.clone())?;
+    let access = Access::open(store.clone(), Arc::new(engine.clone()), &secret.now(), config.access.clone())?;
     let sockets = Sockets::open(config)?;
     let admin = AdminSocket::bind(&config.admin_socket())?;
     let stopping = watch::Sender::new(false);
@@ -187,6 +191,7 @@ async fn serve(
         documents: DocumentsApi::new(engine.clone(), store.clone()).noted_in(access.clone()),
         record: RecordWatch::new(http, resolver, ownership.clone(), config.domain.clone()),
         ownership,
+        secret: secret.clone(),
         sign_in_links: SignInLinks::new(sign_ins.clone()),
         domain: config.domain.clone(),
         origin: sockets.origin(config),

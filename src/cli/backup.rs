@@ -137,7 +137,7 @@ fn stopped(config: &Config, writing: &mut Writing) -> Result<Store, CliError> {
         let secret_failed = |error: SecretError| CliError::failed("secret", error);
         let store = Store::open_existing(&directory, STORE_FILE, &options::store(config)).map_err(failed)?;
         let store = store.ok_or_else(nothing)?;
-        secret::adopt_restored(&store, &directory).map_err(secret_failed)?;
+        secret::adopt(&store, &directory).map_err(secret_failed)?;
         let secret = secret::load(config, &directory).map_err(secret_failed)?;
         // Nobody else writes to it.
         let source = Source { store: &store, secret: &secret, free_bytes: None, now: now() };

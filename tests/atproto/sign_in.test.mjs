@@ -130,6 +130,34 @@ describe("the owner's page", () => {
     assert.deepEqual([publish.status, publish.body.error], [409, "no_domain"])
   })
 
+  test("a PDS that cannot reach the server is named, and the owner comes in by a link", async t => {
+    // A name of its own: the PDS remembers for a while what it has read at the usual one.
+    const far = "far.lab.internal"
+    const scene = await begin(t, lab, { settings: { GROUNDMIST_SYNC_DOMAIN: far } })
+    lab.gateway.route(far, scene.server.port)
+    const reachable = lab.gateway.fault(far, ({ url, socket }) => url === "/oauth/client-metadata.json" && !socket.destroy().closed)
+    t.after(reachable)
+    const browser = visitor(scene, `https://${far}`)
+    const begun = await browser.begin()
+    assert.deepEqual([begun.status, begun.body.error], [502, "unreachable_for_pds"], begun.text)
+    for (const part of [`https://${far}/oauth/client-metadata.json`, "hairpin NAT", "groundmist-sync sign-in"])
+      assert.ok(begun.body.message.includes(part), begun.text)
+
+    const { link } = JSON.parse(await scene.server.command("sign-in", "--json"))
+    const { origin, pathname } = new URL(link)
+    assert.equal(origin, browser.origin)
+    scene.server.keepSecret(pathname.split("/").at(-1))
+    assert.equal((await browser.ask(pathname)).status, 200)
+    const pressed = await browser.ask(pathname, { method: "POST" })
+    assert.deepEqual([pressed.status, pressed.headers.get("location")], [303, "/"])
+    assert.equal(await browser.me(), lab.owner.did)
+    assert.deepEqual(await events(scene), ["link_made", "signed_in_by_link"])
+    for (const line of browser.lines) assert.match(line, /^__Host-groundmist=.*; HttpOnly; SameSite=Lax; Secure$/)
+
+    reachable()
+    await signedIn(scene, lab.owner, browser.origin)
+  })
+
   test("somebody else's account is refused and noted, and the owner can go on", async t => {
     const scene = await begin(t, lab)
     const browser = visitor(scene)

@@ -104,6 +104,7 @@ pub(super) fn trail_words(events: &[Event]) -> String {
             What::TokenMade => "token made",
             What::SessionRevoked => "session revoked",
             What::AllSessionsRevoked => "all sessions revoked",
+            What::SecretRotated => "a new signing secret made, all sessions ended",
             What::DocumentDeleted => "document deleted",
             What::DocumentRestored => "document restored",
             What::DocumentPurged => "document deleted for good",

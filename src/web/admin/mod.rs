@@ -14,6 +14,7 @@
 //! | `POST /api/apps/approve`, `/deny`, `/revoke` with [`Decide`] | [`DecidedNow`] |
 //! | `POST /api/apps/forget-root` with [`ForgetRoot`] | [`RootForgotten`] |
 //! | `GET /api/owner` | [`OwnerNow`] |
+//! | `POST /api/secret/rotate` | [`Rotated`](crate::access::Rotated) |
 //! | `POST /api/sign-in-link` | 201, [`SignInLink`] |
 //! | `POST /api/record/look` | [`RecordNow`], looked at anew |
 //! | `GET /api/audit` | [`AuditTrail`] |
@@ -34,7 +35,7 @@ use http_body_util::Either;
 use hyper::body::Body;
 use hyper::{Method, Request, Response, StatusCode};
 
-use crate::access::{Access, Ownership};
+use crate::access::{Access, Ownership, SigningSecret};
 use crate::engine::Engine;
 use crate::listen::{Certificate, Listening};
 use crate::store::Store;
@@ -88,6 +89,8 @@ pub struct Admin {
     pub documents: DocumentsApi,
     /// Who the owner is, on whose behalf new tokens speak.
     pub ownership: Arc<Ownership>,
+    /// What signs sync tokens.
+    pub secret: Arc<SigningSecret>,
     /// Makes links that sign her in.
     pub sign_in_links: SignInLinks,
     /// Whether her account tells apps where this server is.
@@ -152,6 +155,7 @@ where
         ("/metrics", &Method::GET) => Ok(metrics::answer(&admin.metrics).await),
         ("/api/reload", &Method::POST) => reload::reload(admin).await,
         ("/api/backup/kept", &Method::POST) => backup::kept(admin, body).await,
+        ("/api/secret/rotate", &Method::POST) => sessions::rotate_secret(admin).await,
         ("/api/sign-in-link", &Method::POST) => sign_in_link::make(admin),
         ("/api/record/look", &Method::POST) => record::look(admin).await,
         ("/api/apps/forget-root", &Method::POST) => apps::forget_root(admin, body).await,
@@ -159,6 +163,7 @@ where
             "/api/reload"
             | "/api/backup/kept"
             | "/api/record/look"
+            | "/api/secret/rotate"
             | "/api/sign-in-link"
             | "/api/apps/forget-root",
             _,

@@ -65,6 +65,7 @@ const EVENTS = {
   token_made: "You made a token for a device.",
   session_revoked: "You signed a device out.",
   all_sessions_revoked: "You signed every device out.",
+  secret_rotated: "You had a new signing secret made, which signed every device out.",
   root_forgotten: "You made APP start from another document.",
   document_deleted: "You put a document into the bin.",
   document_restored: "You took a document out of the bin.",
