@@ -37,6 +37,7 @@ mod sessions;
 mod setup;
 mod sign_in;
 mod status;
+mod stopped;
 mod text;
 mod token;
 

@@ -1,21 +1,24 @@
 //! `secret rotate`: a new signing secret, of the running server or of one that is stopped.
 
-use std::io::ErrorKind;
 use std::sync::Arc;
 
 use hyper::Method;
 
 use super::admin_client::call;
+use super::stopped::on_store;
 use super::{CliError, Exit, print, print_json, runtime};
 use crate::access::{Access, AccessError, Rotated, SigningSecret, secret};
-use crate::appliance::{STORE_FILE, options};
 use crate::config::Config;
 use crate::directory::Directory;
 use crate::store::Store;
 
 pub(super) fn rotate(config: &Config, json: bool) -> Result<Exit, CliError> {
     let rotated = match call(config, Method::POST, "/api/secret/rotate", None::<&()>) {
-        Err(CliError::NotRunning(_)) => stopped(config)?,
+        Err(CliError::NotRunning(_)) => {
+            on_store(config, "there is no secret to change", |store, directory| {
+                rotate_in(config, store, directory)
+            })?
+        }
         answered => answered?,
     };
     if json {
@@ -24,30 +27,6 @@ pub(super) fn rotate(config: &Config, json: bool) -> Result<Exit, CliError> {
         print(&words(&rotated));
     }
     Ok(Exit::Success)
-}
-
-fn stopped(config: &Config) -> Result<Rotated, CliError> {
-    let nothing = || {
-        let path = config.data_dir.join(STORE_FILE);
-        let message = format!(
-            "no server runs, and {} is not there: a server makes its secret when it first starts; if the data is elsewhere, give that with --data-dir",
-            path.display()
-        );
-        CliError::failed("no_store", message)
-    };
-    let directory = match Directory::open(&config.data_dir) {
-        Ok(directory) => Arc::new(directory),
-        Err(error) if error.kind() == ErrorKind::NotFound => return Err(nothing()),
-        Err(error) => {
-            let message = format!("opening {} failed: {error}", config.data_dir.display());
-            return Err(CliError::failed("data_dir", message));
-        }
-    };
-    directory.as_owner(|| {
-        let store = Store::open_existing(&directory, STORE_FILE, &options::store(config));
-        let store = store.map_err(|error| CliError::failed("store", error))?.ok_or_else(nothing)?;
-        rotate_in(config, store, &directory)
-    })
 }
 
 /// Rotates the secret of a store that nobody else has open.
