@@ -83,10 +83,10 @@ describe("the owner's page", () => {
       const [, name] = /^\/oauth\/(par|token|revoke)$/.exec(request.url) ?? []
       if (!name) return false
       let text = ""
-      request.on("data", data => (text += data)).on("end", () => {
+      request.on("data", data => (text += data)).on("end", async () => {
         const form = new URLSearchParams(text)
         seen[name].push({ form, proof: decode(request.headers.dpop) })
-        const [status, body, headers] = answers[name](form, seen[name].length)
+        const [status, body, headers] = await answers[name](form, seen[name].length)
         response.writeHead(status, { "content-type": "application/json", ...headers })
         response.end(typeof body === "string" ? body : JSON.stringify(body))
       })
@@ -295,13 +295,17 @@ describe("the owner's page", () => {
 
   test("a PDS that is slow, or refuses what is pushed to it, is not waited for, nor is she sent there", async t => {
     const scene = await begin(t, lab)
-    let answer
-    pretend(t, undefined, () => answer)
+    let [answer, reads] = [undefined, false]
+    pretend(t, undefined, async () => {
+      if (reads) await fetch(`${SYNC}/oauth/client-metadata.json`)
+      return answer
+    })
+    const metadata = [400, { error: "invalid_client_metadata", error_description: "no" }]
     for (const [code, ...next] of [
       ["bad_answer", 201, {}],
       ["bad_answer", 201, { request_uri: "u".repeat(513) }],
       ["bad_answer", 201, "<html>"],
-      ["bad_answer", 400, { error: "invalid_client_metadata", error_description: "no" }],
+      ["unreachable_for_pds", ...metadata],
       ["bad_answer", 400, { error: "use_dpop_nonce" }, { "dpop-nonce": "n" }],
       ["bad_answer", 302, "", { location: "https://evil.lab.internal/" }],
       ["pds_unreachable", 503, ""],
@@ -312,8 +316,13 @@ describe("the owner's page", () => {
       assert.equal((await browser.begin()).body.error, code, JSON.stringify(next))
       assert.equal(browser.cookies.size, 0)
     }
+    // It has read what this server says of itself, so it reaches it, and does not like it.
+    ;[answer, reads] = [metadata, true]
+    assert.equal((await visitor(scene).begin()).body.error, "bad_answer")
     lab.gateway.fault(lab.pdsHost, { delayMs: SLOW_MS })
-    assert.equal((await visitor(scene).begin()).body.error, "pds_unreachable")
+    const silent = (await visitor(scene).begin()).body
+    assert.equal(silent.error, "pds_silent")
+    assert.match(silent.message, /Either it is slow just now, or .*hairpin NAT/)
   })
 
   test("endpoints that may not be asked: she is not sent there either", async t => {

@@ -28,7 +28,7 @@ mod prover;
 mod registration;
 
 pub use callback::Callback;
-pub use error::{OauthError, UNREACHABLE_FOR_PDS};
+pub use error::{OauthError, PDS_SILENT, UNREACHABLE_FOR_PDS};
 pub use registration::{CALLBACK, METADATA, Registration};
 
 /// Time to find the owner's authorization server and to push a request there.

@@ -30,14 +30,16 @@ use crate::access::What;
 use crate::atproto::Verifier;
 use crate::atproto::declaration;
 use crate::atproto::oauth::{
-    CALLBACK, Callback, METADATA, OauthClient, OauthError, Purpose, Registration, Started,
+    CALLBACK, Callback, METADATA, OauthClient, OauthError, PDS_SILENT, Purpose, Registration, Started,
     UNREACHABLE_FOR_PDS,
 };
 use crate::types::{now, secret};
+use refusal::refusal;
 use return_to::ReturnTo;
 use waiting::{WAIT_LIFE_MS, Waiting};
 
 mod link;
+mod refusal;
 mod return_to;
 mod waiting;
 
@@ -166,6 +168,7 @@ async fn begin(
         match reason.code() {
             // It has read what this server says of itself, and something else is wrong with it.
             UNREACHABLE_FOR_PDS if was_read => refusal("bad_answer", metadata),
+            PDS_SILENT if was_read => refusal("pds_unreachable", metadata),
             code => refusal(code, metadata),
         }
     })?;
@@ -185,37 +188,6 @@ async fn begin(
     let mut begun = answer(StatusCode::OK, &json!({ "redirect": redirect.as_str() }));
     begun.headers_mut().insert(SET_COOKIE, line);
     Ok(begun)
-}
-
-/// Says why a sign-in cannot begin, by [`OauthError::code`]; `metadata` is the address that her PDS must be able to read.
-fn refusal(code: &'static str, metadata: &str) -> Answer {
-    const LINK: &str =
-        "`groundmist-sync sign-in` on this server's machine prints a link that signs you in without your PDS";
-    let (status, message) = match code {
-        "busy" => (
-            StatusCode::TOO_MANY_REQUESTS,
-            "too many sign-ins were begun just now: try again in a minute".to_owned(),
-        ),
-        "pds_unreachable" => (
-            StatusCode::SERVICE_UNAVAILABLE,
-            format!(
-                "your PDS, or what leads to it, does not answer now: try again in a minute; `groundmist-sync doctor` says more, and {LINK}"
-            ),
-        ),
-        UNREACHABLE_FOR_PDS => (
-            StatusCode::BAD_GATEWAY,
-            format!(
-                "your PDS cannot reach this server: before you can sign in there it has to read {metadata}. It cannot if that name leads nowhere from where the PDS is (a tailnet, a name in your house only), if a firewall keeps it out, or if the PDS is in the same house and the router does not send its own address back in (hairpin NAT). Meanwhile {LINK}"
-            ),
-        ),
-        _ => (
-            StatusCode::BAD_GATEWAY,
-            format!(
-                "your PDS refuses, or its answer is not understood: the server's log says what it is. Meanwhile {LINK}"
-            ),
-        ),
-    };
-    with(error(status, code, &message), RETRY_AFTER, "60")
 }
 
 /// The browser is back from the PDS.
