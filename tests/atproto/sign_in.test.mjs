@@ -135,7 +135,7 @@ describe("the owner's page", () => {
     const far = "far.lab.internal"
     const scene = await begin(t, lab, { settings: { GROUNDMIST_SYNC_DOMAIN: far } })
     lab.gateway.route(far, scene.server.port)
-    const reachable = lab.gateway.fault(far, ({ url, socket }) => url === "/oauth/client-metadata.json" && !socket.destroy().closed)
+    const reachable = lab.gateway.fault(far, ({ url, socket }) => url === "/oauth/client-metadata.json" && void socket.destroy())
     t.after(reachable)
     const browser = visitor(scene, `https://${far}`)
     const begun = await browser.begin()
