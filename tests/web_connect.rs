@@ -80,7 +80,7 @@ impl Scene {
     fn of(start: Start) -> Self {
         let server = start.run();
         let origin = format!("http://{}", server.address);
-        let answer = server.http("GET", server.link.strip_prefix(&origin).unwrap(), &[]);
+        let answer = server.redeem_link(&[]);
         let line = answer.lines().find_map(|line| line.strip_prefix("set-cookie: ")).unwrap();
         let cookie = line.split(';').next().unwrap().to_owned();
         Self { server, origin, cookie }

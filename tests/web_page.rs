@@ -6,6 +6,7 @@ mod common;
 use std::io::{Read as _, Write as _};
 
 use common::{PATIENCE, Peer, Server};
+use groundmist_sync::access::MAX_LINKS;
 use groundmist_sync::web::MAX_LIVE_PER_SIGN_IN;
 use serde_json::Value;
 
@@ -28,8 +29,7 @@ fn origin(server: &Server) -> String {
 
 /// Opens the link that the server printed; the cookie that the browser then has.
 fn sign_in(server: &Server) -> String {
-    let path = server.link.strip_prefix(&origin(server)).unwrap();
-    let answer = server.http("GET", path, &[]);
+    let answer = server.redeem_link(&[]);
     let (status, head, _) = parts(&answer);
     assert!(status == 303 && head.contains("\r\nlocation: /\r\n"), "{answer}");
     cookie_of(&answer)
@@ -80,7 +80,6 @@ fn whatever_a_browser_may_show_can_do_nothing() {
         "/nothing",
         "/healthz",
         "/sync",
-        "/sign-in/nonsense",
         "/oauth/callback",
         "/oauth/token",
         "/authenticate",
@@ -148,10 +147,69 @@ fn a_link_signs_in_once() {
     let (status, head, body) = parts(&me);
     assert!(status == 200 && head.contains("cache-control: no-store"), "{me}");
     assert_eq!(serde_json::from_str::<Value>(&body).unwrap()["dev"], true);
+    let used = server.redeem_link(&[]);
+    let (status, head, _) = parts(&used);
+    assert!(
+        status == 303 && head.contains("location: /?sign_in=link_used") && !head.contains("cookie"),
+        "{used}"
+    );
     let path = server.link.strip_prefix(&origin(&server)).unwrap();
-    assert_eq!(code(&server.http("GET", path, &[])), (410, "link_used".into()));
-    assert_eq!(code(&server.http("GET", "/sign-in/nonsense", &[])), (410, "link_used".into()));
     assert!(!server.log().contains(path.rsplit('/').next().unwrap()), "the log has the link's code");
+}
+
+/// The path of a link that the command printed.
+fn made_link(server: &Server) -> String {
+    let output = server.command(&["sign-in", "--json"]);
+    let made: Value = serde_json::from_slice(&output.stdout).unwrap();
+    made["link"].as_str().unwrap().strip_prefix(&origin(server)).unwrap().to_owned()
+}
+
+#[test]
+fn looking_at_a_link_does_not_use_it_up() {
+    let server = Server::start();
+    let (path, ours) = (made_link(&server), origin(&server));
+    for method in ["GET", "GET", "HEAD"] {
+        let (status, head, body) = parts(&server.http(method, &path, &[]));
+        assert!(status == 200 && !head.contains("set-cookie") && !body.contains("script"), "{head}");
+        assert!(head.contains("form-action 'self'; frame-ancestors 'none'"), "{head}");
+        assert!(method == "HEAD" || body.contains("<form method=post"), "{body}");
+    }
+    // Nor do other sites and programs that cannot say where they are.
+    for (origin, site) in [
+        (None, None),
+        (Some("null"), None),
+        (Some("https://evil.example"), Some("cross-site")),
+        (Some(ours.as_str()), Some("cross-site")),
+    ] {
+        let headers = [("Origin", origin), ("Sec-Fetch-Site", site)];
+        let headers: Vec<_> = headers.iter().filter_map(|(name, value)| Some((*name, (*value)?))).collect();
+        assert_eq!(code(&server.http("POST", &path, &headers)), (403, "cross_origin".into()), "{headers:?}");
+    }
+    assert_eq!(code(&server.http("PUT", &path, &[])), (405, "method_not_allowed".into()));
+    let answer = server.http("POST", &path, &[("Origin", &ours)]);
+    let cookie = cookie_of(&answer);
+    assert_eq!(parts(&server.http("GET", "/api/me", &[("Cookie", &cookie)])).0, 200, "{answer}");
+    let audit = server.admin_get("/api/audit").1;
+    assert!(audit.contains(r#""link_made""#) && audit.contains(r#""signed_in_by_link""#), "{audit}");
+    let log = server.log();
+    assert!(log.contains("a link was made") && log.contains("signed in by a link"), "{log}");
+    assert!(!log.contains(path.rsplit('/').next().unwrap()), "the log has the link's code");
+}
+
+#[test]
+fn few_links_wait_few_are_made_and_a_browser_makes_none() {
+    let server = Server::start();
+    let (cookie, ours) = (sign_in(&server), origin(&server));
+    let links: Vec<_> = (0..=MAX_LINKS).map(|_| made_link(&server)).collect();
+    let redeem = |path: &str| parts(&server.http("POST", path, &[("Origin", &ours)])).1;
+    assert!(redeem(&links[0]).contains("link_used"), "the oldest gave way");
+    assert!(redeem(&links[1]).contains("location: /\r\n"));
+    let headers = [("Cookie", cookie.as_str()), ("Origin", ours.as_str())];
+    assert_eq!(code(&server.http("POST", "/api/sign-in-link", &headers)), (403, "not_from_here".into()));
+    let out = server.http("POST", "/api/sign-out-everywhere", &headers);
+    assert!(parts(&out).0 == 200 && redeem(&links[2]).contains("link_used"), "signed out everywhere: {out}");
+    let made = (0..20).map(|_| server.command(&["sign-in"])).find(|made| !made.status.success()).unwrap();
+    assert!(String::from_utf8(made.stderr).unwrap().contains("too many links were made"));
 }
 
 #[test]
@@ -252,8 +310,7 @@ fn signing_out_ends_the_cookie() {
 fn signing_in_again_gives_another_cookie_and_ends_the_old_one() {
     let server = Server::start();
     // A cookie that somebody else chose is never taken over.
-    let path = server.link.strip_prefix(&origin(&server)).unwrap();
-    let answer = server.http("GET", path, &[("Cookie", "groundmist=chosen-by-somebody")]);
+    let answer = server.redeem_link(&[("Cookie", "groundmist=chosen-by-somebody")]);
     let cookie = cookie_of(&answer);
     assert_ne!(cookie, "groundmist=chosen-by-somebody");
     assert_eq!(code(&server.http("GET", "/api/me", &[("Cookie", "groundmist=chosen-by-somebody")])).0, 401);

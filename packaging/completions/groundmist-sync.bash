@@ -43,6 +43,9 @@ _groundmist__sync() {
             groundmist__sync,restore)
                 cmd="groundmist__sync__subcmd__restore"
                 ;;
+            groundmist__sync,secret)
+                cmd="groundmist__sync__subcmd__secret"
+                ;;
             groundmist__sync,serve)
                 cmd="groundmist__sync__subcmd__serve"
                 ;;
@@ -51,6 +54,9 @@ _groundmist__sync() {
                 ;;
             groundmist__sync,setup)
                 cmd="groundmist__sync__subcmd__setup"
+                ;;
+            groundmist__sync,sign-in)
+                cmd="groundmist__sync__subcmd__sign__subcmd__in"
                 ;;
             groundmist__sync,status)
                 cmd="groundmist__sync__subcmd__status"
@@ -112,6 +118,9 @@ _groundmist__sync() {
             groundmist__sync__subcmd__docs,show)
                 cmd="groundmist__sync__subcmd__docs__subcmd__show"
                 ;;
+            groundmist__sync__subcmd__secret,rotate)
+                cmd="groundmist__sync__subcmd__secret__subcmd__rotate"
+                ;;
             groundmist__sync__subcmd__sessions,list)
                 cmd="groundmist__sync__subcmd__sessions__subcmd__list"
                 ;;
@@ -134,7 +143,7 @@ _groundmist__sync() {
 
     case "${cmd}" in
         groundmist__sync)
-            opts="-h -V --json --config --data-dir --help --version serve token apps sessions docs import status backup restore reload setup publish doctor config"
+            opts="-h -V --json --config --data-dir --help --version serve token apps sessions docs import status sign-in backup restore secret reload setup publish doctor config"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -776,8 +785,52 @@ _groundmist__sync() {
             return 0
             ;;
         groundmist__subcmd__sync__subcmd__restore)
-            opts="-h --force --check --json --config --data-dir --help"
+            opts="-h --force --check --rotate-secret --json --config --data-dir --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --data-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        groundmist__subcmd__sync__subcmd__secret)
+            opts="-h --json --config --data-dir --help rotate"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --data-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        groundmist__subcmd__sync__subcmd__secret__subcmd__rotate)
+            opts="-h --json --config --data-dir --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
@@ -916,6 +969,28 @@ _groundmist__sync() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --data-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        groundmist__subcmd__sync__subcmd__sign__subcmd__in)
+            opts="-h --json --config --data-dir --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
                 --config)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0

@@ -36,8 +36,10 @@ complete -c groundmist-sync -n "__fish_groundmist_sync_needs_command" -f -a "ses
 complete -c groundmist-sync -n "__fish_groundmist_sync_needs_command" -f -a "docs" -d 'Look at the documents, take them out and in as .automerge files, delete and restore them'
 complete -c groundmist-sync -n "__fish_groundmist_sync_needs_command" -f -a "import" -d 'Take over the data directory of the prototype, or any that automerge-repo\'s NodeFSStorageAdapter wrote'
 complete -c groundmist-sync -n "__fish_groundmist_sync_needs_command" -f -a "status" -d 'Say how the running server is'
+complete -c groundmist-sync -n "__fish_groundmist_sync_needs_command" -f -a "sign-in" -d 'Print a link that signs a browser in on the owner\'s page (needs the running server)'
 complete -c groundmist-sync -n "__fish_groundmist_sync_needs_command" -f -a "backup" -d 'Write everything into one file, while the server runs or when it is stopped'
 complete -c groundmist-sync -n "__fish_groundmist_sync_needs_command" -f -a "restore" -d 'Put a backup in place of what is there (stop the server first)'
+complete -c groundmist-sync -n "__fish_groundmist_sync_needs_command" -f -a "secret" -d 'Change the secret that signs sync tokens'
 complete -c groundmist-sync -n "__fish_groundmist_sync_needs_command" -f -a "reload" -d 'Have the running server read its configuration again'
 complete -c groundmist-sync -n "__fish_groundmist_sync_needs_command" -f -a "setup" -d 'Set the server up: three answers, each checked, and it runs with a certificate'
 complete -c groundmist-sync -n "__fish_groundmist_sync_needs_command" -f -a "publish" -d 'Tell apps where this server is, by a record in your own repository'
@@ -192,6 +194,10 @@ complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand status" 
 complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand status" -l data-dir -d 'Directory of the store, the secret and the admin socket [default: /var/lib/groundmist-sync]' -r -F
 complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand status" -l json -d 'Print results and errors as JSON'
 complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand status" -s h -l help -d 'Print help'
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand sign-in" -l config -d 'Configuration file [default: /etc/groundmist-sync/config.toml, if there is one]' -r -F
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand sign-in" -l data-dir -d 'Directory of the store, the secret and the admin socket [default: /var/lib/groundmist-sync]' -r -F
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand sign-in" -l json -d 'Print results and errors as JSON'
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand sign-in" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand backup" -l to -d 'Directory for a file with date and time in its name' -r -F
 complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand backup" -l keep -d 'Then remove the oldest such files in DIR, so that NUMBER are left' -r
 complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand backup" -l config -d 'Configuration file [default: /etc/groundmist-sync/config.toml, if there is one]' -r -F
@@ -203,8 +209,18 @@ complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand restore"
 complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand restore" -l data-dir -d 'Directory of the store, the secret and the admin socket [default: /var/lib/groundmist-sync]' -r -F
 complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand restore" -l force -d 'Also if there are documents; they are kept under another name'
 complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand restore" -l check -d 'Only check whether the backup is whole'
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand restore" -l rotate-secret -d 'Then make a new signing secret, as `secret rotate` does: somebody else may have the backup too'
 complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand restore" -l json -d 'Print results and errors as JSON'
 complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand restore" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand secret; and not __fish_seen_subcommand_from rotate" -l config -d 'Configuration file [default: /etc/groundmist-sync/config.toml, if there is one]' -r -F
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand secret; and not __fish_seen_subcommand_from rotate" -l data-dir -d 'Directory of the store, the secret and the admin socket [default: /var/lib/groundmist-sync]' -r -F
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand secret; and not __fish_seen_subcommand_from rotate" -l json -d 'Print results and errors as JSON'
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand secret; and not __fish_seen_subcommand_from rotate" -s h -l help -d 'Print help'
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand secret; and not __fish_seen_subcommand_from rotate" -f -a "rotate" -d 'Make a new secret, and end every session and token, while the server runs or is stopped'
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand secret; and __fish_seen_subcommand_from rotate" -l config -d 'Configuration file [default: /etc/groundmist-sync/config.toml, if there is one]' -r -F
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand secret; and __fish_seen_subcommand_from rotate" -l data-dir -d 'Directory of the store, the secret and the admin socket [default: /var/lib/groundmist-sync]' -r -F
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand secret; and __fish_seen_subcommand_from rotate" -l json -d 'Print results and errors as JSON'
+complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand secret; and __fish_seen_subcommand_from rotate" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand reload" -l config -d 'Configuration file [default: /etc/groundmist-sync/config.toml, if there is one]' -r -F
 complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand reload" -l data-dir -d 'Directory of the store, the secret and the admin socket [default: /var/lib/groundmist-sync]' -r -F
 complete -c groundmist-sync -n "__fish_groundmist_sync_using_subcommand reload" -l json -d 'Print results and errors as JSON'

@@ -39,6 +39,8 @@ pub enum What {
     SessionRevoked,
     /// The owner ended every session and token.
     AllSessionsRevoked,
+    /// The owner had a new signing secret made; every session and token ended.
+    SecretRotated,
     /// The owner deleted a document.
     DocumentDeleted,
     /// The owner brought a deleted document back.
@@ -61,6 +63,10 @@ pub enum What {
     EndedByReplay,
     /// An app gave its tokens back.
     AppSignedOut,
+    /// A link that signs in once was made on the machine.
+    LinkMade,
+    /// The owner signed in by such a link.
+    SignedInByLink,
     /// The owner signed in on her page.
     SignedIn,
     /// Somebody else signed in at the owner's PDS, and was turned away.
@@ -80,6 +86,7 @@ impl What {
                 | Self::RefusedReplay
                 | Self::EndedByReplay
                 | Self::SignedIn
+                | Self::SignedInByLink
                 | Self::SignInRefused
                 | Self::AppSignedOut
                 | Self::SignedOut

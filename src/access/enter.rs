@@ -47,6 +47,8 @@ impl Access {
             }
         }
         let row = Row::entering(self.session_for(&asked, now)?, &asked, now)?;
+        // Until the token has been signed: the secret stays what it is.
+        let _same_secret = self.signing.read().await;
         let sign = |row: &Row| {
             let given = self.device_token(&row.session, asked.read_only_wanted, now);
             self.signer.sign_for(row, &given)

@@ -2,6 +2,7 @@
 
 use crate::atproto::ClientIdError;
 use crate::store::{CommitError, StoreError};
+use crate::types::MIN_SECRET_BYTES;
 
 /// An operation on sessions or apps failed.
 #[derive(Debug, thiserror::Error)]
@@ -55,6 +56,11 @@ pub enum AccessError {
         /// Ids and namespaces.
         ids: String,
     },
+    /// The secret is not the server's to change.
+    #[error(
+        "the configuration gives the signing secret (`secret`, `secret_file`, or GROUNDMIST_SYNC_SECRET_KEY in the environment), so it cannot be changed here: put another there, at least {MIN_SECRET_BYTES} random bytes, restart the server, and end what the old one signed with `groundmist-sync sessions revoke --all`; or take the setting out, and the server makes a secret of its own at the restart"
+    )]
+    SecretConfigured,
     /// What the owner's handle led to is not readable any more.
     #[error(
         "what the owner's handle led to when it was first asked is damaged in the store: set `owner` to your DID instead of your handle"
@@ -127,6 +133,7 @@ impl AccessError {
             Self::NoApp { .. } | Self::NoRootDocument { .. } | Self::NotFound(_) => "not_found",
             Self::RevokedMeanwhile => "revoked_meanwhile",
             Self::Ambiguous { .. } => "ambiguous_name",
+            Self::SecretConfigured => "secret_configured",
             Self::Pin | Self::Read { .. } | Self::Commit { .. } => "store_failed",
             Self::Crypto { .. } => "internal",
         }

@@ -30,6 +30,7 @@ mod lease;
 mod owner;
 mod pending;
 mod root_document;
+mod rotation;
 pub mod secret;
 mod session;
 mod sessions;
@@ -55,6 +56,7 @@ pub use lease::Lease;
 pub use owner::{FIRST_RETRY, LAST_RETRY, OwnerUnknown, Ownership, Pin};
 pub use pending::{MAX_PENDING, MAX_PENDING_PER_CLIENT, Pending};
 pub use root_document::{ForgottenRoot, MAX_OFFERS, MAX_ROOT_DOCUMENTS, RootDocument, RootState};
+pub use rotation::{Rotated, SigningSecret};
 pub use session::{LOCAL_CLIENT, LOCAL_DID, MAX_NAME_BYTES, MAX_USER_AGENT_BYTES, NewSession, Session};
 pub use sessions::MAX_SESSIONS_PER_APP;
 pub use sign_ins::{
@@ -86,6 +88,8 @@ pub struct Access {
     decisions: tokio::sync::Mutex<()>,
     /// Held by one exchange of a code or refresh token at a time until it is durable.
     exchanges: tokio::sync::Mutex<()>,
+    /// Shared by those that are given a token, until they have it; held alone by a change of the secret that signs it.
+    signing: tokio::sync::RwLock<()>,
 }
 
 impl Access {
@@ -109,6 +113,7 @@ impl Access {
             state: Mutex::new(state),
             decisions: tokio::sync::Mutex::default(),
             exchanges: tokio::sync::Mutex::default(),
+            signing: tokio::sync::RwLock::default(),
         }))
     }
 
@@ -151,6 +156,7 @@ impl Access {
     pub async fn create(self: &Arc<Self>, new: NewSession) -> Result<(String, Session), AccessError> {
         let now = now();
         let session = new.into_session(now, self.settings().token_life)?;
+        let _same_secret = self.signing.read().await;
         let token = self.signer.sign(&session)?;
         let sent = {
             let mut state = self.state();

@@ -12,6 +12,8 @@ use crate::types::{MIN_SECRET_BYTES, Secret, now};
 
 /// Name of the generated secret inside the data directory.
 pub const SECRET_FILE: &str = "secret.key";
+/// Key of the pin that holds a new secret until it is in its file: see [`super::rotation`].
+pub(super) const NEW_SECRET: &[u8] = b"new_secret";
 /// Bytes of a generated secret: as many as HS256's hash.
 const GENERATED_BYTES: usize = 32;
 /// Most bytes of the file that are read.
@@ -41,8 +43,8 @@ pub enum SecretError {
         /// Its size.
         bytes: usize,
     },
-    /// What a restore brought cannot be had.
-    #[error("taking over the restored signing secret failed: {0}")]
+    /// What a restore or a change of the secret left in the store cannot be had.
+    #[error("taking over the signing secret from the store failed: {0}")]
     Store(#[from] StoreError),
     /// No random bytes.
     #[error("the system's random source failed: {0}")]
@@ -107,12 +109,22 @@ fn read(data_dir: &Directory) -> io::Result<(File, Vec<u8>)> {
     Ok((file, bytes))
 }
 
-/// Puts the secret that a restored store brought into the data directory, and takes it out of the store. A restore does so
-/// itself; if the power was cut before, the next start does. A secret that was there is kept: where.
+/// Puts a secret that is still in the store into the data directory, and takes it out of the store: the one of a restored store,
+/// then the new one of a change that was cut off. Restore and change do so themselves; if the power was cut before, the next start
+/// does. A secret that was there before a restore is kept: where.
 ///
 /// # Errors
 /// The store or the files cannot be read or written. It can be done again.
-pub fn adopt_restored(store: &Store, data_dir: &Directory) -> Result<Option<PathBuf>, SecretError> {
+pub fn adopt(store: &Store, data_dir: &Directory) -> Result<Option<PathBuf>, SecretError> {
+    let kept = adopt_restored(store, data_dir)?;
+    if let Some(bytes) = store.record(RecordKind::Pin, NEW_SECRET)? {
+        put(data_dir, &Secret::new(&bytes))?;
+        store.commit(&[Op::Record { kind: RecordKind::Pin, key: NEW_SECRET.into(), row: None }])?;
+    }
+    Ok(kept)
+}
+
+fn adopt_restored(store: &Store, data_dir: &Directory) -> Result<Option<PathBuf>, SecretError> {
     let Some(bytes) = store.record(RecordKind::Pin, RESTORED_SECRET)? else { return Ok(None) };
     let mut kept = None;
     if read(data_dir).is_ok_and(|(_, old)| old != bytes) {
@@ -134,12 +146,26 @@ pub fn adopt_restored(store: &Store, data_dir: &Directory) -> Result<Option<Path
 }
 
 fn create(data_dir: &Directory) -> Result<Secret, SecretError> {
-    let mut bytes = [0u8; GENERATED_BYTES];
-    getrandom::fill(&mut bytes).map_err(SecretError::Random)?;
-    data_dir.replace(SECRET_FILE, &bytes)?;
+    let secret = draw().map_err(SecretError::Random)?;
+    data_dir.replace(SECRET_FILE, secret.as_bytes())?;
     let path = data_dir.path_of(SECRET_FILE);
     tracing::info!(file = %path.display(), "made the secret that signs sync tokens");
+    Ok(secret)
+}
+
+/// A new secret.
+pub(super) fn draw() -> Result<Secret, getrandom::Error> {
+    let mut bytes = [0u8; GENERATED_BYTES];
+    getrandom::fill(&mut bytes)?;
     Ok(Secret::new(&bytes))
+}
+
+/// Puts a new secret in the place of the old one.
+pub(super) fn put(data_dir: &Directory, secret: &Secret) -> Result<(), SecretError> {
+    data_dir.replace(SECRET_FILE, secret.as_bytes())?;
+    let path = data_dir.path_of(SECRET_FILE);
+    tracing::info!(file = %path.display(), "put the new secret that signs sync tokens in place");
+    Ok(())
 }
 
 #[cfg(test)]

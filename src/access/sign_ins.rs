@@ -18,7 +18,7 @@ pub const MAX_SIGN_INS: usize = 32;
 /// A one-time link works for so many milliseconds.
 pub const LINK_LIFE_MS: Millis = 10 * 60_000;
 /// Most links that wait; a further one takes the place of the oldest.
-pub const MAX_LINKS: usize = 8;
+pub const MAX_LINKS: usize = 4;
 
 /// What is kept of a cookie or a code.
 type Hash = String;

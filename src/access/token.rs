@@ -6,6 +6,8 @@
 //! was given out stays good while others are given out, and none outlives a revocation, which deletes the row. What the
 //! token may do stands in the token, so an authentication that asks for more changes nothing for tokens that were there.
 
+use std::sync::{PoisonError, RwLock};
+
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde::{Deserialize, Serialize};
@@ -112,11 +114,25 @@ impl Claims {
 
 /// Signs and checks tokens with the server's secret, HS256 and nothing else.
 pub(super) struct Signer {
-    encoding: EncodingKey,
-    decoding: DecodingKey,
+    keys: RwLock<Keys>,
     validation: Validation,
     /// `iss` and `aud`: this server, by its storage id, for its name on the network may change.
     server: String,
+}
+
+/// The server's secret, as signing and checking want it.
+struct Keys {
+    encoding: EncodingKey,
+    decoding: DecodingKey,
+}
+
+impl Keys {
+    fn new(secret: &Secret) -> Self {
+        Self {
+            encoding: EncodingKey::from_secret(secret.as_bytes()),
+            decoding: DecodingKey::from_secret(secret.as_bytes()),
+        }
+    }
 }
 
 impl Signer {
@@ -129,12 +145,12 @@ impl Signer {
         validation.leeway = 0;
         // Compared with the caller's clock in `Access::verify`; `Claims` cannot be read without `exp`.
         validation.validate_exp = false;
-        Self {
-            encoding: EncodingKey::from_secret(secret.as_bytes()),
-            decoding: DecodingKey::from_secret(secret.as_bytes()),
-            validation,
-            server,
-        }
+        Self { keys: RwLock::new(Keys::new(secret)), validation, server }
+    }
+
+    /// Goes by another secret: no token that was signed before is ours any more.
+    pub(super) fn replace(&self, secret: &Secret) {
+        *self.keys.write().unwrap_or_else(PoisonError::into_inner) = Keys::new(secret);
     }
 
     /// The one token of a session that is no device's.
@@ -172,7 +188,8 @@ impl Signer {
     }
 
     fn encode(&self, claims: &Claims) -> Result<String, AccessError> {
-        jsonwebtoken::encode(&Header::new(Algorithm::HS256), claims, &self.encoding).map_err(|error| {
+        let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
+        jsonwebtoken::encode(&Header::new(Algorithm::HS256), claims, &keys.encoding).map_err(|error| {
             AccessError::Crypto { what: "signing the sync token", reason: error.to_string() }
         })
     }
@@ -182,7 +199,8 @@ impl Signer {
         if token.len() > MAX_TOKEN_BYTES {
             return Err(Refused::Invalid("it is too long"));
         }
-        match jsonwebtoken::decode::<Claims>(token, &self.decoding, &self.validation) {
+        let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
+        match jsonwebtoken::decode::<Claims>(token, &keys.decoding, &self.validation) {
             Ok(data) => Ok(data.claims),
             Err(error) => Err(Refused::Invalid(match error.kind() {
                 ErrorKind::InvalidSignature => "its signature is not ours",

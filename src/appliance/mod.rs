@@ -13,7 +13,9 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::access::secret::{self, SecretError};
-use crate::access::{Access, AccessError, LOCAL_CLIENT, LOCAL_DID, NewSession, Ownership, SignIns};
+use crate::access::{
+    Access, AccessError, LOCAL_CLIENT, LOCAL_DID, NewSession, Ownership, SignIns, SigningSecret,
+};
 use crate::atproto::{Resolver, Us, Verifier};
 use crate::config::{Config, Loaded, Sources, TlsMode};
 use crate::directory::Directory;
@@ -22,8 +24,8 @@ use crate::listen::{self, AdminSocket, ListenError, PemError};
 use crate::net::{Http, HttpError};
 use crate::store::{Store, StoreError};
 use crate::telemetry::Level;
-use crate::types::{Millis, NameError, Secret, now};
-use crate::web::admin::{Admin, Backups, DocumentsApi, RecordWatch, ReloadFuture};
+use crate::types::{Millis, NameError, now};
+use crate::web::admin::{Admin, Backups, DocumentsApi, RecordWatch, ReloadFuture, SignInLinks};
 use crate::web::metrics::{Doors, Metrics};
 use crate::web::{AdminHttp, Door, OwnersPage, Web};
 use data_dir::DataDir;
@@ -114,8 +116,10 @@ pub async fn run(loaded: Loaded, sources: Sources, level: Level) -> Result<(), E
     let directory = DataDir::prepare(&config)?;
     let (last_saved, last_end) = (life::last_saved(directory.opened()), life::last_end(directory.opened()));
     let store = Arc::new(open_store(&config, directory.opened())?);
-    secret::adopt_restored(&store, directory.opened())?;
+    secret::adopt(&store, directory.opened())?;
     let secret = secret::load_or_create(&config, directory.opened())?;
+    let kept_in = config.secret.is_none().then(|| directory.opened().clone());
+    let secret = SigningSecret::new(secret, kept_in);
     let options = options::engine(&config);
     let engine = Engine::start_after(last_end, store.clone(), options).map_err(Error::Engine)?;
     let life = Life::begin(directory.opened().clone(), last_saved, engine.interrupted());
@@ -137,7 +141,7 @@ struct Start<'a> {
     started: Millis,
     engine: &'a Engine,
     store: Arc<Store>,
-    secret: &'a Secret,
+    secret: &'a Arc<SigningSecret>,
     life: &'a Arc<Life>,
 }
 
@@ -148,7 +152,7 @@ async fn serve(
     signals: &mut Signals,
 ) -> Result<(), Error> {
     let Start { config, dev, started, engine, store, secret, life } = start;
-    let access = Access::open(store.clone(), Arc::new(engine.clone()), secret, config.access.clone())?;
+    let access = Access::open(store.clone(), Arc::new(engine.clone()), &secret.now(), config.access.clone())?;
     let sockets = Sockets::open(config)?;
     let admin = AdminSocket::bind(&config.admin_socket())?;
     let stopping = watch::Sender::new(false);
@@ -180,6 +184,7 @@ async fn serve(
     let mut parts = vec![log_level(level), who_gets_in(access.clone(), verifier)];
     parts.extend(sockets.certificate_again());
     let reload = reload(parts);
+    let sign_ins = Arc::new(SignIns::new());
     let admin_api = Arc::new(Admin {
         access: access.clone(),
         engine: engine.clone(),
@@ -187,6 +192,8 @@ async fn serve(
         documents: DocumentsApi::new(engine.clone(), store.clone()).noted_in(access.clone()),
         record: RecordWatch::new(http, resolver, ownership.clone(), config.domain.clone()),
         ownership,
+        secret: secret.clone(),
+        sign_in_links: SignInLinks::new(sign_ins.clone()),
         domain: config.domain.clone(),
         origin: sockets.origin(config),
         listen: sockets.list.clone(),
@@ -206,7 +213,6 @@ async fn serve(
         },
         metrics: metrics.clone(),
     });
-    let sign_ins = Arc::new(SignIns::new());
     if dev {
         announce_dev(&access, &sign_ins, &sockets.url(config), &sockets.origin(config)).await?;
     }

@@ -35,8 +35,9 @@ impl Sockets {
     /// Reads the owner's certificate, if it is hers, and opens what the configuration asks for.
     pub fn open(config: &Config) -> Result<Self, Error> {
         let domain = config.domain.as_deref().unwrap_or_default();
-        let from_files =
-            config.certificate.as_ref().map(|files| CertificateFromFiles::open(files, domain)).transpose()?;
+        let ca_file = config.identity.ca_file.as_deref();
+        let open = |files| CertificateFromFiles::open(files, ca_file, domain);
+        let from_files = config.certificate.as_ref().map(open).transpose()?;
         let certificate = match (&from_files, config.tls) {
             (Some(files), _) => Some(files.certificate()),
             (None, TlsMode::Off) => None,

@@ -43,6 +43,7 @@ async fn a_request_that_panics_ends_alone_and_a_shard_that_dies_ends_the_server(
     let config = loaded.config.clone();
     let store = Arc::new(open_store(&config, &directory(&config)).unwrap());
     let secret = secret::load_or_create(&config, &directory(&config)).unwrap();
+    let secret = SigningSecret::new(secret, None);
     let engine = Engine::start(store.clone(), options::engine(&config)).unwrap();
     let mut signals = Signals::new().unwrap();
     let reload = |parts| Arc::new(Reload::new(sources, loaded, parts));

@@ -67,6 +67,11 @@ pub(super) enum Command {
     Import(Import),
     /// Say how the running server is
     Status,
+    /// Print a link that signs a browser in on the owner's page (needs the running server)
+    ///
+    /// For when signing in with your account does not work: its server is down, or does not reach this one. The link works
+    /// once, for 10 minutes, and after the button on its page was pressed. Whoever has it can be the owner: show it to nobody.
+    SignIn,
     /// Write everything into one file, while the server runs or when it is stopped
     ///
     /// Documents, sessions, what you decided about apps, keys and certificates: whoever has the file can act as this
@@ -76,6 +81,11 @@ pub(super) enum Command {
     ///
     /// The whole backup is checked before anything is replaced; what was there is kept under another name.
     Restore(Restore),
+    /// Change the secret that signs sync tokens
+    Secret {
+        #[command(subcommand)]
+        command: SecretCommand,
+    },
     /// Have the running server read its configuration again
     ///
     /// Says what has changed and what needs a restart. If anything is wrong with the configuration, nothing changes.
@@ -145,6 +155,9 @@ pub(super) struct Restore {
     /// Only check whether the backup is whole
     #[arg(long)]
     pub(super) check: bool,
+    /// Then make a new signing secret, as `secret rotate` does: somebody else may have the backup too
+    #[arg(long, conflicts_with = "check")]
+    pub(super) rotate_secret: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -246,6 +259,16 @@ pub(super) enum SessionsCommand {
         #[arg(long)]
         all: bool,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum SecretCommand {
+    /// Make a new secret, and end every session and token, while the server runs or is stopped
+    ///
+    /// For when somebody may have read the secret: whoever has it, or a backup, can act as any device. Apps that you approved
+    /// stay approved, and their devices authenticate again by themselves. Tokens made by command have to be made anew. A secret
+    /// that the configuration gives is changed there instead.
+    Rotate,
 }
 
 #[derive(Debug, Subcommand)]

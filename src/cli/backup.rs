@@ -1,8 +1,7 @@
 //! `backup`: the running server's store, or that of one that is stopped, in one file.
 
-use std::io::{ErrorKind, Write as _};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use hyper::Method;
 use serde::Serialize;
@@ -11,14 +10,13 @@ use super::admin_client::{call, stream};
 use super::args::Backup;
 use super::backup_file::{Target, keep, name_of, open_directory};
 use super::progress::Progress;
+use super::stopped::on_store;
 use super::text::{bytes, count, date};
 use super::{CliError, Exit, print, print_json};
 use crate::access::secret::{self, SecretError};
-use crate::appliance::{STORE_FILE, options};
 use crate::config::Config;
-use crate::directory::Directory;
 use crate::store::backup::{Follow, Manifest, Source, Totals};
-use crate::store::{BackupError, LastBackup, Store, StoreError};
+use crate::store::{BackupError, LastBackup, Store};
 use crate::types::now;
 use crate::web::admin::Status;
 
@@ -115,30 +113,11 @@ fn write(config: &Config, writing: &mut Writing) -> Result<Option<Store>, CliErr
 }
 
 fn stopped(config: &Config, writing: &mut Writing) -> Result<Store, CliError> {
-    let path = config.data_dir.join(STORE_FILE);
-    let nothing = || {
-        let message = format!(
-            "there is nothing to back up: no server runs, and {} is not there; if the data is elsewhere, give that with --data-dir",
-            path.display()
-        );
-        CliError::failed("no_store", message)
-    };
-    let directory = match Directory::open(&config.data_dir) {
-        Ok(directory) => Arc::new(directory),
-        Err(error) if error.kind() == ErrorKind::NotFound => return Err(nothing()),
-        Err(error) => {
-            let message = format!("opening {} failed: {error}", config.data_dir.display());
-            return Err(CliError::failed("data_dir", message));
-        }
-    };
     // Where it is written to, only root may be let in; that file is open already.
-    directory.as_owner(|| {
-        let failed = |error: StoreError| CliError::failed("store", error);
+    on_store(config, "there is nothing to back up", |store, directory| {
         let secret_failed = |error: SecretError| CliError::failed("secret", error);
-        let store = Store::open_existing(&directory, STORE_FILE, &options::store(config)).map_err(failed)?;
-        let store = store.ok_or_else(nothing)?;
-        secret::adopt_restored(&store, &directory).map_err(secret_failed)?;
-        let secret = secret::load(config, &directory).map_err(secret_failed)?;
+        secret::adopt(&store, directory).map_err(secret_failed)?;
+        let secret = secret::load(config, directory).map_err(secret_failed)?;
         // Nobody else writes to it.
         let source = Source { store: &store, secret: &secret, free_bytes: None, now: now() };
         source

@@ -12,7 +12,7 @@ use tokio::runtime::{Builder, Runtime};
 use crate::config::{Config, ConfigError, Flags, Loaded, Sources, WriteError};
 use crate::engine::{OPENER_COMMAND, open_document};
 use crate::store::StoreError;
-use args::{Args, Command, ConfigCommand, SessionsCommand, TokenCommand};
+use args::{Args, Command, ConfigCommand, SecretCommand, SessionsCommand, TokenCommand};
 
 mod account;
 mod admin_client;
@@ -31,10 +31,13 @@ mod progress;
 mod publish;
 mod reload;
 mod restore;
+mod secret;
 mod serve;
 mod sessions;
 mod setup;
+mod sign_in;
 mod status;
+mod stopped;
 mod text;
 mod token;
 
@@ -182,6 +185,8 @@ fn run(args: &Args) -> Result<Exit, CliError> {
         Command::Import(wanted) => documents::import(&load(args)?.config, wanted, args.json),
         Command::Backup(wanted) => backup::run(&load(args)?.config, wanted, args.json),
         Command::Restore(wanted) => restore::run(&load(args)?.config, wanted, args.json),
+        Command::Secret { command: SecretCommand::Rotate } => secret::rotate(&load(args)?.config, args.json),
+        Command::SignIn => sign_in::run(&load(args)?.config, args.json),
         Command::Status => status::run(&load(args)?.config, args.json),
         Command::Setup(wanted) => setup::run(&sources(args, None), wanted, args.json),
         Command::Publish(wanted) => publish::run(&load(args)?.config, wanted, args.json),

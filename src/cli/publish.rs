@@ -3,11 +3,13 @@
 use std::io::{BufRead as _, IsTerminal as _, Read as _, Write as _};
 use std::sync::Arc;
 
+use hyper::Method;
 use serde::Serialize;
 use serde_json::Value;
 use url::Url;
 
 use super::account::{self, Pinned};
+use super::admin_client::call;
 use super::text::safe;
 use super::{CliError, Exit, args, hidden_input, print, print_json, runtime};
 use crate::atproto::declaration;
@@ -16,6 +18,7 @@ use crate::atproto::{DidDocument, Hidden, PdsError, PdsSession, ResolveError, Re
 use crate::config::{Config, Owner};
 use crate::net::{Freshness, Http};
 use crate::types::Did;
+use crate::web::admin::RecordNow;
 
 /// Longest password in bytes; an app password has 19.
 const MAX_PASSWORD_BYTES: usize = 1024;
@@ -83,11 +86,14 @@ pub(super) fn perform(
     if !quietly {
         print(&plan(&publication, document.handle().map(|handle| handle.as_str())));
     }
+    let mut written = Ok(());
     if publication.changed {
         confirm(wanted.yes)?;
         let password = password()?;
-        runtime.block_on(write(&http, pds, did, &password, publication.record.as_ref()))?;
+        written = runtime.block_on(write(&http, pds, did, &password, publication.record.as_ref()));
     }
+    tell_server(config);
+    written?;
     if publication.changed && !quietly {
         print(if wanted.remove {
             "Removed. Apps no longer find this server by your account.\n"
@@ -96,6 +102,20 @@ pub(super) fn perform(
         });
     }
     Ok(publication)
+}
+
+/// Has the running server look at the record, so that `status` and the page do not speak of the old one. It looks for itself:
+/// it may be another owner's, or have another name than was published.
+fn tell_server(config: &Config) {
+    match call::<RecordNow>(config, Method::POST, "/api/record/look", None::<&()>) {
+        Ok(_) | Err(CliError::NotRunning(_)) => {}
+        Err(error) => {
+            let _ = writeln!(
+                std::io::stderr(),
+                "warning: the running server could not be told, so status may speak of the old record for ten minutes: {error}"
+            );
+        }
+    }
 }
 
 /// The host that the record is to name.

@@ -9,9 +9,10 @@ use serde::Serialize;
 use super::args::Restore;
 use super::backup::contents;
 use super::progress::Progress;
+use super::secret::{rotate_in, words as rotated_words};
 use super::text::{count, date};
 use super::{CliError, Exit, print, print_json};
-use crate::access::secret;
+use crate::access::{AccessError, Rotated, secret};
 use crate::appliance::{STORE_FILE, options};
 use crate::config::Config;
 use crate::directory::{Directory, open_source};
@@ -28,6 +29,8 @@ struct Restored {
     restored: bool,
     /// Where what was there before is kept.
     kept: Vec<PathBuf>,
+    /// What ended by `--rotate-secret`.
+    rotated: Option<Rotated>,
 }
 
 pub(super) fn run(config: &Config, wanted: &Restore, json: bool) -> Result<Exit, CliError> {
@@ -43,9 +46,9 @@ pub(super) fn run(config: &Config, wanted: &Restore, json: bool) -> Result<Exit,
     let mut progress = progress();
     let restored = if wanted.check {
         let (manifest, totals) = backup::check(source, most, &mut progress).map_err(refused)?;
-        Restored { manifest, totals, restored: false, kept: Vec::new() }
+        Restored { manifest, totals, restored: false, kept: Vec::new(), rotated: None }
     } else {
-        restore(config, wanted.force, source, most, &mut progress)?
+        restore(config, wanted, source, most, &mut progress)?
     };
     if json {
         print_json(&restored)?
@@ -57,12 +60,16 @@ pub(super) fn run(config: &Config, wanted: &Restore, json: bool) -> Result<Exit,
 
 fn restore(
     config: &Config,
-    force: bool,
+    wanted: &Restore,
     source: Box<dyn Read>,
     most: usize,
     progress: &mut dyn FnMut(&Manifest, u64),
 ) -> Result<Restored, CliError> {
     let (data_dir, options) = (&config.data_dir, options::store(config));
+    if wanted.rotate_secret && config.secret.is_some() {
+        let error = AccessError::SecretConfigured;
+        return Err(CliError::failed(error.code(), format!("nothing was changed: {error}")));
+    }
     let directory = Directory::make(data_dir, 0o700).map(Arc::new).map_err(|error| {
         CliError::failed(
             "data_dir",
@@ -82,7 +89,7 @@ fn restore(
         ),
         error => refused(error),
     })?;
-    if !force {
+    if !wanted.force {
         refuse_to_replace(&place, &path)?;
     }
     let built = backup::build(place.new_store(), source, most, &options, progress);
@@ -96,16 +103,16 @@ fn restore(
     let mut kept = Vec::from_iter(place.swap(now()).map_err(refused)?);
     // From here on the restored store is in place; should this be cut off, the server's next start does it.
     let store = Store::open_in(&directory, STORE_FILE, &options).map_err(in_place)?;
-    kept.extend(
-        secret::adopt_restored(&store, &directory).map_err(|error| CliError::failed("secret", error))?,
-    );
+    kept.extend(secret::adopt(&store, &directory).map_err(|error| CliError::failed("secret", error))?);
     if config.secret.is_some() {
         let _ = writeln!(
             io::stderr(),
             "warning: the configuration gives a signing secret, and that one counts: if it is another than the backed-up server's, all tokens have to be made anew"
         );
     }
-    Ok(Restored { manifest, totals, restored: true, kept })
+    let rotated = wanted.rotate_secret.then(|| rotate_in(config, store, &directory)).transpose();
+    let rotated = rotated.map_err(|error| in_place(format!("a new signing secret was not made: {error}")))?;
+    Ok(Restored { manifest, totals, restored: true, kept, rotated })
 }
 
 fn refuse_to_replace(place: &Place, path: &Path) -> Result<(), CliError> {
@@ -151,5 +158,9 @@ fn words(restored: &Restored) -> String {
     for path in &restored.kept {
         text += &format!("What was there is kept as {}.\n", path.display());
     }
+    text += &match &restored.rotated {
+        Some(rotated) => rotated_words(rotated),
+        None => "Whoever else has this backup has the secret that signs tokens, and can act as any device: if that may be, make a new one with `groundmist-sync secret rotate`.\n".into(),
+    };
     text + "Start the server: systemctl start groundmist-sync\n"
 }

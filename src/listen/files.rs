@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -39,6 +39,8 @@ pub struct Read {
 #[derive(Debug)]
 pub struct CertificateFromFiles {
     files: CertificateFiles,
+    /// The owner's own authorities.
+    ca_file: Option<PathBuf>,
     domain: String,
     certificate: Arc<Certificate>,
     /// As they were when they were last read.
@@ -46,13 +48,18 @@ pub struct CertificateFromFiles {
 }
 
 impl CertificateFromFiles {
-    /// Reads the files for the first time.
+    /// Reads the files for the first time; `ca_file` names the owner's own authorities.
     /// # Errors
     /// They cannot be used.
-    pub fn open(files: &CertificateFiles, domain: &str) -> Result<Arc<Self>, PemError> {
+    pub fn open(
+        files: &CertificateFiles,
+        ca_file: Option<&Path>,
+        domain: &str,
+    ) -> Result<Arc<Self>, PemError> {
         let certificate = Certificate::new(TlsMode::Files.as_str(), domain);
         let seen = Mutex::new(Stamps::default());
-        let keeper = Self { files: files.clone(), domain: domain.into(), certificate, seen };
+        let (files, ca_file) = (files.clone(), ca_file.map(Path::to_owned));
+        let keeper = Self { files, ca_file, domain: domain.into(), certificate, seen };
         keeper.show(keeper.read()?);
         Ok(Arc::new(keeper))
     }
@@ -67,7 +74,11 @@ impl CertificateFromFiles {
     /// They cannot be used.
     pub fn read(&self) -> Result<Read, PemError> {
         let stamps = stamps(&self.files);
-        Ok(Read { loaded: pem::load(&self.files, &self.domain, now())?, stamps })
+        Ok(Read { loaded: self.load()?, stamps })
+    }
+
+    fn load(&self) -> Result<FromPem, PemError> {
+        pem::load(&self.files, self.ca_file.as_deref(), &self.domain, now())
     }
 
     /// Shows what was read. Connections that are open go on with what they began with.
@@ -100,7 +111,7 @@ impl CertificateFromFiles {
         if *self.stamps() == found && before.is_none() && !odd {
             return None;
         }
-        match pem::load(&self.files, &self.domain, now()) {
+        match self.load() {
             Ok(loaded) => self.show(Read { loaded, stamps: found }),
             Err(error) if before.as_ref() == Some(&found) => {
                 self.keep(&error);
@@ -187,7 +198,7 @@ mod tests {
         let (chain, key) = pair();
         write(&files.chain_file, &chain);
         write(&files.key_file, &key);
-        let keeper = CertificateFromFiles::open(&files, DOMAIN).unwrap();
+        let keeper = CertificateFromFiles::open(&files, None, DOMAIN).unwrap();
         let shown = || keeper.certificate().current().unwrap().cert[0].clone();
         let (first, known) = (shown(), keeper.certificate().now());
         assert!(known.valid_from.is_some() && known.valid_until > known.valid_from);
@@ -223,7 +234,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let files =
             CertificateFiles { chain_file: dir.path().join("chain"), key_file: dir.path().join("key") };
-        let error = CertificateFromFiles::open(&files, DOMAIN).unwrap_err().to_string();
+        let error = CertificateFromFiles::open(&files, None, DOMAIN).unwrap_err().to_string();
         assert!(error.contains("certificate.chain_file"), "{error}");
     }
 }

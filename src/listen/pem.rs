@@ -11,9 +11,9 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use rustls::{Error as TlsError, InconsistentKeys};
 
-use super::leaf::Leaf;
+use super::leaf::{Leaf, Lone};
 use crate::config::CertificateFiles;
-use crate::types::{Millis, rfc3339};
+use crate::types::{Millis, authorities_in, rfc3339};
 
 /// Most bytes of one file; a chain has some 4 kB.
 const MAX_FILE_BYTES: u64 = 256 * 1024;
@@ -67,10 +67,16 @@ pub struct FromPem {
 const CHAIN: &str = "certificate.chain_file";
 const KEY: &str = "certificate.key_file";
 
-/// Reads both files and checks that they belong together.
+/// Reads both files and checks that they belong together. `ca_file` holds the certificates of the owner's own authorities
+/// (`identity.ca_file`): clients that trust them need no more than what one of these signed.
 /// # Errors
 /// They cannot be used. What can be, but not for `domain` or not `now`, is an oddity.
-pub fn load(files: &CertificateFiles, domain: &str, now: Millis) -> Result<FromPem, PemError> {
+pub fn load(
+    files: &CertificateFiles,
+    ca_file: Option<&Path>,
+    domain: &str,
+    now: Millis,
+) -> Result<FromPem, PemError> {
     let CertificateFiles { chain_file, key_file } = files;
     let (chain_pem, _) = read(CHAIN, chain_file)?;
     let (key_pem, key_mode) = read(KEY, key_file)?;
@@ -79,9 +85,9 @@ pub fn load(files: &CertificateFiles, domain: &str, now: Millis) -> Result<FromP
         .collect::<Result<Vec<_>, _>>()
         .map_err(|_| damaged("not all of it is PEM".into()))?;
     let leaf = chain.first().ok_or_else(|| PemError::NoCertificate(chain_file.clone()))?;
-    let alone = chain.len() == 1;
+    let lone = (chain.len() == 1).then(|| Lone::judge(leaf, ca_file.map(authorities_in).transpose()));
     let key = PrivateKeyDer::from_pem_slice(&key_pem).map_err(|_| no_key(key_file, &key_pem))?;
-    let Leaf { valid_from, valid_until, own_issuer, is_named } = Leaf::read(leaf, domain)
+    let Leaf { valid_from, valid_until, is_named } = Leaf::read(leaf, domain)
         .map_err(|reason| damaged(format!("its first certificate cannot be read: {reason}")))?;
     let certified = CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider());
     let certified = certified.map_err(|error| match error {
@@ -102,12 +108,7 @@ pub fn load(files: &CertificateFiles, domain: &str, now: Millis) -> Result<FromP
         oddities
             .push(format!("it is valid from {} only, or this machine's clock is wrong", rfc3339(valid_from)));
     }
-    if alone && !own_issuer {
-        oddities.push(format!(
-            "there is only one certificate in {}: most clients also need the one that it was issued by; name the full chain",
-            chain_file.display()
-        ));
-    }
+    oddities.extend(lone.and_then(|lone| lone.oddity(chain_file)));
     if key_mode & 0o007 != 0 {
         oddities.push(format!(
             "every user of this machine may read its private key: `chmod o= {}`",
@@ -158,6 +159,7 @@ mod tests {
     struct Pair {
         dir: TempDir,
         files: CertificateFiles,
+        ca_file: Option<PathBuf>,
     }
 
     impl Pair {
@@ -170,11 +172,11 @@ mod tests {
             fs::write(&files.chain_file, chain).unwrap();
             fs::write(&files.key_file, key).unwrap();
             fs::set_permissions(&files.key_file, fs::Permissions::from_mode(0o600)).unwrap();
-            Self { dir, files }
+            Self { dir, files, ca_file: None }
         }
 
         fn load(&self) -> Result<FromPem, PemError> {
-            load(&self.files, "sync.example.org", NOON)
+            load(&self.files, self.ca_file.as_deref(), "sync.example.org", NOON)
         }
 
         fn error(&self) -> String {
@@ -227,6 +229,13 @@ mod tests {
         let root = root.self_signed(&root_key).unwrap().pem();
         let alone = Pair::new(&leaf, &key.serialize_pem()).load().unwrap();
         assert!(alone.oddities.iter().any(|odd| odd.contains("full chain")), "{:?}", alone.oddities);
+        let mut trusted = Pair::new(&leaf, &key.serialize_pem());
+        let ca_file = trusted.dir.path().join("ca.pem");
+        fs::write(&ca_file, &root).unwrap();
+        trusted.ca_file = Some(ca_file);
+        assert_eq!(trusted.load().unwrap().oddities, Vec::<String>::new(), "its authority is the owner's");
+        fs::write(trusted.ca_file.as_ref().unwrap(), "").unwrap();
+        assert!(trusted.load().unwrap().oddities[0].contains("identity.ca_file names cannot be used"));
         let whole = Pair::new(&format!("{leaf}{root}"), &key.serialize_pem()).load().unwrap();
         assert_eq!((whole.certified.cert.len(), whole.oddities.len()), (2, 0), "{:?}", whole.oddities);
         let wrong_way_round = Pair::new(&format!("{root}{leaf}"), &key.serialize_pem());

@@ -7,7 +7,7 @@
 //! | `/api/connect` | what an app wants, and the owner's answer ([`connect::consent`]) |
 //! | `POST /api/sign-out` | `{}`: this browser is signed out |
 //! | `POST /api/sign-out-everywhere` | [`SignedOut`] |
-//! | `/api/backup…`, `/api/reload` | 403: by command on the machine only |
+//! | `/api/backup…`, `/api/reload`, `/api/secret/rotate`, `/api/sign-in-link` | 403: by command on the machine only |
 //! | all else | [`super::admin`] |
 
 use hyper::body::Incoming;
@@ -76,7 +76,10 @@ pub async fn api(request: Request<Incoming>, web: &Web, caller: Caller) -> Respo
         ("/api/sign-out" | "/api/sign-out-everywhere", _) => {
             any(super::routes::not_allowed("use POST", "POST"))
         }
-        (path, _) if path.starts_with("/api/backup") || path == "/api/reload" => {
+        (path, _)
+            if path.starts_with("/api/backup")
+                || matches!(path, "/api/reload" | "/api/secret/rotate" | "/api/sign-in-link") =>
+        {
             let message = "this is done on the server itself, with the groundmist-sync command";
             any(error(StatusCode::FORBIDDEN, "not_from_here", message))
         }

@@ -2,23 +2,21 @@
 
 use hyper::body::Incoming;
 use hyper::header::{
-    ALLOW, LOCATION, RETRY_AFTER, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, SET_COOKIE, UPGRADE, VARY,
-    WWW_AUTHENTICATE,
+    ALLOW, RETRY_AFTER, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE, VARY, WWW_AUTHENTICATE,
 };
 use hyper::{Method, Request, Response, StatusCode};
 use tokio::time::timeout;
 
 use super::admission::Full;
-use super::answer::{Answer, empty, error, text, with};
+use super::answer::{Answer, error, text, with};
 use super::authenticate::{AUTHENTICATE, LXM, authenticate};
 use super::caller::{Caller, Connection};
 use super::held::{AnyBody, any};
 use super::protect::protect;
 use super::token::{self, SUBPROTOCOL, TokenError};
-use super::{Web, api, connect, cors, gate, page, sign_in, socket, well_known};
-use crate::access::{Lease, Refused, What, copied_after};
+use super::{Web, api, connect, cors, page, sign_in, socket, well_known};
+use crate::access::{Lease, Refused, copied_after};
 use crate::listen::{BAD_HOST, has_its_host};
-use crate::types::now;
 
 const HOME: &str = "A groundmist-sync server runs here. Apps connect by WebSocket with a sync token.\n";
 
@@ -60,10 +58,8 @@ async fn open(mut request: Request<Incoming>, web: &Web, caller: Caller) -> Answ
         return sign_in::route(request, web, caller).await;
     }
     let file = path.strip_prefix("/page/").map(|name| page::file(name, request.headers()));
-    let link = path.strip_prefix("/sign-in/");
-    let is_there = matches!(file, Some(Some(_)))
-        || link.is_some()
-        || matches!(path, "/" | "/sync" | "/healthz" | "/.well-known/did.json");
+    let is_there =
+        matches!(file, Some(Some(_))) || matches!(path, "/" | "/sync" | "/healthz" | "/.well-known/did.json");
     if !is_there {
         let message = "there is nothing at this path: apps connect to /sync, the owner's page is at /";
         return error(StatusCode::NOT_FOUND, "not_found", message);
@@ -73,9 +69,6 @@ async fn open(mut request: Request<Incoming>, web: &Web, caller: Caller) -> Answ
     if !read {
         let allowed = if sync { "GET" } else { "GET, HEAD" };
         return not_allowed("use GET", allowed);
-    }
-    if let Some(code) = link {
-        return sign_in_by_link(code, &request, web, &caller);
     }
     if let Some(file) = file.flatten() {
         return file;
@@ -88,26 +81,6 @@ async fn open(mut request: Request<Incoming>, web: &Web, caller: Caller) -> Answ
         "/healthz" => text(StatusCode::SERVICE_UNAVAILABLE, "not ready\n"),
         _ if page::is_wanted(request.headers()) => page::home(request.headers()),
         _ => with(text(StatusCode::OK, HOME), VARY, "Accept"),
-    }
-}
-
-/// A link that the machine gave out: it signs this browser in, once.
-fn sign_in_by_link(code: &str, request: &Request<Incoming>, web: &Web, caller: &Caller) -> Answer {
-    let redeemed = request.method() == Method::GET && web.shared.page.sign_ins.redeem(code, now());
-    if !redeemed {
-        let message = "this link was used, or its time is over: start the server again for another, or sign in on the page";
-        return error(StatusCode::GONE, "link_used", message);
-    }
-    web.shared.access.note(What::SignedIn, caller.address);
-    tracing::info!("the owner signed in by a link");
-    let answer = with(empty(StatusCode::SEE_OTHER), LOCATION, "/");
-    match gate::sign_in(request.headers(), web) {
-        Ok(cookie) => {
-            let mut answer = answer;
-            answer.headers_mut().insert(SET_COOKIE, cookie);
-            answer
-        }
-        Err(refusal) => refusal,
     }
 }
 

@@ -24,6 +24,7 @@ mod leases;
 mod limits;
 mod races;
 mod root_documents;
+mod rotation;
 mod secrecy;
 mod sessions;
 mod sliding;

@@ -10,7 +10,7 @@ import { build } from "esbuild"
 import { NAMESPACE, eventually } from "../clients/harness.mjs"
 import { Answer, App } from "./app.mjs"
 import { launch } from "./browser/browser.mjs"
-import { Owner as Browser } from "./browser/owner.mjs"
+import { Owner as Browser, openLink } from "./browser/owner.mjs"
 import { Lab } from "./lab.mjs"
 import { SYNC, asked, begin, refused, sync } from "./server.mjs"
 
@@ -61,7 +61,8 @@ function makeOpaque(lab) {
 /** The owner's browser, signed in, without its screen. */
 class Owner {
   static async signIn(scene) {
-    const answer = await fetch(scene.server.link, { redirect: "manual" })
+    const { origin } = new URL(scene.server.link)
+    const answer = await fetch(scene.server.link, { method: "POST", headers: { origin }, redirect: "manual" })
     assert.equal(answer.status, 303)
     const owner = new Owner()
     owner.cookie = answer.headers.getSetCookie()[0].split(";")[0]
@@ -172,7 +173,7 @@ describe("/connect", () => {
     const context = await launch(lab, "lure")
     t.after(() => context.close())
     const page = await context.newPage()
-    await page.goto(scene.server.link)
+    await openLink(page, scene)
     const { query } = ask(app)
     lab.gateway.serve("evil.lab.internal", "/", `<!doctype html><title>evil</title><iframe src="${SYNC}/connect?${query}"></iframe>`)
     const framed = page.waitForResponse(response => response.url().startsWith(`${SYNC}/connect`))

@@ -4,7 +4,7 @@ import { readFileSync } from "node:fs"
 import { after, before, describe, test } from "node:test"
 import { NAMESPACE, eventually } from "../clients/harness.mjs"
 import { App } from "./app.mjs"
-import { LOOKS, Owner, visit } from "./browser/owner.mjs"
+import { LOOKS, Owner, visit, openLink } from "./browser/owner.mjs"
 import { Lab } from "./lab.mjs"
 import { fillUp } from "./many_documents.mjs"
 import { SYNC, admitted, asked, begin, refused } from "./server.mjs"
@@ -240,7 +240,8 @@ describe("the owner's page in Chromium", () => {
     const answer = await owner.page.evaluate(async () => (await fetch("/api/status")).status)
     assert.equal(answer, 401)
     // The link was for once.
-    await owner.page.goto(scene.server.link)
+    await openLink(owner.page, scene)
+    await owner.page.getByText("That link was used").waitFor()
     assert.equal((await owner.page.goto(`${SYNC}/api/status`)).status(), 401)
   })
 

@@ -83,10 +83,10 @@ describe("the owner's page", () => {
       const [, name] = /^\/oauth\/(par|token|revoke)$/.exec(request.url) ?? []
       if (!name) return false
       let text = ""
-      request.on("data", data => (text += data)).on("end", () => {
+      request.on("data", data => (text += data)).on("end", async () => {
         const form = new URLSearchParams(text)
         seen[name].push({ form, proof: decode(request.headers.dpop) })
-        const [status, body, headers] = answers[name](form, seen[name].length)
+        const [status, body, headers] = await answers[name](form, seen[name].length)
         response.writeHead(status, { "content-type": "application/json", ...headers })
         response.end(typeof body === "string" ? body : JSON.stringify(body))
       })
@@ -128,6 +128,34 @@ describe("the owner's page", () => {
     assert.equal((await browser.ask("/oauth/client-metadata.json")).status, 404)
     const publish = await browser.ask("/oauth/publish", { method: "POST" })
     assert.deepEqual([publish.status, publish.body.error], [409, "no_domain"])
+  })
+
+  test("a PDS that cannot reach the server is named, and the owner comes in by a link", async t => {
+    // A name of its own: the PDS remembers for a while what it has read at the usual one.
+    const far = "far.lab.internal"
+    const scene = await begin(t, lab, { settings: { GROUNDMIST_SYNC_DOMAIN: far } })
+    lab.gateway.route(far, scene.server.port)
+    const reachable = lab.gateway.fault(far, ({ url, socket }) => url === "/oauth/client-metadata.json" && void socket.destroy())
+    t.after(reachable)
+    const browser = visitor(scene, `https://${far}`)
+    const begun = await browser.begin()
+    assert.deepEqual([begun.status, begun.body.error], [502, "unreachable_for_pds"], begun.text)
+    for (const part of [`https://${far}/oauth/client-metadata.json`, "hairpin NAT", "groundmist-sync sign-in"])
+      assert.ok(begun.body.message.includes(part), begun.text)
+
+    const { link } = JSON.parse(await scene.server.command("sign-in", "--json"))
+    const { origin, pathname } = new URL(link)
+    assert.equal(origin, browser.origin)
+    scene.server.keepSecret(pathname.split("/").at(-1))
+    assert.equal((await browser.ask(pathname)).status, 200)
+    const pressed = await browser.ask(pathname, { method: "POST" })
+    assert.deepEqual([pressed.status, pressed.headers.get("location")], [303, "/"])
+    assert.equal(await browser.me(), lab.owner.did)
+    assert.deepEqual(await events(scene), ["link_made", "signed_in_by_link"])
+    for (const line of browser.lines) assert.match(line, /^__Host-groundmist=.*; HttpOnly; SameSite=Lax; Secure$/)
+
+    reachable()
+    await signedIn(scene, lab.owner, browser.origin)
   })
 
   test("somebody else's account is refused and noted, and the owner can go on", async t => {
@@ -267,13 +295,17 @@ describe("the owner's page", () => {
 
   test("a PDS that is slow, or refuses what is pushed to it, is not waited for, nor is she sent there", async t => {
     const scene = await begin(t, lab)
-    let answer
-    pretend(t, undefined, () => answer)
+    let [answer, reads] = [undefined, false]
+    pretend(t, undefined, async () => {
+      if (reads) await fetch(`${SYNC}/oauth/client-metadata.json`)
+      return answer
+    })
+    const metadata = [400, { error: "invalid_client_metadata", error_description: "no" }]
     for (const [code, ...next] of [
       ["bad_answer", 201, {}],
       ["bad_answer", 201, { request_uri: "u".repeat(513) }],
       ["bad_answer", 201, "<html>"],
-      ["bad_answer", 400, { error: "invalid_client_metadata", error_description: "no" }],
+      ["unreachable_for_pds", ...metadata],
       ["bad_answer", 400, { error: "use_dpop_nonce" }, { "dpop-nonce": "n" }],
       ["bad_answer", 302, "", { location: "https://evil.lab.internal/" }],
       ["pds_unreachable", 503, ""],
@@ -284,8 +316,13 @@ describe("the owner's page", () => {
       assert.equal((await browser.begin()).body.error, code, JSON.stringify(next))
       assert.equal(browser.cookies.size, 0)
     }
+    // It has read what this server says of itself, so it reaches it, and does not like it.
+    ;[answer, reads] = [metadata, true]
+    assert.equal((await visitor(scene).begin()).body.error, "bad_answer")
     lab.gateway.fault(lab.pdsHost, { delayMs: SLOW_MS })
-    assert.equal((await visitor(scene).begin()).body.error, "pds_unreachable")
+    const silent = (await visitor(scene).begin()).body
+    assert.equal(silent.error, "pds_silent")
+    assert.match(silent.message, /Either it is slow just now, or .*hairpin NAT/)
   })
 
   test("endpoints that may not be asked: she is not sent there either", async t => {

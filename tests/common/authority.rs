@@ -55,6 +55,20 @@ impl Authority {
         leaf.der().clone()
     }
 
+    /// Leaves the authority's own certificate out of the files.
+    pub fn leaf_alone(&self) {
+        let chain = fs::read_to_string(self.chain_file()).unwrap();
+        let (leaf, _) = chain.split_at(chain.rfind("-----BEGIN").unwrap());
+        self.put(&self.chain_file(), leaf);
+    }
+
+    /// A file with the authority's own certificate alone.
+    pub fn ca_file(&self) -> PathBuf {
+        let path = self.dir.path().join("ca.pem");
+        self.put(&path, &pem(&self.root));
+        path
+    }
+
     /// A new file in the place of the old, as renewal does it.
     pub fn put(&self, path: &Path, text: &str) {
         let new = self.dir.path().join("new");

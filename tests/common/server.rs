@@ -282,6 +282,12 @@ impl Server {
         self.http_with_body(method, path, headers, "")
     }
 
+    /// Presses the button of the page that the printed link leads to.
+    pub fn redeem_link(&self, headers: &[(&str, &str)]) -> String {
+        let (origin, path) = self.link.split_at(self.link.find("/sign-in/").unwrap());
+        self.http("POST", path, &[&[("Origin", origin)], headers].concat())
+    }
+
     /// The same with a body.
     pub fn http_with_body(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> String {
         let mut stream = self.line().unwrap();

@@ -44,6 +44,26 @@ fn a_changed_certificate_is_shown_and_a_damaged_one_is_not() {
 }
 
 #[test]
+fn a_leaf_of_the_owners_own_authority_is_no_trouble() {
+    let authority = Authority::new();
+    authority.leaf_alone();
+    let troubles = |server: &Server| {
+        let output = server.command(&["status", "--json"]);
+        let status: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let warnings = status["warnings"].as_array().unwrap().clone();
+        warnings.iter().filter(|warning| warning["code"] == "certificate").count()
+    };
+    let server = authority.server();
+    let said = known(&server)["last_error"].as_str().unwrap().to_owned();
+    assert!(troubles(&server) == 1 && said.contains("identity.ca_file"), "{said}");
+    drop(server);
+    let ca_file = authority.ca_file().display().to_string();
+    let server = authority.start().set("IDENTITY__CA_FILE", &ca_file).run();
+    assert_eq!((troubles(&server), &known(&server)["last_error"]), (0, &serde_json::Value::Null));
+    Peer::join(&server, "peer").store(new_document(), "key", "value");
+}
+
+#[test]
 fn what_cannot_be_used_ends_the_start_with_78_and_words() {
     let authority = Authority::new();
     let key = fs::read_to_string(authority.key_file()).unwrap();

@@ -34,7 +34,8 @@ OTHERWISE = {"forgetRoot": "404", "clientMetadata": "404", "signIn": "503", "pub
 
 def fuzz(url, file, operations, headers=None, wanted=("200", "201", "204", "303")):
     """Fails if an answer is not as described, or an operation never had a wanted one."""
-    phases = ["examples", "coverage", "fuzzing"] + ["stateful"] * (len(operations) > 3)
+    # Few operations have no links between them, with which schemathesis fails.
+    phases = ["examples", "coverage", "fuzzing"] + ["stateful"] * (len(operations) > 10)
     command = [sys.executable, "-m", "schemathesis.cli", "--config-file", os.path.join(HERE, "schemathesis.toml")]
     command += ["run", routes.DOCUMENT, "--url", url, "--checks", CHECKS, "--max-examples", str(EXAMPLES)]
     command += ["--seed", str(SEED), "--generation-database", "none", "--phases", ",".join(phases)]

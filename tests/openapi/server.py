@@ -31,7 +31,7 @@ class Server:
         link = re.search(r"(http://(\S+?))(/sign-in/\S+)", lines[1])
         assert link, f"no link: {lines}\n{self.text()}"
         self.origin, self.address, path = link.groups()
-        answer = self.ask("GET", path)
+        answer = self.ask("POST", path, {"Origin": self.origin})
         assert answer.status == 303, answer.status
         self.cookie = answer.getheader("set-cookie").split(";")[0]
 

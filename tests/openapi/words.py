@@ -14,7 +14,7 @@ ENUMS = {
     "RootDocument/properties/state": ("access/root_document/offers.rs", "RootState"),
     "Apps/properties/pending/items/properties/how": ("access/entering.rs", "Proof"),
     "Status/properties/listen/items/properties/spoken": ("listen/listeners.rs", "Spoken"),
-    "Status/properties/record/properties/state": ("web/admin/record.rs", "RecordState"),
+    "Record/properties/state": ("web/admin/record.rs", "RecordState"),
 }
 # Whose refusals are the document's `Error`.
 REFUSING = ("web/admin", "web/sign_in", "web/api.rs", "web/gate.rs", "web/live.rs", "web/body.rs")

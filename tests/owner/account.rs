@@ -14,7 +14,7 @@ use groundmist_sync::store::{Commit, Store, StoreOptions};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::common::wait_for_async;
+use crate::common::{Server, Start, wait_for_async};
 use crate::dns::DnsServer;
 use crate::world::{Asked, NAMES, Reply, World, ok, status};
 
@@ -132,6 +132,15 @@ impl Account {
             ("IDENTITY__HOSTS", hosts.join(",")),
             ("IDENTITY__NAME_SERVERS", self.dns.address.to_string()),
         ]
+    }
+
+    /// A running server of `owner` on this account's data directory, with more settings.
+    pub fn server(&self, owner: &str, more: &[(&str, &str)]) -> Server {
+        let mut start = Start::default().data_dir(self.dir.path()).set("OWNER", owner);
+        for (name, value) in self.settings() {
+            start = start.set(name, &value);
+        }
+        more.iter().fold(start, |start, (name, value)| start.set(name, value)).run()
     }
 
     /// A command with `owner` in its configuration.

@@ -6,7 +6,7 @@ use groundmist_sync::access::{OwnerUnknown, Pin};
 use groundmist_sync::store::{Commit, CommitError, CommitFuture, Op, RecordKind};
 
 use crate::account::{ALICE, Account, Fault, HANDLE, MALLORY, OTHER_HANDLE};
-use crate::common::{Server, Start, wait_for_async};
+use crate::common::{Server, wait_for_async};
 
 fn reason(unknown: OwnerUnknown) -> String {
     match unknown {
@@ -136,11 +136,7 @@ async fn what_is_not_durable_does_not_count() {
 async fn the_server_starts_before_it_knows_its_owner() {
     let account = Account::new().await;
     account.set(|state| state.handles.clear());
-    let mut start = Start::default().set("OWNER", HANDLE);
-    for (name, value) in account.settings() {
-        start = start.set(name, &value);
-    }
-    let server = start.run();
+    let server = account.server(HANDLE, &[]);
     assert_eq!(spoken_for(&server, "early"), "did:local:owner");
     account.set(|state| state.handles = [(HANDLE, ALICE)].into());
     let named = async || (spoken_for(&server, "late") == ALICE).then_some(());

@@ -6,6 +6,7 @@ use std::process::Stdio;
 use serde_json::{Value, json};
 
 use crate::account::{ALICE, Account, Fault, HANDLE, MALLORY, PASSWORD, Ran, on_terminal, reply};
+use crate::common::{Server, wait_for_async};
 
 const PUBLISH: &[&str] = &["publish", "--host", "sync.example.com", "--yes"];
 const REMOVE: &[&str] = &["publish", "--remove", "--yes"];
@@ -51,6 +52,34 @@ async fn the_record_is_written_read_back_and_removed() {
     assert_eq!((removed.code(), account.record()), (0, None), "{}", removed.err());
     let nothing = account.run(ALICE, REMOVE, "");
     assert_eq!(nothing.code(), 0, "{}", nothing.err());
+}
+
+/// The record that the server's status tells of, and whether the owner is warned of it.
+fn seen(server: &Server) -> (String, bool) {
+    let output = server.command(&["status", "--json"]);
+    let status: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let warnings = status["warnings"].as_array().unwrap();
+    let warned = warnings.iter().any(|warning| warning["code"].as_str().unwrap().starts_with("record_"));
+    (status["record"]["state"].as_str().unwrap().to_owned(), warned)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_running_server_knows_at_once() {
+    let account = Account::new().await;
+    let server = account.server(ALICE, &[("DOMAIN", "sync.example.com")]);
+    let missing = async || (seen(&server) == ("missing".into(), true)).then_some(());
+    wait_for_async("the first look", missing).await;
+    let elsewhere = &["publish", "--host", "other.example.com", "--yes"];
+    for (arguments, expected) in [
+        (PUBLISH, ("published", false)),
+        (REMOVE, ("missing", true)),
+        (elsewhere, ("other", true)),
+        (PUBLISH, ("published", false)),
+    ] {
+        let ran = account.run(ALICE, arguments, PASSWORD);
+        assert_eq!((ran.code(), ran.err().contains("warning")), (0, false), "{}", ran.err());
+        assert_eq!(seen(&server), (expected.0.into(), expected.1), "{arguments:?}");
+    }
 }
 
 /// What was there is shown, whatever somebody wrote into it.

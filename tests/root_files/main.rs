@@ -80,6 +80,7 @@ impl Scene {
             strings(&["docs", "list"]),
             strings(&["import", &self.shared("prototype")]),
             strings(&["restore", &self.shared("saved"), "--force"]),
+            strings(&["secret", "rotate"]),
             strings(&["status"]),
         ];
         // Each of them is the one that meets the old schema.

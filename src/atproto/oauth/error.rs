@@ -4,6 +4,11 @@ use crate::atproto::{AuthServerError, PdsError, ResolveError};
 use crate::net::HttpError;
 use crate::types::Did;
 
+/// Code for the page: the owner's PDS cannot reach this server.
+pub const UNREACHABLE_FOR_PDS: &str = "unreachable_for_pds";
+/// Code for the page: the owner's PDS has stopped answering. It may be slow, or wait for this server in vain.
+pub const PDS_SILENT: &str = "pds_silent";
+
 /// Why a sign-in came to nothing. The texts are for the log, [`OauthError::code`] is for the page.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum OauthError {
@@ -27,6 +32,13 @@ pub enum OauthError {
     /// A request was not answered as it should be.
     #[error(transparent)]
     Request(#[from] PdsError),
+    /// The authorization server could not read what this server says of itself.
+    #[error("the authorization server has not got this server's client metadata: {0}")]
+    Metadata(PdsError),
+    /// The authorization server has not answered to a pushed request, perhaps because it tried to read what this server says of
+    /// itself.
+    #[error("the authorization server does not answer to a pushed request: {0}")]
+    Silent(HttpError),
     /// All of it took too long.
     #[error("finding the owner's authorization server and asking it took more than {0} s")]
     Late(u64),
@@ -66,12 +78,28 @@ impl From<HttpError> for OauthError {
 }
 
 impl OauthError {
-    /// `denied`, `not_owner`, `expired`, `pds_unreachable`, `bad_answer` or `busy`.
+    /// Why a request could not be pushed to an authorization server that has just answered. Before it answers to that it reads our
+    /// client metadata, for up to 10 s in the reference server, which is as long as its own answer is waited for.
+    pub(super) fn of_push(self) -> Self {
+        match self {
+            Self::Request(PdsError::Http(error @ HttpError::TimedOut { .. })) => Self::Silent(error),
+            Self::Request(ref error @ PdsError::Refused { ref code, .. })
+                if matches!(code.as_str(), "invalid_client_metadata" | "invalid_client") =>
+            {
+                Self::Metadata(error.clone())
+            }
+            other => other,
+        }
+    }
+
+    /// `denied`, `not_owner`, `expired`, `pds_unreachable`, [`UNREACHABLE_FOR_PDS`], [`PDS_SILENT`], `bad_answer` or `busy`.
     pub fn code(&self) -> &'static str {
         match self {
             Self::Denied => "denied",
             Self::NotOwner(_) => "not_owner",
             Self::Late(_) => "pds_unreachable",
+            Self::Metadata(_) => UNREACHABLE_FOR_PDS,
+            Self::Silent(_) => PDS_SILENT,
             Self::Identity(ResolveError::Fetch { source, .. })
             | Self::Server(
                 AuthServerError::Fetch { source, .. } | AuthServerError::Did(PdsError::Http(source)),
@@ -124,5 +152,20 @@ mod tests {
             |code: &str| PdsError::Refused { call: url(), code: code.into(), message: String::new() };
         assert_eq!(OauthError::from(refused("invalid_grant")).code(), "expired");
         assert_eq!(OauthError::from(refused("invalid_client_metadata")).code(), "bad_answer");
+    }
+
+    #[test]
+    fn a_pds_that_does_not_reach_us_is_told_from_one_that_is_down() {
+        let url = || "https://pds.example/oauth/par".to_owned();
+        let pushed = |error: PdsError| OauthError::from(error).of_push().code();
+        let refused =
+            |code: &str| pushed(PdsError::Refused { call: url(), code: code.into(), message: String::new() });
+        assert_eq!(refused("invalid_client_metadata"), UNREACHABLE_FOR_PDS);
+        assert_eq!(refused("invalid_client"), UNREACHABLE_FOR_PDS);
+        assert_eq!(refused("invalid_request"), "bad_answer");
+        let late = HttpError::TimedOut { url: url(), after: std::time::Duration::from_secs(10) };
+        assert_eq!(pushed(late.into()), PDS_SILENT);
+        let down = HttpError::Unreachable { url: url(), reason: "refused".into() };
+        assert_eq!(pushed(down.into()), "pds_unreachable");
     }
 }

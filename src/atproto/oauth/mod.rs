@@ -28,7 +28,7 @@ mod prover;
 mod registration;
 
 pub use callback::Callback;
-pub use error::OauthError;
+pub use error::{OauthError, PDS_SILENT, UNREACHABLE_FOR_PDS};
 pub use registration::{CALLBACK, METADATA, Registration};
 
 /// Time to find the owner's authorization server and to push a request there.
@@ -139,7 +139,9 @@ impl OauthClient {
                 ("login_hint", owner.as_str()),
             ],
         );
-        let said = started.prover.send(&self.http, request, None).await?.success()?;
+        let pushed = started.prover.send(&self.http, request, None).await;
+        let pushed = pushed.and_then(|said| Ok(said.success()?)).map_err(OauthError::of_push);
+        let said = pushed?;
         let request_uri = said.text("request_uri")?;
         if request_uri.len() > MAX_REQUEST_URI_BYTES {
             return Err(said.odd("its request_uri is too long".into()).into());

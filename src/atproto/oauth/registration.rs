@@ -47,6 +47,11 @@ impl Registration {
         Self { client_id, redirect_uri, metadata: Some(metadata) }
     }
 
+    /// As whom it asks: the address of the metadata, if there is any.
+    pub fn client_id(&self) -> &str {
+        &self.client_id
+    }
+
     /// What is served at [`METADATA`]; none on loopback.
     pub fn metadata(&self) -> Option<&Value> {
         self.metadata.as_ref()

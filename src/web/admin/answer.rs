@@ -61,6 +61,7 @@ impl From<AccessError> for Failure {
             AccessError::TooMany
             | AccessError::TooManyApps
             | AccessError::RevokedMeanwhile
+            | AccessError::SecretConfigured
             | AccessError::Ambiguous { .. } => StatusCode::CONFLICT,
             AccessError::Pin | AccessError::Read { .. } | AccessError::Commit { .. } => {
                 StatusCode::SERVICE_UNAVAILABLE

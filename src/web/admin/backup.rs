@@ -19,9 +19,10 @@ use tokio::time::timeout;
 
 use super::answer::{Answer, Failure, json, read};
 use super::{Admin, AdminBody, Disk, Pieces};
+use crate::access::SigningSecret;
 use crate::store::backup::Source;
 use crate::store::{BackupError, LastBackup, Store};
-use crate::types::{Secret, now};
+use crate::types::now;
 
 /// Pieces that wait for whoever reads; each is at most 256 KiB.
 const WAITING_PIECES: usize = 4;
@@ -34,7 +35,7 @@ const REST: u32 = 2;
 /// Backups of the running server, one at a time.
 pub struct Backups {
     store: Arc<Store>,
-    secret: Secret,
+    secret: Arc<SigningSecret>,
     data_dir: std::path::PathBuf,
     stopping: watch::Receiver<bool>,
     state: Mutex<State>,
@@ -61,7 +62,7 @@ impl Backups {
     /// `secret` signs sync tokens; `stopping` turns true when a backup under way should end.
     pub fn new(
         store: Arc<Store>,
-        secret: Secret,
+        secret: Arc<SigningSecret>,
         data_dir: std::path::PathBuf,
         stopping: watch::Receiver<bool>,
     ) -> Self {
@@ -88,9 +89,13 @@ impl Backups {
     fn run(&self, pieces: &mpsc::Sender<Piece>, runtime: &Handle) {
         let stopping = self.stopping.clone();
         let free_bytes = Disk::of(&self.data_dir).map(|disk| disk.free_bytes);
-        let source = Source { store: &self.store, secret: &self.secret, free_bytes, now: now() };
+        let held = self.secret.now();
+        let (secret, mut held) = (held.clone(), Some(held));
+        let source = Source { store: &self.store, secret: &secret, free_bytes, now: now() };
         let mut began = Instant::now();
         let written = source.write(&mut |piece| {
+            // Until the first piece, so until what is read of the store is settled, the secret is not changed.
+            drop(held.take());
             let worked = began.elapsed();
             if *stopping.borrow() {
                 return Err(BackupError::GivenUp("the server is stopping; try again when it runs".into()));

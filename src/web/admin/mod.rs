@@ -14,6 +14,9 @@
 //! | `POST /api/apps/approve`, `/deny`, `/revoke` with [`Decide`] | [`DecidedNow`] |
 //! | `POST /api/apps/forget-root` with [`ForgetRoot`] | [`RootForgotten`] |
 //! | `GET /api/owner` | [`OwnerNow`] |
+//! | `POST /api/secret/rotate` | [`Rotated`](crate::access::Rotated) |
+//! | `POST /api/sign-in-link` | 201, [`SignInLink`] |
+//! | `POST /api/record/look` | [`RecordNow`], looked at anew |
 //! | `GET /api/audit` | [`AuditTrail`] |
 //! | `GET /api/backup` | a backup (`store::backup`), or 409 while another is made |
 //! | `POST /api/backup/kept` with [`LastBackup`](crate::store::LastBackup) | the same; `status` tells of it from then on |
@@ -32,7 +35,7 @@ use http_body_util::Either;
 use hyper::body::Body;
 use hyper::{Method, Request, Response, StatusCode};
 
-use crate::access::{Access, Ownership};
+use crate::access::{Access, Ownership, SigningSecret};
 use crate::engine::Engine;
 use crate::listen::{BAD_HOST, Certificate, Listening};
 use crate::store::Store;
@@ -49,6 +52,7 @@ mod owner;
 mod record;
 mod reload;
 mod sessions;
+mod sign_in_link;
 mod status;
 mod tokens;
 mod warnings;
@@ -65,6 +69,7 @@ pub use owner::OwnerNow;
 pub use record::{RecordNow, RecordState, RecordWatch};
 pub use reload::{Changed, Reload, ReloadFuture, Reloaded};
 pub use sessions::{OpenSession, RevokedSession, RevokedSessions, Sessions};
+pub use sign_in_link::{LINKS_PER_MINUTE, SignInLink, SignInLinks};
 pub use status::{CopiedSession, Disk, MAX_COPIED, Status};
 pub use tokens::{CreateToken, CreatedToken, RevokedToken, Tokens};
 pub use warnings::{LITTLE_FREE, Warning, certificate_trouble};
@@ -84,6 +89,10 @@ pub struct Admin {
     pub documents: DocumentsApi,
     /// Who the owner is, on whose behalf new tokens speak.
     pub ownership: Arc<Ownership>,
+    /// What signs sync tokens.
+    pub secret: Arc<SigningSecret>,
+    /// Makes links that sign her in.
+    pub sign_in_links: SignInLinks,
     /// Whether her account tells apps where this server is.
     pub record: Arc<RecordWatch>,
     /// The server's name.
@@ -152,8 +161,19 @@ where
         ("/metrics", &Method::GET) => Ok(metrics::answer(&admin.metrics).await),
         ("/api/reload", &Method::POST) => reload::reload(admin).await,
         ("/api/backup/kept", &Method::POST) => backup::kept(admin, body).await,
+        ("/api/secret/rotate", &Method::POST) => sessions::rotate_secret(admin).await,
+        ("/api/sign-in-link", &Method::POST) => sign_in_link::make(admin),
+        ("/api/record/look", &Method::POST) => record::look(admin).await,
         ("/api/apps/forget-root", &Method::POST) => apps::forget_root(admin, body).await,
-        ("/api/reload" | "/api/backup/kept" | "/api/apps/forget-root", _) => Err(Failure::method("POST")),
+        (
+            "/api/reload"
+            | "/api/backup/kept"
+            | "/api/record/look"
+            | "/api/secret/rotate"
+            | "/api/sign-in-link"
+            | "/api/apps/forget-root",
+            _,
+        ) => Err(Failure::method("POST")),
         ("/api/tokens", _) => Err(Failure::method("GET, POST")),
         ("/api/sessions", _) => Err(Failure::method("GET, DELETE")),
         (

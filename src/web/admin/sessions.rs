@@ -1,4 +1,5 @@
-//! `/api/sessions`: all sessions, those of apps and those behind tokens for devices.
+//! `/api/sessions`: all sessions, those of apps and those behind tokens for devices; and `POST /api/secret/rotate`, a new secret for
+//! all of them.
 
 use hyper::StatusCode;
 use serde::{Deserialize, Serialize};
@@ -53,4 +54,14 @@ pub(super) async fn revoke_all(admin: &Admin) -> Answer {
     let revoked = admin.access.revoke_all().await?;
     tracing::warn!(sessions = revoked, "revoked all sessions and tokens, and closed their connections");
     Ok(json(StatusCode::OK, &RevokedSessions { revoked }))
+}
+
+pub(super) async fn rotate_secret(admin: &Admin) -> Answer {
+    let rotated = admin.access.rotate_secret(&admin.secret).await?;
+    tracing::warn!(
+        sessions = rotated.sessions,
+        tokens = rotated.tokens,
+        "the signing secret is a new one: ended all sessions and tokens, and closed their connections"
+    );
+    Ok(json(StatusCode::OK, &rotated))
 }

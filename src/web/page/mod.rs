@@ -74,6 +74,8 @@ macro_rules! modules {
 static HOME: File = File::new("index.html", HTML, text!("index.html"));
 /// Where she lets an app in.
 static CONNECT: File = File::new("connect.html", HTML, text!("connect.html"));
+/// Where a link leads that was made on the machine: a form, without a script.
+static LINK: File = File::new("link.html", HTML, text!("link.html"));
 /// Their scripts, each module after those that it imports.
 const HOME_MODULES: [Module; 12] = modules!["api.js" "dom.js" "words.js" "sign_in.js" "live.js" "status.js" "apps.js" "devices.js" "growth.js" "documents.js" "activity.js" "page.js"];
 const CONNECT_MODULES: [Module; 5] = modules!["api.js" "dom.js" "words.js" "sign_in.js" "connect.js"];
@@ -101,6 +103,11 @@ pub fn home(asked: &HeaderMap) -> Answer {
 /// The page on which she lets an app in.
 pub fn connect(asked: &HeaderMap) -> Answer {
     serve(&CONNECT, asked)
+}
+
+/// The page of a link that signs in once.
+pub fn link(asked: &HeaderMap) -> Answer {
+    serve(&LINK, asked)
 }
 
 /// A file of theirs, if there is one of that name.
@@ -186,7 +193,7 @@ mod tests {
 
     #[test]
     fn every_file_that_a_page_names_is_there() {
-        for page in [&HOME, &CONNECT] {
+        for page in [&HOME, &CONNECT, &LINK] {
             for rest in text(page).split("/page/").skip(1) {
                 let name = rest.split(['"', '>', ' ']).next().unwrap_or_default();
                 assert!(FILES.iter().any(|file| file.name == name), "{name:?}");

@@ -6,6 +6,10 @@
 //! | `POST /oauth/sign-in` `{"return_to": "/"}` | `{"redirect": url}`: her PDS's page; from our own page only |
 //! | `POST /oauth/publish` | the same, to write the record; for who is signed in |
 //! | `GET /oauth/callback?…` | 303, signed in or with a code that says why not |
+//! | `GET /sign-in/CODE` | a page with a button: looking at a link does not use it up |
+//! | `POST /sign-in/CODE` | 303, signed in by a link that was made on the machine; from that page only |
+
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use hyper::body::Incoming;
 use hyper::header::{
@@ -26,12 +30,16 @@ use crate::access::What;
 use crate::atproto::Verifier;
 use crate::atproto::declaration;
 use crate::atproto::oauth::{
-    CALLBACK, Callback, METADATA, OauthClient, OauthError, Purpose, Registration, Started,
+    CALLBACK, Callback, METADATA, OauthClient, OauthError, PDS_SILENT, Purpose, Registration, Started,
+    UNREACHABLE_FOR_PDS,
 };
 use crate::types::{now, secret};
+use refusal::refusal;
 use return_to::ReturnTo;
 use waiting::{WAIT_LIFE_MS, Waiting};
 
+mod link;
+mod refusal;
 mod return_to;
 mod waiting;
 
@@ -49,6 +57,9 @@ pub struct SignInDesk {
     client: OauthClient,
     throttle: Throttle,
     waiting: Waiting<(Started, Then)>,
+    links: Throttle,
+    /// Counts requests for our metadata. Her PDS makes one before it lets a sign-in begin.
+    metadata_asked: AtomicU64,
 }
 
 impl SignInDesk {
@@ -58,6 +69,8 @@ impl SignInDesk {
             client: verifier.oauth_client(Registration::at(origin)),
             throttle: Throttle::per_minute(BEGUN_PER_ADDRESS, BEGUN_PER_MINUTE),
             waiting: Waiting::new(),
+            links: Throttle::per_minute(link::TRIED_PER_ADDRESS, link::TRIED_PER_MINUTE),
+            metadata_asked: AtomicU64::new(0),
         }
     }
 }
@@ -76,7 +89,7 @@ struct Wanted {
 
 /// Whether a path is answered here.
 pub fn is_here(path: &str) -> bool {
-    matches!(path, METADATA | SIGN_IN | PUBLISH | CALLBACK)
+    matches!(path, METADATA | SIGN_IN | PUBLISH | CALLBACK) || path.starts_with(link::PATH)
 }
 
 /// Answers a request whose path [`is_here`].
@@ -88,6 +101,7 @@ pub async fn route(request: Request<Incoming>, web: &Web, caller: Caller) -> Ans
         METADATA => not_allowed("use GET", "GET, HEAD"),
         CALLBACK if reads => callback(&head, web, &caller).await,
         CALLBACK => not_allowed("use GET", "GET"),
+        path if path.starts_with(link::PATH) => link::answer(&head, web, &caller),
         _ if head.method != Method::POST => not_allowed("use POST", "POST"),
         PUBLISH => publish(&head, web, &caller).await.unwrap_or_else(|refusal| refusal),
         _ => sign_in(&head, body, web, &caller).await.unwrap_or_else(|refusal| refusal),
@@ -95,6 +109,7 @@ pub async fn route(request: Request<Incoming>, web: &Web, caller: Caller) -> Ans
 }
 
 fn metadata(web: &Web) -> Answer {
+    web.shared.sign_in.metadata_asked.fetch_add(1, Ordering::Relaxed);
     match web.shared.sign_in.client.registration().metadata() {
         Some(metadata) => answer(StatusCode::OK, metadata),
         None => error(
@@ -135,19 +150,27 @@ async fn begin(
 ) -> Result<Answer, Answer> {
     let desk = &web.shared.sign_in;
     desk.throttle.enter(caller.place).map_err(|wait| {
-        let mut refusal = refusal("busy");
+        let mut refusal = refusal("busy", "");
         refusal.headers_mut().insert(RETRY_AFTER, HeaderValue::from(wait.as_secs() + 1));
         refusal
     })?;
     let _spared = caller.half_open.spare();
     let owner = web.shared.door.owner.did().map_err(|unknown| {
         tracing::warn!(%unknown, "the owner cannot sign in");
-        let message = "this server does not know its owner yet: `groundmist-sync doctor` says why";
+        let message = "this server does not know its owner yet: `groundmist-sync doctor` says why, and `groundmist-sync sign-in` on its machine prints a link that signs you in all the same";
         error(StatusCode::SERVICE_UNAVAILABLE, "owner_unknown", message)
     })?;
+    let asked_before = desk.metadata_asked.load(Ordering::Relaxed);
     let (redirect, started) = desk.client.start(&owner, purpose).await.map_err(|reason| {
         tracing::warn!(%reason, "a sign-in at the owner's PDS could not begin");
-        refusal(reason.code())
+        let was_read = desk.metadata_asked.load(Ordering::Relaxed) != asked_before;
+        let metadata = desk.client.registration().client_id();
+        match reason.code() {
+            // It has read what this server says of itself, and something else is wrong with it.
+            UNREACHABLE_FOR_PDS if was_read => refusal("bad_answer", metadata),
+            PDS_SILENT if was_read => refusal("pds_unreachable", metadata),
+            code => refusal(code, metadata),
+        }
     })?;
     let at = now();
     let page = &web.shared.page;
@@ -165,24 +188,6 @@ async fn begin(
     let mut begun = answer(StatusCode::OK, &json!({ "redirect": redirect.as_str() }));
     begun.headers_mut().insert(SET_COOKIE, line);
     Ok(begun)
-}
-
-/// Says why a sign-in cannot begin: [`OauthError::code`].
-fn refusal(code: &'static str) -> Answer {
-    let (status, message) = match code {
-        "busy" => {
-            (StatusCode::TOO_MANY_REQUESTS, "too many sign-ins were begun just now: try again in a minute")
-        }
-        "pds_unreachable" => (
-            StatusCode::SERVICE_UNAVAILABLE,
-            "your PDS, or what leads to it, does not answer now: try again in a minute; `groundmist-sync doctor` says more",
-        ),
-        _ => (
-            StatusCode::BAD_GATEWAY,
-            "your PDS refuses, or its answer is not understood: the server's log says what it is",
-        ),
-    };
-    with(error(status, code, message), RETRY_AFTER, "60")
 }
 
 /// The browser is back from the PDS.

@@ -26,6 +26,13 @@ export async function visit(test, lab, look) {
   return { scene, owner }
 }
 
+/** Opens the link that the server printed, and presses the button there. */
+export async function openLink(page, scene) {
+  await page.goto(scene.server.link)
+  await page.getByRole("button", { name: "Sign in" }).click()
+  await page.waitForURL(url => url.pathname === "/")
+}
+
 export class Owner {
   complaints = []
 
@@ -49,7 +56,7 @@ export class Owner {
 
   /** Open the page, signed in by the link that the server printed. */
   async signInByLink(scene) {
-    await this.page.goto(scene.server.link)
+    await openLink(this.page, scene)
     await this.page.getByRole("heading", { name: "Status", exact: true }).waitFor()
   }
 
