@@ -109,6 +109,7 @@ fn info(id: u64, namespace: &str, read_only: bool, storage: Option<&str>) -> Con
         peer: format!("peer-{id}").parse().unwrap(),
         session: None,
         storage: storage.map(|storage| storage.parse().unwrap()),
+        token: 0,
         counts: Default::default(),
     }
 }

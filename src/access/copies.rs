@@ -16,13 +16,23 @@ use crate::types::{DAY_MS, Millis, now};
 /// Shortest time for which two connections must have been open together.
 const TOGETHER: Duration = Duration::from_secs(300);
 
-/// A token was in use from two networks at once. It is kept until its session ends.
+/// The owner is told for so long after it was noticed last.
+const TOLD_MS: Millis = 7 * DAY_MS;
+
+/// A token was in use from two networks at once.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Copied {
     /// When that was noticed last, to the day.
     pub at: Millis,
     /// From where the two connections came, the older one first.
     pub addresses: [IpAddr; 2],
+}
+
+impl Session {
+    /// Two networks from which one token of the session was lately in use at once.
+    pub fn copied_lately(&self, now: Millis) -> Option<&Copied> {
+        self.copied.as_ref().filter(|copied| now.saturating_sub(copied.at) < TOLD_MS)
+    }
 }
 
 /// How long two connections must have been open together, if a connection is pinged this often: one to a device that is gone
@@ -118,12 +128,12 @@ impl Lease {
 }
 
 impl Access {
-    /// Sessions that have a token which was in use from two networks at once.
+    /// Sessions that have a token which was lately in use from two networks at once. Tokens that were made by command are often
+    /// meant for several machines, so they are none.
     pub fn copied_sessions(&self) -> Vec<Session> {
-        let state = self.state();
-        let copied =
-            state.sessions.all().map(|(session, _)| session).filter(|session| session.copied.is_some());
-        copied.cloned().collect()
+        let (state, now) = (self.state(), now());
+        let all = state.sessions.all().map(|(session, _)| session);
+        all.filter(|session| !session.is_local() && session.copied_lately(now).is_some()).cloned().collect()
     }
 
     /// A socket is still open.

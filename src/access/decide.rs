@@ -157,7 +157,8 @@ impl Access {
             let (mut ops, mut underway) = (Vec::new(), Underway::default());
             state.end_with_family(id, &mut ops, &mut underway);
             if ops.is_empty() {
-                return Ok(());
+                // Another socket of it has just come, and the session may still come back if its end cannot be stored.
+                return if state.sessions.knows(id) { Err(AccessError::RevokedMeanwhile) } else { Ok(()) };
             }
             self.send(ops, underway, "ending a session of a former owner")
         };

@@ -134,7 +134,7 @@ impl Row {
             // Of a token that was told a later end, that end holds.
             expires: session.expires.max(before.expires),
             last_used: before.last_used,
-            copied: before.copied.clone(),
+            copied: before.copied_lately(now).cloned(),
             // A session reads only as long as none of its tokens was asked for to write.
             read_only: session.read_only && before.read_only,
             ..session.clone()

@@ -43,6 +43,11 @@ impl Lease {
         &self.session
     }
 
+    /// When the token was given out, in seconds since the Unix epoch: it tells two tokens of a session apart.
+    pub fn token_issued(&self) -> u64 {
+        self.token.1
+    }
+
     /// Returns when the socket must close, with the reason. May be dropped and called again.
     pub async fn ended(&mut self) -> Refused {
         loop {

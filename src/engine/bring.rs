@@ -211,6 +211,7 @@ impl Guest {
             peer,
             session: None,
             storage: None,
+            token: 0,
             counts: Default::default(),
         };
         let (inbound, outbound) = engine.join(info);

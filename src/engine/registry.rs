@@ -1,8 +1,8 @@
 //! Joined connections by namespace and peer id.
 //!
 //! A client that reconnects replaces its own older connection, which may hang for minutes before it is noticed. Peer ids
-//! are chosen by clients and seen by others, so only the same device replaces: connections of other devices with the same
-//! peer id stay beside each other.
+//! are chosen by clients and seen by others, so only the same token of a device replaces: connections of other devices with the same
+//! peer id stay beside each other, and so do tabs of a device, each with a token of its own.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -33,7 +33,7 @@ impl Registry {
     pub fn join(&mut self, name: (Namespace, PeerId), member: Member) -> Vec<Member> {
         let members = self.by_name.entry(name).or_default();
         let replaced: Vec<Member> =
-            members.extract_if(.., |old| old.device.is_same(&member.device)).collect();
+            members.extract_if(.., |old| member.device.replaces(&old.device)).collect();
         members.push(member);
         self.count = self.count + 1 - replaced.len();
         replaced
@@ -82,6 +82,7 @@ mod tests {
             session: session.map(Into::into),
             peer: "peer".parse().unwrap(),
             storage: None,
+            token: 0,
             counts: Default::default(),
         }
     }
@@ -111,6 +112,16 @@ mod tests {
         registry.leave(ConnectionId(2), &name);
         registry.leave(ConnectionId(3), &name);
         assert_eq!((registry.len(), registry.by_name.len()), (1, 1));
+    }
+
+    #[test]
+    fn two_tabs_with_two_tokens_and_one_peer_id_stay_beside_each_other() {
+        let mut registry = Registry::default();
+        let one = ConnectionInfo { token: 1, ..info("app", Some("laptop")) };
+        let two = ConnectionInfo { token: 2, ..one.clone() };
+        assert!(join(&mut registry, 1, &one).is_empty() && join(&mut registry, 2, &two).is_empty());
+        assert_eq!(join(&mut registry, 3, &one), [1], "the first tab reconnects");
+        assert_eq!(registry.len(), 2);
     }
 
     #[test]

@@ -45,6 +45,7 @@ fn join(thread: &mut ShardThread, id: u64, client: &str) -> Lane {
         read_only: false,
         session: Some("device".into()),
         storage: None,
+        token: 0,
         counts: Arc::default(),
     };
     let lane = Lane { party: info.party(), connection: ConnectionId(id) };

@@ -87,6 +87,7 @@ fn info(peer: &str) -> ConnectionInfo {
         read_only: false,
         session: None,
         storage: None,
+        token: 0,
         counts: Default::default(),
     }
 }

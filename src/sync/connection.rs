@@ -63,6 +63,8 @@ pub struct ConnectionInfo {
     pub client: Arc<str>,
     /// The session's id, which names the device; `None` for a guest of the server itself, such as an import.
     pub session: Option<Arc<str>>,
+    /// When its token was given out, in seconds since the Unix epoch: it tells two tokens of a session apart.
+    pub token: u64,
     /// The peer id it joined with.
     pub peer: PeerId,
     /// The client's storage id, if it has one that is not ephemeral.
@@ -75,6 +77,7 @@ pub struct ConnectionInfo {
 #[derive(Debug, Clone)]
 pub struct Device {
     session: Option<Arc<str>>,
+    token: u64,
     client: Arc<str>,
     read_only: bool,
 }
@@ -87,6 +90,12 @@ impl Device {
             (Some(one), Some(two)) => one == two && self.read_only == other.read_only,
             _ => self.client == other.client,
         }
+    }
+
+    /// Whether a connection of this device takes the place of one of another with the same peer id, as its own older one. Two tabs
+    /// of a device have two tokens, and may have one peer id.
+    pub fn replaces(&self, other: &Self) -> bool {
+        self.is_same(other) && self.token == other.token
     }
 }
 
@@ -103,7 +112,8 @@ impl ConnectionInfo {
 
     /// The device that joined.
     pub fn device(&self) -> Device {
-        Device { session: self.session.clone(), client: self.client.clone(), read_only: self.read_only }
+        let (session, client) = (self.session.clone(), self.client.clone());
+        Device { session, token: self.token, client, read_only: self.read_only }
     }
 }
 

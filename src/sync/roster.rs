@@ -112,6 +112,7 @@ mod tests {
             session: Some(session.into()),
             peer: peer.parse().unwrap(),
             storage: Some("disk".parse().unwrap()),
+            token: 0,
             counts: Default::default(),
         }
     }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use crate::access::Lease;
 use crate::telemetry::tally::Tally;
 use crate::types::{Party, Shares};
 
@@ -60,9 +61,31 @@ struct State {
     next: u64,
     shares: Shares,
     /// The connections that count, by device and age.
-    open: HashMap<Party, BTreeMap<u64, Arc<Notify>>>,
+    open: HashMap<Party, BTreeMap<u64, Open>>,
     leaving: usize,
     logged: Option<Instant>,
+}
+
+/// What a connection may do by its token, and how new the token is: of one session's connections the lowest gives way to a higher one.
+/// A token that reads is below any that writes, and an older one below a newer one: whoever has a copy of an old token takes no
+/// places from the device, which gets a new one whenever it authenticates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Rank {
+    writes: bool,
+    issued: u64,
+}
+
+impl Rank {
+    /// Of a connection with this lease.
+    pub fn of(lease: &Lease) -> Self {
+        Self { writes: !lease.session().read_only, issued: lease.token_issued() }
+    }
+}
+
+/// A connection that counts.
+struct Open {
+    rank: Rank,
+    gave_way: Arc<Notify>,
 }
 
 /// One connection's place, until dropped.
@@ -83,10 +106,13 @@ impl Connections {
     /// A place for one more connection of a device; another device's connection may have to give way.
     /// # Errors
     /// [`Full::Session`], or [`Full::Server`] if nobody has to give way.
-    pub fn admit(self: &Arc<Self>, party: &Party) -> Result<Admitted, Full> {
+    pub fn admit(self: &Arc<Self>, party: &Party, rank: Rank) -> Result<Admitted, Full> {
         let mut state = self.lock();
         if state.shares.of_device(party) >= self.most_per_session {
-            return Err(Full::Session);
+            if state.leaving >= MAX_LEAVING || !state.make_room_within(party, rank) {
+                return Err(Full::Session);
+            }
+            self.evicted.count(GAVE_WAY);
         }
         if state.shares.total() >= self.most {
             let made_room = state.leaving < MAX_LEAVING && state.make_room(party);
@@ -100,7 +126,11 @@ impl Connections {
         state.next += 1;
         let gave_way = Arc::new(Notify::new());
         state.shares.add(party, 1);
-        state.open.entry(party.clone()).or_default().insert(number, Arc::clone(&gave_way));
+        state
+            .open
+            .entry(party.clone())
+            .or_default()
+            .insert(number, Open { rank, gave_way: Arc::clone(&gave_way) });
         Ok(Admitted { connections: Arc::clone(self), party: party.clone(), number, gave_way })
     }
 
@@ -119,11 +149,26 @@ impl State {
         let Some(number) = self.open.get(&party).and_then(|open| open.keys().next_back().copied()) else {
             return false;
         };
-        if let Some(gave_way) = self.take(&party, number) {
+        self.send_away(&party, number);
+        true
+    }
+
+    /// Takes a place from the session's own connections; false if none is below the newcomer.
+    fn make_room_within(&mut self, party: &Party, newcomer: Rank) -> bool {
+        let open = self.open.get(party).into_iter().flatten();
+        // Of equals the newest, which is refused when it comes back.
+        let lowest = open.min_by_key(|(number, open)| (open.rank, std::cmp::Reverse(**number)));
+        let Some((number, _)) = lowest.filter(|(_, open)| open.rank < newcomer) else { return false };
+        let number = *number;
+        self.send_away(party, number);
+        true
+    }
+
+    fn send_away(&mut self, party: &Party, number: u64) {
+        if let Some(gave_way) = self.take(party, number) {
             gave_way.notify_one();
             self.leaving += 1;
         }
-        true
     }
 
     /// Stops counting a connection; `None` if it had given way before.
@@ -134,7 +179,7 @@ impl State {
             self.open.remove(party);
         }
         self.shares.remove(party, 1);
-        Some(found)
+        Some(found.gave_way)
     }
 
     fn log(&mut self, limit: usize, made_room: bool) {
@@ -200,30 +245,55 @@ mod tests {
         state.shares.total() == 0 && state.open.is_empty() && state.leaving == 0
     }
 
+    const RANK: Rank = Rank { writes: true, issued: 5 };
+
+    #[tokio::test]
+    async fn copies_of_an_old_token_and_readers_take_no_places_from_a_device() {
+        let connections = Connections::new(100, 2, Arc::default());
+        let phone = party("app", "phone");
+        let admit = |writes, issued| connections.admit(&phone, Rank { writes, issued });
+        let old = [admit(true, 4).ok().unwrap(), admit(false, 9).ok().unwrap()];
+        assert_eq!(admit(false, 9).err(), Some(Full::Session));
+        let new = [(); 2].map(|()| admit(true, 5).ok().unwrap());
+        for old in &old {
+            tokio::time::timeout(Duration::from_secs(10), old.gave_way()).await.unwrap();
+        }
+        assert_eq!(admit(true, 5).err(), Some(Full::Session), "an equal one does not give way");
+        assert_eq!(admit(false, 9).err(), Some(Full::Session));
+        drop((old, new));
+        assert!(is_empty(&connections));
+    }
+
     #[tokio::test]
     async fn a_session_has_so_many() {
         let connections = Connections::new(100, 2, Arc::default());
         let phone = party("app", "phone");
-        let open = [(); 2].map(|()| connections.admit(&phone).ok().unwrap());
-        assert_eq!(connections.admit(&phone).err(), Some(Full::Session));
-        assert!(connections.admit(&party("app", "laptop")).is_ok());
+        let open = [(); 2].map(|()| connections.admit(&phone, RANK).ok().unwrap());
+        assert_eq!(connections.admit(&phone, RANK).err(), Some(Full::Session));
+        assert!(connections.admit(&party("app", "laptop"), RANK).is_ok());
         drop(open);
-        assert!(connections.admit(&phone).is_ok());
+        assert!(connections.admit(&phone, RANK).is_ok());
         assert!(is_empty(&connections));
     }
 
     #[tokio::test]
     async fn one_app_with_many_sessions_gives_way_to_others_up_to_half() {
         let connections = Connections::new(20, 20, Arc::default());
-        let many: Vec<_> =
-            (0..20).map(|n| connections.admit(&party("many", &(n / 2).to_string())).ok().unwrap()).collect();
+        let many: Vec<_> = (0..20)
+            .map(|n| connections.admit(&party("many", &(n / 2).to_string()), RANK).ok().unwrap())
+            .collect();
         // Its own further devices hold fewer than its largest.
-        let own = [connections.admit(&party("many", "further")).ok().unwrap()];
-        assert_eq!(connections.admit(&party("many", "further")).err(), Some(Full::Server));
-        let others: Vec<_> = (0..10).map(|_| connections.admit(&party("other", "a")).ok().unwrap()).collect();
-        assert_eq!(connections.admit(&party("other", "a")).err(), Some(Full::Server), "half is its share");
+        let own = [connections.admit(&party("many", "further"), RANK).ok().unwrap()];
+        assert_eq!(connections.admit(&party("many", "further"), RANK).err(), Some(Full::Server));
+        let others: Vec<_> =
+            (0..10).map(|_| connections.admit(&party("other", "a"), RANK).ok().unwrap()).collect();
+        assert_eq!(
+            connections.admit(&party("other", "a"), RANK).err(),
+            Some(Full::Server),
+            "half is its share"
+        );
         assert_eq!(left(&many).await + left(&own).await, 11);
-        let third = connections.admit(&party("third", "a")).ok().unwrap();
+        let third = connections.admit(&party("third", "a"), RANK).ok().unwrap();
         assert_eq!(connections.evicted.read(), [("connections", 12)]);
         drop((many, own, others, third));
         assert!(is_empty(&connections));
@@ -232,14 +302,15 @@ mod tests {
     #[tokio::test]
     async fn the_newest_of_the_largest_device_goes_and_few_are_leaving_at_a_time() {
         let connections = Connections::new(100, 100, Arc::default());
-        let many: Vec<_> = (0..100).map(|_| connections.admit(&party("many", "a")).ok().unwrap()).collect();
-        let first = connections.admit(&party("other", "a")).ok().unwrap();
+        let many: Vec<_> =
+            (0..100).map(|_| connections.admit(&party("many", "a"), RANK).ok().unwrap()).collect();
+        let first = connections.admit(&party("other", "a"), RANK).ok().unwrap();
         assert_eq!((left(&many[99..]).await, left(&many[..99]).await), (1, 0));
         let more: Vec<_> =
-            (1..MAX_LEAVING).map(|_| connections.admit(&party("other", "a")).ok().unwrap()).collect();
-        assert_eq!(connections.admit(&party("other", "a")).err(), Some(Full::Server));
+            (1..MAX_LEAVING).map(|_| connections.admit(&party("other", "a"), RANK).ok().unwrap()).collect();
+        assert_eq!(connections.admit(&party("other", "a"), RANK).err(), Some(Full::Server));
         drop(many);
-        assert!(connections.admit(&party("other", "a")).is_ok());
+        assert!(connections.admit(&party("other", "a"), RANK).is_ok());
         drop((first, more));
         assert!(is_empty(&connections));
     }

@@ -7,7 +7,7 @@ use hyper::header::{
 use hyper::{Method, Request, Response, StatusCode};
 use tokio::time::timeout;
 
-use super::admission::Full;
+use super::admission::{Full, Rank};
 use super::answer::{Answer, error, text, with};
 use super::authenticate::{AUTHENTICATE, LXM, authenticate};
 use super::caller::{Caller, Connection};
@@ -15,7 +15,7 @@ use super::held::{AnyBody, any};
 use super::protect::protect;
 use super::token::{self, SUBPROTOCOL, TokenError};
 use super::{Web, api, connect, cors, page, sign_in, socket, well_known};
-use crate::access::{Lease, Refused, copied_after};
+use crate::access::{AccessError, Lease, Refused, copied_after};
 use crate::listen::{BAD_HOST, has_its_host};
 
 const HOME: &str = "A groundmist-sync server runs here. Apps connect by WebSocket with a sync token.\n";
@@ -121,7 +121,7 @@ async fn accept(request: &mut Request<Incoming>, web: &Web, caller: Caller) -> A
         return with(answer, SEC_WEBSOCKET_VERSION, "13");
     };
     // The last check: another client's connection may be closed for this one.
-    let place = match web.shared.connections.admit(&lease.session().party()) {
+    let place = match web.shared.connections.admit(&lease.session().party(), Rank::of(&lease)) {
         Ok(place) => place,
         Err(full) => return refuse_full(full, web),
     };
@@ -159,6 +159,8 @@ async fn admit(request: &Request<Incoming>, web: &Web, caller: &Caller) -> Resul
             Ok(_) => {
                 return match web.shared.access.end_of_former_owner(&session.id).await {
                     Ok(()) => Err(Refusal::Token(Refused::Revoked)),
+                    // It is about to end.
+                    Err(AccessError::RevokedMeanwhile) => Err(Refusal::Token(Refused::Unverifiable)),
                     Err(reason) => {
                         tracing::error!(%reason, "a session of a former owner could not be ended");
                         Err(Refusal::Token(Refused::Unverifiable))

@@ -159,6 +159,7 @@ async fn talk<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
         read_only: session.read_only,
         client: session.client_id.as_str().into(),
         session: Some(session.id.as_str().into()),
+        token: lease.token_issued(),
         peer: them.clone(),
         storage: join.storage,
         counts: Default::default(),

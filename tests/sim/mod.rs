@@ -189,6 +189,7 @@ impl World {
             peer: peer_id,
             session: None,
             storage,
+            token: 0,
             counts: Default::default(),
         };
         self.shard.join(id, info, self.now);

@@ -193,6 +193,7 @@ mod tests {
             session: None,
             peer: "one".parse().unwrap(),
             storage: None,
+            token: 0,
             counts: Default::default(),
         };
         Connection::new(info, false)

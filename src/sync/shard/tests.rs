@@ -41,6 +41,7 @@ fn info() -> ConnectionInfo {
         read_only: false,
         session: None,
         storage: None,
+        token: 0,
         counts: Default::default(),
     }
 }
