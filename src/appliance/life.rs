@@ -21,7 +21,7 @@ use crate::engine::{BadEnd, LastEnd};
 use crate::sys::boot::Boot;
 use crate::sys::groups::{OutOfMemory, out_of_memory};
 use crate::types::{Millis, now};
-use crate::web::admin::{ENDS_LIFE_MS, Evidence, MOST_ENDS, OpenedDocument, UncleanEnd};
+use crate::web::admin::{ENDS_LIFE_MS, Evidence, MOST_ENDS, NamedDocument, UncleanEnd};
 
 /// Name of the file inside the data directory.
 const FILE: &str = "last-run.json";
@@ -74,7 +74,7 @@ impl Running {
         if self.failed.is_none() && !self.boot.is_same(&next.boot) {
             return None;
         }
-        let opened = opened.iter().map(|BadEnd { namespace, document, .. }| OpenedDocument {
+        let opened = opened.iter().map(|BadEnd { namespace, document, .. }| NamedDocument {
             namespace: namespace.clone(),
             document: document.clone(),
         });

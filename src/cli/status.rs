@@ -169,8 +169,13 @@ mod tests {
         ] {
             assert!(text.contains(part), "{part:?} is not in {text}");
         }
-        let warning =
-            |grave, message: &str, fix| Warning { code: String::new(), grave, message: message.into(), fix };
+        let warning = |grave, message: &str, fix| Warning {
+            code: String::new(),
+            grave,
+            message: message.into(),
+            fix,
+            retry: None,
+        };
         status.warnings =
             vec![warning(true, "the disk is full", None), warning(false, "old", Some("do it".into()))];
         let text = words(&status);

@@ -23,7 +23,7 @@ pub struct UncleanEnd {
     /// What speaks for an end by lack of memory; none if nothing does.
     pub memory: Option<Evidence>,
     /// Large documents that were being opened at that time.
-    pub opened: Vec<OpenedDocument>,
+    pub opened: Vec<NamedDocument>,
 }
 
 /// Processes that the system ended, while the server ran, because memory ran out.
@@ -35,9 +35,9 @@ pub struct Evidence {
     pub own: bool,
 }
 
-/// A document that was being opened.
+/// A document that the owner is told of.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct OpenedDocument {
+pub struct NamedDocument {
     /// Its namespace.
     pub namespace: String,
     /// Its id.
@@ -76,7 +76,7 @@ pub(super) fn killed(ends: &[UncleanEnd], opener_bytes: u64) -> Option<(String, 
         opened => {
             let names = opened
                 .iter()
-                .map(|OpenedDocument { namespace, document }| format!("{document} in {namespace}"));
+                .map(|NamedDocument { namespace, document }| format!("{document} in {namespace}"));
             format!(
                 ". It was opening document {} at that time",
                 names.collect::<Vec<_>>().join(" and document ")
@@ -159,7 +159,7 @@ mod tests {
     #[test]
     fn memory_is_named_as_the_cause_only_with_evidence() {
         let opened = ["abc", "def"]
-            .map(|document| OpenedDocument { namespace: "xyz.example".into(), document: document.into() });
+            .map(|document| NamedDocument { namespace: "xyz.example".into(), document: document.into() });
         let memory = |own| UncleanEnd {
             memory: Some(Evidence { processes: 3, own }),
             opened: opened.to_vec(),

@@ -64,7 +64,7 @@ pub use documents::{
     Deleted, Document, Documents, DocumentsApi, Growth, MAX_DOCUMENT_BYTES, Merged, NamespaceNow, Namespaces,
     Pieces, Point, Purged, Retried,
 };
-pub use ends::{ENDS_LIFE_MS, Evidence, MOST_ENDS, OpenedDocument, UncleanEnd};
+pub use ends::{ENDS_LIFE_MS, Evidence, MOST_ENDS, NamedDocument, UncleanEnd};
 pub use owner::OwnerNow;
 pub use record::{RecordNow, RecordState, RecordWatch};
 pub use reload::{Changed, Reload, ReloadFuture, Reloaded};

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use super::NamedDocument;
 use crate::config::{MOST_CHANGES, MOST_INFLATED_BYTES, MOST_MESSAGE_BYTES, MOST_OPERATIONS};
 use crate::engine::{BadEnd, EngineStatus, Exceeded, MessageLimit, Trouble, TroubleKind};
 
@@ -20,17 +21,25 @@ pub(super) struct Told {
     pub code: &'static str,
     pub message: String,
     pub fix: String,
+    /// The document that may be tried again.
+    pub retry: Option<NamedDocument>,
+}
+
+fn named(namespace: &str, document: &str) -> Option<NamedDocument> {
+    Some(NamedDocument { namespace: namespace.to_owned(), document: document.to_owned() })
 }
 
 /// Of all documents that the engine has trouble with. `machine_bytes` is the machine's memory.
 pub(super) fn all(engine: &EngineStatus, machine_bytes: u64) -> Vec<Told> {
     let closed = engine.closed_documents.iter().map(|bad| {
         let (message, fix) = closed(bad);
-        (&bad.namespace, &bad.client, Told { code: "document_closed", message, fix })
+        let retry = named(&bad.namespace, &bad.document);
+        (&bad.namespace, &bad.client, Told { code: "document_closed", message, fix, retry })
     });
     let troubles = engine.opening_troubles.iter().map(|of| {
         let (code, message, fix) = trouble(of, engine.opener_memory_bytes, machine_bytes);
-        (&of.namespace, &of.client, Told { code, message, fix })
+        let retry = named(&of.namespace, &of.document);
+        (&of.namespace, &of.client, Told { code, message, fix, retry })
     });
     let (mut told, mut counts) = (Vec::new(), BTreeMap::new());
     for (namespace, client, one) in closed.chain(troubles) {
@@ -63,7 +72,7 @@ fn more(code: &'static str, namespace: &str, client: &str, count: usize) -> Told
             "{all}. If you do not know why the app has so many, take its access back: `sudo groundmist-sync apps list` and `sudo groundmist-sync token list` show what it got in by"
         ),
     };
-    Told { code, message, fix }
+    Told { code, message, fix, retry: None }
 }
 
 /// Of a document that stays closed: message and fix.

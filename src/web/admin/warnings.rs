@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::record::RecordState;
-use super::{CopiedSession, Status, ends, openings};
+use super::{CopiedSession, NamedDocument, Status, ends, openings};
 use crate::access::LOCAL_CLIENT;
 use crate::config::TlsMode;
 use crate::listen::CertificateNow;
@@ -28,13 +28,15 @@ pub struct Warning {
     pub message: String,
     /// What to do; it may stand in the message already.
     pub fix: Option<String>,
+    /// The document of which the server forgets what went wrong, and which it opens again, if the owner says so.
+    pub retry: Option<NamedDocument>,
 }
 
 /// The gravest first. `status` with no warnings yet.
 pub fn warnings(status: &Status, now: Millis) -> Vec<Warning> {
     let mut all = Vec::new();
     let mut warn = |code: &str, grave, message: String, fix: Option<&str>| {
-        all.push(Warning { code: code.into(), grave, message, fix: fix.map(str::to_owned) });
+        all.push(Warning { code: code.into(), grave, message, fix: fix.map(str::to_owned), retry: None });
     };
     if let Some(error) = &status.engine.journal_error {
         let message = format!("changes cannot be saved, and none is acknowledged: {error}");
@@ -91,8 +93,8 @@ pub fn warnings(status: &Status, now: Millis) -> Vec<Warning> {
         warn("backup_old", false, message.into(), Some(fix));
     }
     // Last, because there may be many.
-    for openings::Told { code, message, fix } in openings::all(&status.engine, machine_bytes()) {
-        warn(code, false, message, Some(&fix));
+    for openings::Told { code, message, fix, retry } in openings::all(&status.engine, machine_bytes()) {
+        all.push(Warning { code: code.into(), grave: false, message, fix: Some(fix), retry });
     }
     all.sort_by_key(|warning| !warning.grave);
     all

@@ -18,7 +18,16 @@ export const refresh = section("status", async () => {
   keyed($("facts"), facts(status), ([name]) => name, fact)
 })
 
-const warning = ({ message, fix }, kind) => h("div", { class: "warning" }, h("p", { class: kind }, ...rich(sentence(message))), ...(fix ? [p(...rich(sentence(fix)))] : []))
+const warning = ({ message, fix, retry }, kind) => h("div", { class: "warning" }, h("p", { class: kind }, ...rich(sentence(message))), ...(fix ? [p(...rich(sentence(fix)))] : []), ...(retry ? [again(retry)] : []))
+
+/** The server forgets what went wrong with a document, and opens it again when it needs to. */
+function again({ namespace, document }) {
+  const work = async () => {
+    await post(`/api/documents/${namespace}/${document}/retry`)
+    await refresh()
+  }
+  return h("div", { class: "actions" }, button("Forget this and try again", `document ${document}`, work))
+}
 
 function certificate({ mode, valid_until, renewal_due, ordering, last_error, next_attempt }) {
   if (mode === "off") return ["None here", "Encryption is done in front of this server, if at all."]
