@@ -154,6 +154,17 @@ test(`the life of the package in Debian ${SUITE}`, async t => {
     await machine.logged(/log\.level: debug/)
   })
 
+  await t.test("a large document is opened in a process of its own, within the unit's walls", async () => {
+    const painter = await lab.client("v2", machine, "painter")
+    const id = await painter.create({ value: { title: "a picture" } })
+    await painter.paste({ documentId: id, key: "picture", characters: 400_000, equal: true })
+    await machine.logged(/opening a document in a process of its own/)
+    const heads = await painter.heads({ documentId: id })
+    const shown = () => JSON.parse(machine.try("groundmist-sync", "docs", "show", NAMESPACE, id, "--json").stdout || "{}")
+    await machine.until(() => `${shown().heads}` === `${heads}`, "the picture on the disk")
+    assert.doesNotMatch(machine.command("status"), /could not be opened|too large/)
+  })
+
   await t.test("the daily backup is off, and works", () => {
     const timer = machine.try("systemctl", "is-enabled", "groundmist-sync-backup.timer").stdout.trim()
     assert.equal(timer, "disabled")
