@@ -128,8 +128,8 @@ impl Lease {
 }
 
 impl Access {
-    /// Sessions that have a token which was lately in use from two networks at once. Tokens that were made by command are often
-    /// meant for several machines, so they are none.
+    /// Sessions that have a token which was lately in use from two networks at once. Tokens made by command are left
+    /// out, because they are often meant for several machines.
     pub fn copied_sessions(&self) -> Vec<Session> {
         let (state, now) = (self.state(), now());
         let all = state.sessions.all().map(|(session, _)| session);

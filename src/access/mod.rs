@@ -214,10 +214,12 @@ impl Access {
 
     /// All sessions with the number of their open sockets, the oldest first, those that expired lately included.
     pub fn sessions(&self) -> Vec<(Session, usize)> {
-        let state = self.state();
+        let (state, now) = (self.state(), now());
         let as_it_holds = |session: &Session| {
             let read_only = state.read_only(session).unwrap_or(session.read_only);
-            Session { read_only, ..session.clone() }
+            // Tokens made by command are often meant for several machines.
+            let copied = session.copied_lately(now).filter(|_| !session.is_local()).cloned();
+            Session { read_only, copied, ..session.clone() }
         };
         let mut sessions: Vec<_> =
             state.sessions.all().map(|(session, live)| (as_it_holds(session), live)).collect();

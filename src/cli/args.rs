@@ -69,8 +69,9 @@ pub(super) enum Command {
     Status,
     /// Print a link that signs a browser in on the owner's page (needs the running server)
     ///
-    /// For when signing in with your account does not work: its server is down, or does not reach this one. The link works
-    /// once, for 10 minutes, and after the button on its page was pressed. Whoever has it can be the owner: show it to nobody.
+    /// For when you cannot sign in with your account, because its server is down or cannot reach this one. Open the link within
+    /// 10 minutes and press the button on its page; it works once. Whoever presses the button first is signed in as the owner,
+    /// so show the link to nobody.
     SignIn,
     /// Write everything into one file, while the server runs or when it is stopped
     ///
@@ -316,11 +317,12 @@ pub(super) enum DocsCommand {
         #[arg(long)]
         yes: bool,
     },
-    /// Allow the server to open a document again that it keeps closed
+    /// Forget what went wrong with a document, and allow the server to open it again
     ///
-    /// A document stays closed after opening it has ended badly twice in a row, mostly for want of memory. The document
-    /// syncs meanwhile. `status` names such documents, and others that could not be opened or of which a device sent too
-    /// much at once; of those the warning ends.
+    /// A document stays closed after opening it has failed twice in a row, mostly for want of memory. It keeps syncing.
+    /// `status` names closed documents, documents that could not be opened, and documents of which a device sent too much
+    /// at once. For the last kind this command only ends the warning: raise the limit that `status` names and restart the
+    /// server.
     Retry {
         #[command(flatten)]
         which: WhichDocument,

@@ -53,7 +53,7 @@ pub(super) fn run(config: &Config, wanted: &Restore, json: bool) -> Result<Exit,
     if json {
         print_json(&restored)?
     } else {
-        print(&words(&restored))
+        print(&words(&restored, config.secret.is_some()))
     }
     Ok(Exit::Success)
 }
@@ -149,7 +149,7 @@ fn progress() -> impl FnMut(&Manifest, u64) {
     move |manifest, bytes| progress.part(bytes, manifest.expected_bytes)
 }
 
-fn words(restored: &Restored) -> String {
+fn words(restored: &Restored, secret_configured: bool) -> String {
     let contents = contents(&restored.manifest, &restored.totals);
     if !restored.restored {
         return format!("The backup is whole: {contents}.\n");
@@ -160,6 +160,8 @@ fn words(restored: &Restored) -> String {
     }
     text += &match &restored.rotated {
         Some(rotated) => rotated_words(rotated),
+        // A configured secret counts, and `secret rotate` cannot change it.
+        None if secret_configured => String::new(),
         None => "Whoever else has this backup has the secret that signs tokens, and can act as any device: if that may be, make a new one with `groundmist-sync secret rotate`.\n".into(),
     };
     text + "Start the server: systemctl start groundmist-sync\n"

@@ -113,13 +113,15 @@ describe("what the owner's page says", () => {
     const { owner } = await visit(t, lab)
     const retry = { namespace: "xyz.notes", document: "3fB23kWYieteq9SSs657gznxPqy9" }
     const warning = { code: "document_closed", grave: false, message: "a document stays closed", fix: "give the server more memory", retry }
+    const skipped = { ...warning, code: "message_too_large", message: "changes are not saved here", retry: { ...retry, document: "2skipped" } }
     let asked = 0
-    await withAnswer(owner, "/api/status", real => ({ ...real, warnings: asked ? [] : [warning] }))
+    await withAnswer(owner, "/api/status", real => ({ ...real, warnings: asked ? [] : [warning, skipped] }))
     await owner.page.route("**/api/documents/xyz.notes/*/retry", route => {
       asked += route.request().method() === "POST" && route.request().url().includes(retry.document)
       return route.fulfill({ json: { retried: true } })
     })
-    const button = owner.section("Status").getByRole("button", { name: "Forget this and try again document" })
+    const button = owner.section("Status").getByRole("button", { name: `Try again document ${retry.document}` })
+    await owner.section("Status").getByRole("button", { name: "Forget this warning document 2skipped" }).waitFor()
     await button.click()
     await eventually(() => asked === 1, "the request")
     await owner.page.unroute("**/api/status")

@@ -63,12 +63,16 @@ pub(super) fn killed(ends: &[UncleanEnd], opener_bytes: u64) -> Option<(String, 
     };
     let why = match (&last.failed, last.memory) {
         (Some(part), _) => format!("because a part of it, {part}, had failed"),
-        (None, Some(Evidence { own: true, .. })) => {
-            "because memory ran out, for which the system ended it".into()
+        (None, Some(Evidence { own: true, .. })) => "because memory ran out, and the system killed it".into(),
+        (None, Some(Evidence { processes, .. })) => {
+            let killed = match processes {
+                1 => "one process".to_owned(),
+                some => format!("{some} of the processes"),
+            };
+            format!(
+                "most likely because memory ran out: the system killed {killed} in the control groups that the server belongs to"
+            )
         }
-        (None, Some(Evidence { processes, .. })) => format!(
-            "most likely because memory ran out: the system ended {processes} of the processes around it for that"
-        ),
         (None, None) => "it was killed, or it crashed".into(),
     };
     let opened = match &last.opened[..] {
@@ -85,24 +89,24 @@ pub(super) fn killed(ends: &[UncleanEnd], opener_bytes: u64) -> Option<(String, 
     };
     let comma = if last.failed.is_none() && last.memory.is_none() { ": " } else { ", " };
     let message = format!(
-        "the server ended without having been stopped {when}{often}{comma}{why}{opened}. What it had acknowledged is safe"
+        "the server ended unexpectedly {when}{often}{comma}{why}{opened}. Everything that it had acknowledged is safe"
     );
     Some((message, fix(last, opener_bytes)))
 }
 
 fn fix(last: &UncleanEnd, opener_bytes: u64) -> String {
     const LOG: &str = "the log of that time says more (`sudo journalctl -u groundmist-sync`)";
-    const OVER: &str = "This note ends a week after the last such end";
+    const OVER: &str = "This note disappears a week after the last such event";
     let megabytes = opener_bytes.div_ceil(1_000_000);
     let more = format!(
-        "give the machine, or the container or service that the server runs in, more memory, or set memory.opener lower than the {megabytes} MB that it is"
+        "give the machine, or the container or service that the server runs in, more memory, or set memory.opener below {megabytes} MB, its present value"
     );
     match (&last.failed, last.memory) {
         (Some(_), _) => format!("{LOG}. {OVER}"),
         (None, Some(Evidence { own: true, .. })) => format!("{more}. {OVER}"),
         // What else is in the groups above may have run out of memory by itself, long before.
         (None, Some(Evidence { own: false, .. }) | None) => {
-            format!("{LOG}. It may have been for memory: if there is little, {more}. {OVER}")
+            format!("{LOG}. Memory may have run out. If there is little, {more}. {OVER}")
         }
     }
 }
@@ -141,7 +145,7 @@ mod tests {
             message.contains("at about 11 Apr 1970, 12:01 UTC: it was killed, or it crashed"),
             "{message}"
         );
-        assert!(!message.contains("memory") && fix.contains("It may have been for memory"), "{fix}");
+        assert!(!message.contains("memory") && fix.contains("Memory may have run out"), "{fix}");
         assert!(fix.contains("512 MB") && fix.contains("a week"), "{fix}");
         let idle = UncleanEnd { found: NOON + 2 * CLOSE_MS, ..end() };
         let (message, _) = said(&[end(), idle]);
@@ -168,9 +172,12 @@ mod tests {
         let (message, fix) = said(&[memory(true)]);
         let both = "document abc in xyz.example and document def in xyz.example at that time";
         assert!(message.contains(", because memory ran out") && message.contains(both), "{message}");
-        assert!(fix.starts_with("give the machine") && !fix.contains("may have been"), "{fix}");
+        assert!(fix.starts_with("give the machine") && !fix.contains("may have run out"), "{fix}");
         let (message, fix) = said(&[memory(false)]);
-        assert!(message.contains(", most likely because memory ran out: the system ended 3 of"), "{message}");
+        assert!(
+            message.contains(", most likely because memory ran out: the system killed 3 of"),
+            "{message}"
+        );
         assert!(fix.starts_with("the log of that time") && fix.contains("give the machine"), "{fix}");
     }
 

@@ -69,7 +69,7 @@ fn more(code: &'static str, namespace: &str, client: &str, count: usize) -> Told
     let fix = match client {
         "" => all.to_owned(),
         _ => format!(
-            "{all}. If you do not know why the app has so many, take its access back: `sudo groundmist-sync apps list` and `sudo groundmist-sync token list` show what it got in by"
+            "{all}. If you do not know why this app has so many documents, revoke its access: find it with `sudo groundmist-sync apps list` or `sudo groundmist-sync token list`"
         ),
     };
     Told { code, message, fix, retry: None }
@@ -122,7 +122,7 @@ fn trouble(trouble: &Trouble, memory_bytes: u64, machine_bytes: u64) -> (&'stati
         TroubleKind::MessageTooLarge => (
             "message_too_large",
             format!(
-                "what was written on a device{sender} in document {document} in {namespace} is not saved here: {size} of it came at once, and {reason}. What the device writes there later is not saved here either until then. The device keeps it, and its other documents sync"
+                "document {document} in {namespace}: changes{sender} are not saved here. The device sent {size} in one message, and {reason}. Until the document gets through, nothing that this device writes in it is saved here. The device keeps its changes, and its other documents sync"
             ),
             format!(
                 "{}. This ends by itself when all that the device has of the document is here. If the document is no longer wanted, delete it in the app; {forget} then ends this warning",
@@ -131,9 +131,9 @@ fn trouble(trouble: &Trouble, memory_bytes: u64, machine_bytes: u64) -> (&'stati
         ),
         TroubleKind::Failed | TroubleKind::NotExtracted => (
             "opening_failed",
-            format!("document {document} in {namespace}{sender} could not be opened: {reason}. It syncs on"),
+            format!("document {document} in {namespace}{sender} could not be opened or compacted: {reason}. It syncs on"),
             format!(
-                "nothing, if this does not come again; {forget} ends this warning and allows another try at once"
+                "nothing, if this warning does not return; {forget} ends it and allows another try at once. A document of more than 128 MiB stays as it is, however often you try: split it up in the app"
             ),
         ),
         TroubleKind::NoProcess => (
@@ -141,7 +141,7 @@ fn trouble(trouble: &Trouble, memory_bytes: u64, machine_bytes: u64) -> (&'stati
             format!(
                 "document {document} in {namespace}{sender} ({size}) is too large for the server's own process, and no other could be started: {reason}"
             ),
-            "start the server where it can start its own program again: with /proc, and after an upgrade restarted".into(),
+            "mount /proc where the server runs, because the server starts itself from there; if its program was upgraded, restart the server".into(),
         ),
     }
 }
@@ -235,7 +235,8 @@ mod tests {
         let (code, message, fix) = trouble(&of, 0, 1_000_000_000);
         assert_eq!(code, "message_too_large");
         assert!(
-            message.contains("(session s1) in document abc in xyz.example is not saved here"),
+            message.contains("document abc in xyz.example: changes")
+                && message.contains("(session s1) are not saved here"),
             "{message}"
         );
         assert!(fix.contains("docs retry xyz.example abc") && fix.contains("split the document up"), "{fix}");
@@ -277,7 +278,7 @@ mod tests {
     fn a_limit_that_a_message_exceeded_is_named_with_what_helps() {
         let (message, fix) = too_large(40_500_000, MessageLimit::MessageBytes, 32 << 20);
         assert!(
-            message.contains("41 MB of it came at once, and limits.message_bytes allows 33.6 MB"),
+            message.contains("The device sent 41 MB in one message, and limits.message_bytes allows 33.6 MB"),
             "{message}"
         );
         let all =

@@ -71,7 +71,7 @@ pub struct Status {
 pub struct CopiedSession {
     /// Names the session.
     pub id: String,
-    /// Which app, or `local:command-line`.
+    /// The `client_id` of the app.
     pub client_id: String,
     /// What it opens.
     pub namespace: String,

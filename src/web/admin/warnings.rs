@@ -4,7 +4,6 @@ use serde::{Deserialize, Serialize};
 
 use super::record::RecordState;
 use super::{CopiedSession, NamedDocument, Status, ends, openings};
-use crate::access::LOCAL_CLIENT;
 use crate::config::TlsMode;
 use crate::listen::CertificateNow;
 use crate::sys::memory::machine_bytes;
@@ -103,10 +102,9 @@ pub fn warnings(status: &Status, now: Millis) -> Vec<Warning> {
 /// A token that was in use from two networks at once.
 fn copied(session: &CopiedSession) -> (String, String) {
     let CopiedSession { id, client_id, namespace, copied } = session;
-    let whose = if client_id == LOCAL_CLIENT { "that you made" } else { client_id };
     let [one, other] = copied.addresses;
     let message = format!(
-        "a token for {namespace} ({whose}) may have been copied: it was in use from {one} and {other} at once, last noticed on {}",
+        "a token for {namespace} ({client_id}) may have been copied: it was in use from {one} and {other} at once, last noticed on {}",
         day(copied.at)
     );
     let fix = format!(
@@ -216,17 +214,12 @@ mod tests {
         let copied = Copied { at: 0, addresses };
         let client_id = "https://app.example/client-metadata.json".to_owned();
         let session = CopiedSession { id: "abc".into(), client_id, namespace: "xyz.example".into(), copied };
-        status.copied_sessions =
-            vec![session.clone(), CopiedSession { client_id: LOCAL_CLIENT.into(), ..session.clone() }];
+        status.copied_sessions = vec![session.clone()];
         let found = warnings(&status, 0);
-        assert_eq!(
-            found.iter().map(|warning| warning.code.as_str()).collect::<Vec<_>>(),
-            ["token_copied"; 2]
-        );
+        assert_eq!(found.iter().map(|warning| warning.code.as_str()).collect::<Vec<_>>(), ["token_copied"]);
         for part in ["203.0.113.7", "2001:db8::1", "may have been copied", &session.client_id] {
             assert!(found[0].message.contains(part), "{part}: {}", found[0].message);
         }
-        assert!(found[1].message.contains("that you made"));
         assert!(found[0].fix.as_ref().unwrap().contains("sessions revoke abc"));
     }
 

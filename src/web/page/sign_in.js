@@ -3,14 +3,14 @@ import { go, post } from "./api.js"
 import { $, act, look, show, trouble } from "./dom.js"
 
 const AGAIN = "Try again in some minutes."
-const LINK = "`groundmist-sync sign-in` on the server’s machine prints a link that signs you in without it."
+const LINK = "To sign in without your account’s server, run `groundmist-sync sign-in` on the machine of this sync server: it prints a link."
 const WHY = {
   denied: "The request was declined at your account’s server.",
   not_owner: "That account does not own this server. Sign in with the one that does.",
   expired: "That took too long, or was begun in another browser. Please try again.",
   pds_unreachable: `Your account’s server cannot be reached just now. ${AGAIN} ${LINK}`,
   bad_answer: `Your account’s server gave an answer that cannot be trusted, so nothing was done. The log of this server says more. ${LINK}`,
-  link_used: "That link was used, or its ten minutes are over. `groundmist-sync sign-in` on the server’s machine prints another.",
+  link_used: "That link was used already, or its ten minutes are over. Run `groundmist-sync sign-in` on the machine of this sync server for a new one.",
   busy: `Too many sign-ins are under way just now. ${AGAIN}`,
 }
 

@@ -18,15 +18,15 @@ export const refresh = section("status", async () => {
   keyed($("facts"), facts(status), ([name]) => name, fact)
 })
 
-const warning = ({ message, fix, retry }, kind) => h("div", { class: "warning" }, h("p", { class: kind }, ...rich(sentence(message))), ...(fix ? [p(...rich(sentence(fix)))] : []), ...(retry ? [again(retry)] : []))
+const warning = ({ code, message, fix, retry }, kind) => h("div", { class: "warning" }, h("p", { class: kind }, ...rich(sentence(message))), ...(fix ? [p(...rich(sentence(fix)))] : []), ...(retry ? [again(retry, code)] : []))
 
 /** The server forgets what went wrong with a document, and opens it again when it needs to. */
-function again({ namespace, document }) {
+function again({ namespace, document }, code) {
   const work = async () => {
     await post(`/api/documents/${namespace}/${document}/retry`)
     await refresh()
   }
-  return h("div", { class: "actions" }, button("Forget this and try again", `document ${document}`, work))
+  return h("div", { class: "actions" }, button(code === "message_too_large" ? "Forget this warning" : "Try again", `document ${document}`, work))
 }
 
 function certificate({ mode, valid_until, renewal_due, ordering, last_error, next_attempt }) {
