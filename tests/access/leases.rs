@@ -1,5 +1,7 @@
 //! What holds while a socket is open.
 
+use crate::devices::device;
+use crate::entering::{approved, enters};
 use crate::journal::held_place;
 use crate::*;
 
@@ -61,13 +63,15 @@ async fn last_use_is_exact_in_memory_and_noted_once_an_hour_on_disk() {
 #[tokio::test]
 async fn a_token_in_use_from_two_networks_is_noted_until_its_session_ends() {
     let together = Duration::from_millis(50);
-    let place = Place::new();
-    let (token, session) = place.token("laptop").await;
-    let from = |address: &str| {
-        let mut lease = place.access.admit(&token).unwrap();
+    let place = approved().await;
+    let entered = enters(&place, device("laptop")).await;
+    let (by_command, _) = place.token("a script on two machines").await;
+    let by = |token: &str, address: &str| {
+        let mut lease = place.access.admit(token).unwrap();
         lease.seen_from(Some(address.parse().unwrap()), together);
         lease
     };
+    let from = |address: &str| by(&entered.token, address);
     let (mut here, mut neighbour) = (from("203.0.113.7"), from("203.0.113.8"));
     let mut six = from("2001:db8::1");
     // As the sockets' tasks do.
@@ -84,14 +88,21 @@ async fn a_token_in_use_from_two_networks_is_noted_until_its_session_ends() {
     watching(vec![&mut there, &mut six]).await;
     assert!(place.access.copied_sessions().is_empty());
     let mut back = from("203.0.113.7");
-    watching(vec![&mut back]).await;
+    let mut scripts = [by(&by_command, "198.51.100.9"), by(&by_command, "203.0.113.7")];
+    watching(vec![&mut back, &mut scripts[1]]).await;
+    assert_eq!(
+        place.access.copied_sessions().len(),
+        1,
+        "a token made by command is often meant for two machines"
+    );
     let copied = place.access.copied_sessions()[0].copied.clone().unwrap();
     assert_eq!(copied.addresses.map(|address| address.to_string()), ["198.51.100.9", "203.0.113.7"]);
     place.access.flush().await.unwrap();
-    drop((there, six, back));
+    drop((there, six, back, scripts));
     let place = place.restart();
-    assert_eq!(place.access.sessions()[0].0.copied, Some(copied), "over a restart");
-    place.access.revoke(&session.id).await.unwrap();
+    assert_eq!(place.access.copied_sessions()[0].copied, Some(copied), "over a restart");
+    assert_eq!(place.access.sessions().iter().filter(|(session, _)| session.copied.is_some()).count(), 1);
+    place.access.revoke(&entered.session.id).await.unwrap();
     assert!(place.access.copied_sessions().is_empty());
 }
 

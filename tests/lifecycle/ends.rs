@@ -44,9 +44,9 @@ fn a_server_that_was_killed_says_so_when_it_runs_again() {
     let mut server = life();
     let (message, fix) = told(&data).unwrap();
     assert!(message.contains("at about") && message.contains("UTC: it was killed"), "{message}");
-    assert!(!message.contains("memory") && fix.contains("may have been for memory"), "{fix}");
+    assert!(!message.contains("memory") && fix.contains("Memory may have run out"), "{fix}");
     let text = says(&data);
-    assert!(!text.contains("All is well") && text.contains("Note: the server ended without"), "{text}");
+    assert!(!text.contains("All is well") && text.contains("Note: the server ended unexpectedly"), "{text}");
     // A stop neither counts nor ends the warning.
     assert!(server.terminate().success());
     life().kill();
@@ -131,7 +131,7 @@ fn a_server_that_the_system_ends_for_memory_says_so() {
     let mut server = life();
     let (message, fix) = told(&data).unwrap();
     assert!(message.contains(", because memory ran out"), "{message}");
-    assert!(fix.starts_with("give the machine") && !fix.contains("may have been"), "{fix}");
+    assert!(fix.starts_with("give the machine") && !fix.contains("may have run out"), "{fix}");
     // The next end has nothing to do with memory, and is not said to have.
     server.kill();
     let mut server = life();
