@@ -30,7 +30,7 @@ pub(super) struct Slot {
     pub(super) stored: u64,
     /// Versions on their way. Memory has the newest from the moment it is decided, because that is the order in the store.
     pub(super) writers: usize,
-    /// Its deletion is on its way.
+    /// A deletion of it is on its way.
     pub(super) going: bool,
     /// `last_used` in its row.
     pub(super) noted: Option<Millis>,

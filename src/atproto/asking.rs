@@ -13,9 +13,9 @@ use crate::types::Limiter;
 
 /// Tokens of unknown keys, and attestations, that were asked about in vain, a minute, from one place.
 pub const UNPROVEN_PER_PLACE: u64 = 20;
-/// The same from everywhere. Each may cost the PDS three requests.
+/// As many from everywhere. Each may cost the PDS three requests.
 pub const UNPROVEN: u64 = 120;
-/// The same by one holder that was proved before.
+/// As many from one holder that was proved before.
 pub const UNPROVEN_PER_HOLDER: u64 = 20;
 /// Most proved holders that are remembered; the one that was proved first gives way.
 pub const MAX_KNOWN: usize = 512;

@@ -6,6 +6,7 @@ use hyper::Method;
 
 use super::admin_client::call;
 use super::stopped::on_store;
+use super::text::count;
 use super::{CliError, Exit, print, print_json, runtime};
 use crate::access::{Access, AccessError, Rotated, SigningSecret, secret};
 use crate::config::Config;
@@ -50,7 +51,6 @@ pub(super) fn rotate_in(
 /// What has happened, and what is to be done now.
 pub(super) fn words(rotated: &Rotated) -> String {
     let Rotated { sessions, tokens } = *rotated;
-    let count = |number: usize, one: &str| format!("{number} {one}{}", if number == 1 { "" } else { "s" });
     let mut text = format!(
         "The server signs with a new secret. {} of apps and {} made by command have ended, and their connections are closed.\nApps that you approved stay approved, and come back by themselves when their devices authenticate again.\n",
         count(sessions, "session"),

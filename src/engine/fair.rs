@@ -13,6 +13,7 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::hash::Hash;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::types::{Approval, ConnectionId, Party};
 
@@ -26,6 +27,11 @@ pub struct Lane {
     pub party: Party,
     /// The connection.
     pub connection: ConnectionId,
+}
+
+/// The cost of work by the time that it took, in nanoseconds.
+pub fn cost(took: Duration) -> i64 {
+    i64::try_from(took.as_nanos()).unwrap_or(i64::MAX)
 }
 
 /// Items in lanes, each with a cost. Costs have any unit, the same for all; nanoseconds of work are a good one.

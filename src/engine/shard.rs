@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use super::app::InboxPermit;
-use super::fair::{FairQueue, Lane};
+use super::fair::{FairQueue, Lane, cost};
 use super::heart::Heart;
 use super::journal::{Journal, Reply};
 use super::lock;
@@ -89,11 +89,6 @@ pub struct ShardStats {
     pub largest_holders: Mutex<Vec<(Party, usize)>>,
     /// From a message's arrival to its changes being in the outboxes of others.
     pub relay: Histogram,
-}
-
-/// Work by the time that it took, in nanoseconds.
-fn cost(took: Duration) -> i64 {
-    i64::try_from(took.as_nanos()).unwrap_or(i64::MAX)
 }
 
 /// Handle to a started shard.

@@ -88,7 +88,7 @@ pub(super) fn is_same(kept: &str, sent: &str) -> bool {
 
 struct Slot {
     family: Family,
-    /// Its deletion is on its way.
+    /// A deletion of it is on its way.
     going: bool,
 }
 

@@ -15,7 +15,7 @@ use rustix::process::{
 use super::frame::{Info, Order, Work, nonsense, receive, send, tag, version};
 use crate::store::{Head, Row, SnapshotInfo, StoreError, Whole};
 use crate::sync::job::{Done, Intake, Job, NotExtracted, Snapshot};
-use crate::sync::opener::Opener;
+
 use crate::sync::storage::Storage;
 use crate::types::{ChangeHash, ConnectionId, DocKey, DocumentId, Namespace, StorageId};
 
@@ -46,12 +46,7 @@ fn serve(input: &mut impl Read, output: &mut impl Write) -> io::Result<()> {
     let _ = fs::write("/proc/self/oom_score_adj", "1000");
     send(output, tag::HELLO, &[version().as_bytes()])?;
     output.flush()?;
-    let mut opener = Opener::new(|| {
-        let mut salt = [0; 16];
-        // Without randomness the salt is merely guessable, which costs one wasted exchange at worst.
-        let _ = getrandom::fill(&mut salt);
-        salt
-    });
+    let mut opener = super::opener();
     let mut cpu_seconds = 0;
     let mut is_limited = false;
     loop {

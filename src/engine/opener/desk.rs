@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use super::estimate::Need;
 use super::{CHILDREN, COMPACTING, Task};
-use crate::engine::fair::{FairQueue, Lane};
+use crate::engine::fair::{FairQueue, Lane, cost};
 use crate::engine::lock;
 use crate::sync::job::Job;
 use crate::types::{Approval, ConnectionId, DocKey};
@@ -80,7 +80,7 @@ struct State {
     for_kept: [Option<Box<Large>>; CHILDREN],
     /// Jobs that a thread has in hand.
     in_hand: usize,
-    /// Whose jobs the processes do.
+    /// The approvals whose jobs the processes do.
     running: [Option<Approval>; CHILDREN],
     /// Threads that wait and have no process.
     free: usize,
@@ -372,11 +372,6 @@ impl Desk {
             Some(time) => self.changed.wait_timeout(state, time).unwrap_or_else(PoisonError::into_inner).0,
         }
     }
-}
-
-/// Work by the time that it took, in nanoseconds.
-fn cost(took: Duration) -> i64 {
-    i64::try_from(took.as_nanos()).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

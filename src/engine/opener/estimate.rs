@@ -26,7 +26,7 @@ const NAMED: u64 = 330;
 /// A byte of a name in a loaded document, as often as operations and changes have the name: automerge makes every change anew to
 /// check the document (measured: 2.1 of a key, 4.1 of a change's message).
 const NAME_BYTE: u64 = 5;
-/// The same in changes that are taken out of a loaded document.
+/// A byte of a name in changes that are taken out of a loaded document.
 const NAME_BYTE_TAKEN_OUT: u64 = 2;
 /// A change of a loaded document, and a change taken out of it.
 const CHANGE: u64 = 1_150;
@@ -125,7 +125,7 @@ impl Claims {
         ])
     }
 
-    /// Its changes, taken out besides.
+    /// A loaded document's changes, taken out besides.
     fn taken_out(&self) -> u64 {
         let changes = self.changes.saturating_mul(TAKEN_OUT);
         sum([changes, self.name_bytes.saturating_mul(NAME_BYTE_TAKEN_OUT), self.named_actors()])
@@ -179,7 +179,7 @@ impl Need {
 /// A snapshot that was counted.
 struct Counted {
     key: DocKey,
-    /// Of its heads.
+    /// The fingerprint of its heads.
     fingerprint: u64,
     claims: Claims,
 }

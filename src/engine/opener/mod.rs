@@ -39,6 +39,7 @@ use super::shard::Input;
 use super::vital::Vital;
 use crate::store::Store;
 use crate::sync::job::Job;
+use crate::sync::opener::Opener;
 use crate::sync::oversize::Oversize;
 use crate::sync::shard::Oversized;
 use crate::types::{ConnectionId, DocKey, Party};
@@ -70,6 +71,16 @@ impl OpenerOptions {
     }
 }
 
+/// What opens documents, in the server's thread and in a process.
+fn opener() -> Opener {
+    Opener::new(|| {
+        let mut salt = [0; 16];
+        // Without randomness the salt is merely guessable, which costs one wasted exchange at worst.
+        let _ = getrandom::fill(&mut salt);
+        salt
+    })
+}
+
 /// A job, who it is for, and the shard that waits for it.
 pub struct Task {
     lane: Lane,
@@ -91,7 +102,7 @@ impl Task {
         Self { lane: Lane { party, connection }, job, shard }
     }
 
-    /// Who sent or wants the document; of a compaction nobody does.
+    /// The party that sent or wants the document; nobody wants a compaction.
     fn sender(&self) -> Option<&Party> {
         let party = &self.lane.party;
         (&*party.approval.client_id != COMPACTING).then_some(party)

@@ -10,6 +10,7 @@ use super::record::{MOST_BAD_ENDS, Record};
 use super::transfer::{Answer, MOST_BYTES};
 use super::trouble::{Trouble, TroubleKind};
 use super::{OpenerOptions, Task};
+use crate::engine::mailbox::Sender;
 use crate::engine::shard::Input;
 use crate::store::{Store, StoreError};
 use crate::sync::job::{Done, Job, Refusal};
@@ -29,12 +30,7 @@ pub struct Shared {
 
 /// The thread that estimates jobs and does the small ones.
 pub fn small(shared: &Shared) {
-    let mut opener = Opener::new(|| {
-        let mut salt = [0; 16];
-        // Without randomness the salt is merely guessable, which costs one wasted exchange at worst.
-        let _ = getrandom::fill(&mut salt);
-        salt
-    });
+    let mut opener = super::opener();
     let mut estimator = Estimator::new(shared.desk.memory_bytes());
     let mut rested = true;
     loop {
@@ -86,7 +82,7 @@ impl Shared {
             let done = opener.run(job, &*self.store);
             self.figures.done(kind, Where::Thread, began.elapsed());
             self.judge(&done, &need, Where::Thread);
-            let _ = shard.send(Input::JobDone(Box::new(done)));
+            tell(&shard, done);
         } else if need.memory_bytes > allowed_bytes {
             tracing::info!(document = %key.document, namespace = %key.namespace, kind = task.job.kind(), need_bytes = need.memory_bytes, allowed_bytes, "a document is too large to be opened, see memory.opener");
             let kind = match task.job {
@@ -166,8 +162,7 @@ impl Shared {
 
     /// Tells the shard what came of a job.
     pub(super) fn answer(&self, task: Task, answer: Answer) {
-        // A shard that has ended needs no news.
-        let _ = task.shard.send(Input::JobDone(Box::new(answer.into_done(task.job))));
+        tell(&task.shard, answer.into_done(task.job));
     }
 
     /// A process has done a job.
@@ -175,18 +170,22 @@ impl Shared {
         self.figures.done(Figures::kind(&task.job), Where::Child, began.elapsed());
         let done = answer.into_done(task.job);
         self.judge(&done, need, Where::Child);
-        // A shard that has ended needs no news.
-        let _ = task.shard.send(Input::JobDone(Box::new(done)));
+        tell(&task.shard, done);
     }
 
     /// Tells the shard that a job is not done.
     pub(super) fn refuse(&self, task: Task, why: Refusal) {
         self.figures.refused(&why);
-        let _ = task.shard.send(Input::JobDone(Box::new(Done::Refused(task.job, why))));
+        tell(&task.shard, Done::Refused(task.job, why));
     }
 
     /// The owner reads who sent a document.
     pub(super) fn trouble(&self, kind: TroubleKind, task: &Task) -> Trouble {
         Trouble::new(kind, task.job.key(), task.sender())
     }
+}
+
+/// Tells a shard what came of its job. The shard may have ended; then nobody waits for that.
+fn tell(shard: &Sender<Input>, done: Done) {
+    let _ = shard.send(Input::JobDone(Box::new(done)));
 }

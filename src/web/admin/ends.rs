@@ -38,9 +38,9 @@ pub struct Evidence {
 /// A document that the owner is told of.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NamedDocument {
-    /// Its namespace.
+    /// The document's namespace.
     pub namespace: String,
-    /// Its id.
+    /// The document's id.
     pub document: String,
 }
 

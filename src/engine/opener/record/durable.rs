@@ -1,4 +1,4 @@
-//! What is durable of the record, and how apps share its room.
+//! The durable part of the record, and how apps share its room.
 
 use std::collections::HashMap;
 
@@ -15,9 +15,9 @@ const MOST_REASON_BYTES: usize = 300;
 /// A document whose openings ended badly.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BadEnd {
-    /// Its namespace.
+    /// The document's namespace.
     pub namespace: String,
-    /// Its id.
+    /// The document's id.
     pub document: String,
     /// `client_id` of the app that sent or wanted the document when an opening first ended badly; empty for the server's own
     /// housekeeping.
@@ -63,7 +63,7 @@ impl Name {
     }
 }
 
-/// What is durable: JSON in one row.
+/// The durable part: JSON in one row.
 ///
 /// Invariants: at most [`MOST_NOTED`] bad ends and as many troubles. One document has at most one bad end, and of each app one
 /// trouble of a kind.
