@@ -20,6 +20,9 @@ const MAX_MISSING: usize = 1000;
 const OVERHEAD: usize = 400;
 /// What one dependency of a waiting change costs, about, in bytes: in the change, among those counted, among what is lacking.
 const DEPENDENCY_BYTES: usize = 160;
+/// What it costs in bytes, about, that anything waits: the least that each of the lists takes. Each connection that brought
+/// something pays it.
+const LISTS_BYTES: usize = 1400;
 
 /// A change that waits.
 #[derive(Debug)]
@@ -46,7 +49,8 @@ struct Brought {
 /// refused meanwhile.
 #[derive(Debug, Default)]
 pub struct Parking {
-    changes: HashMap<ChangeHash, Waiting>,
+    /// In boxes, because the least table has room for four.
+    changes: HashMap<ChangeHash, Box<Waiting>>,
     brought: HashMap<ConnectionId, Brought>,
     /// For a missing hash, who waits for it. A change waits for one missing dependency at a time.
     waiting: HashMap<ChangeHash, Vec<ChangeHash>>,
@@ -98,7 +102,7 @@ impl Parking {
             self.brought.entry(*id).or_default().insert(hash, cost);
         }
         self.waiting.entry(missing).or_default().push(hash);
-        self.changes.insert(hash, Waiting { change, by, dependency: missing });
+        self.changes.insert(hash, Box::new(Waiting { change, by, dependency: missing }));
         Ok(())
     }
 
@@ -140,7 +144,7 @@ impl Parking {
 
     /// Takes out one change, but not its place among those that wait for its dependency.
     fn take(&mut self, hash: &ChangeHash) -> Option<Waiting> {
-        let waiting = self.changes.remove(hash)?;
+        let waiting = *self.changes.remove(hash)?;
         let cost = cost(&waiting.change);
         self.bytes -= cost;
         for id in &waiting.by {
@@ -195,7 +199,7 @@ impl Parking {
 
     /// Bytes of what a connection brought, about. What others brought too counts in full for each of them.
     pub fn bytes_brought_by(&self, id: ConnectionId) -> usize {
-        self.brought.get(&id).map_or(0, |brought| brought.bytes)
+        self.brought.get(&id).map_or(0, |brought| LISTS_BYTES + brought.bytes)
     }
 }
 
