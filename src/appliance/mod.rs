@@ -98,6 +98,10 @@ pub fn runtime() -> io::Result<Runtime> {
     Builder::new_multi_thread()
         .worker_threads((cores / 2).clamp(1, 4))
         .max_blocking_threads(4)
+        // Steps of tasks between two looks at what has come, and between two looks at what other threads have woken. One step may
+        // take a millisecond, so tokio's 61 may take as many.
+        .event_interval(8)
+        .global_queue_interval(2)
         .thread_name("sockets")
         .enable_all()
         .build()

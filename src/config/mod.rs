@@ -202,7 +202,8 @@ pub struct Limits {
     /// The same a minute from one address (of IPv6: one /64). Default 120, from 1 to 60,000,000.
     pub authenticate_per_address: u64,
     /// Bytes received from all connections of one app in a namespace and not yet worked off before their reading pauses; not
-    /// below `message_bytes`. Default 40 MiB, from 64 KiB to 2 GiB.
+    /// below `message_bytes`. A message counts three times its size, as it takes more memory than it has bytes, and 16 KiB at least. Default
+    /// 40 MiB, from 64 KiB to 2 GiB.
     pub inbox_bytes: usize,
 }
 

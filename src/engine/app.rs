@@ -1,8 +1,11 @@
 //! What all connections of one approved app share.
 
 use std::collections::HashMap;
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
+use std::task::ready;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -19,6 +22,9 @@ const BURST_NS: i64 = 20_000_000;
 /// How long a connection waits that has used up its app's allowance, before it asks again.
 const PAUSE: Duration = Duration::from_millis(2);
 
+/// After a step that took so long it is others' turn. Most steps of apps that do little are shorter.
+const LONG_STEP: Duration = Duration::from_micros(20);
+
 /// What all connections of one approval share.
 pub struct AppShare {
     /// Room for what came and was not worked at, in bytes.
@@ -27,6 +33,8 @@ pub struct AppShare {
     receiving: Allowance,
     /// Time for decoding on them.
     at_once: Allowance,
+    /// One connection at a time has the turn of [`AppShare::in_turn`].
+    turn: Semaphore,
     /// How many apps there are.
     count: Arc<AtomicUsize>,
 }
@@ -52,10 +60,37 @@ impl AppShare {
         }
     }
 
+    /// Runs `work`, which serves one connection. After a step that took long, the app's other connections wait with their next steps
+    /// until the thread has looked at what else is ready. They stand in line here, rather than in the queue in which other apps'
+    /// connections stand, so others wait there for one step of this app, however many connections it has. Steps of work that
+    /// `is_urgent` wait for nobody.
+    pub async fn in_turn<T>(&self, work: impl Future<Output = T>, is_urgent: impl Fn() -> bool) -> T {
+        let (mut work, mut next) = (pin!(work), pin!(self.turn.acquire()));
+        let mut kept = None;
+        poll_fn(|context| {
+            // After a long step: what else was ready has had its chance, and who has waited longest is next.
+            drop(kept.take());
+            if is_urgent() {
+                return work.as_mut().poll(context);
+            }
+            // An error would say that the semaphore was closed. Nobody does that, and everybody would have a turn then.
+            let turn = ready!(next.as_mut().poll(context)).ok();
+            next.set(self.turn.acquire());
+            let began = Instant::now();
+            let done = work.as_mut().poll(context);
+            if done.is_pending() && began.elapsed() >= LONG_STEP {
+                kept = turn;
+                context.waker().wake_by_ref();
+            }
+            done
+        })
+        .await
+    }
+
     /// Runs `work`, which receives, and charges the time of each of its steps, not the time in which it waits.
     pub async fn receiving<T>(&self, work: impl Future<Output = T>) -> T {
-        let mut work = std::pin::pin!(work);
-        std::future::poll_fn(|context| {
+        let mut work = pin!(work);
+        poll_fn(|context| {
             let began = Instant::now();
             let done = work.as_mut().poll(context);
             self.receiving.use_up(began.elapsed());
@@ -121,6 +156,7 @@ impl AppShares {
             inbox: Arc::new(Semaphore::new(inbox_bytes)),
             receiving: Allowance::new(RECEIVING_PERCENT, Instant::now()),
             at_once: Allowance::new(AT_ONCE_PERCENT, Instant::now()),
+            turn: Semaphore::new(1),
             count: self.count.clone(),
         });
         self.count.fetch_add(1, Ordering::Relaxed);
@@ -179,6 +215,7 @@ impl Allowance {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::task::Poll;
 
     #[test]
     fn what_is_used_up_comes_back_with_time_and_no_more_than_a_burst_is_saved() {
@@ -216,6 +253,64 @@ mod tests {
         assert!(!one.is_left(&one.at_once, after(1000)), "all of it is owed while there is another one");
         drop(two);
         assert!(one.is_left(&one.at_once, after(1000)));
+    }
+
+    /// Each connection's steps take long, and all of them are always ready.
+    #[tokio::test]
+    async fn others_wait_for_one_step_of_an_app_however_many_connections_it_has() {
+        let apps = Arc::new(AppShares::default());
+        let approval = Approval { namespace: "xyz.one".parse().unwrap(), client_id: "many".into() };
+        let steps = Arc::new(AtomicUsize::new(0));
+        let connections: Vec<_> = (0..50)
+            .map(|_| {
+                let (app, steps) = (apps.of(&approval, 10), steps.clone());
+                tokio::spawn(async move {
+                    let work = async {
+                        for _ in 0..20 {
+                            let began = Instant::now();
+                            while began.elapsed() < LONG_STEP {}
+                            steps.fetch_add(1, Ordering::Relaxed);
+                            tokio::task::yield_now().await;
+                        }
+                    };
+                    app.in_turn(work, || false).await;
+                })
+            })
+            .collect();
+        let other = tokio::spawn(async move {
+            let (mut before, mut most) = (0, 0);
+            while before < 1000 {
+                // Not by `yield_now`, which has a task wait for the next look at the sockets.
+                let mut had_turn = false;
+                poll_fn(|context| {
+                    context.waker().wake_by_ref();
+                    if std::mem::replace(&mut had_turn, true) { Poll::Ready(()) } else { Poll::Pending }
+                })
+                .await;
+                let now = steps.load(Ordering::Relaxed);
+                most = most.max(now - before);
+                before = now;
+            }
+            most
+        });
+        let most = other.await.unwrap();
+        assert!(most <= 2, "{most} steps before another app's");
+        for connection in connections {
+            connection.await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn urgent_steps_wait_for_nobody() {
+        let apps = AppShares::default();
+        let approval = Approval { namespace: "xyz.one".parse().unwrap(), client_id: "app".into() };
+        let app = apps.of(&approval, 10);
+        let turn = app.turn.acquire().await;
+        app.in_turn(async {}, || true).await;
+        let mut waits = pin!(app.in_turn(async {}, || false));
+        assert!(poll_fn(|context| Poll::Ready(waits.as_mut().poll(context).is_pending())).await);
+        drop(turn);
+        waits.await;
     }
 
     #[test]

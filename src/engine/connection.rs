@@ -50,6 +50,8 @@ const PROTOCOL_ERROR: u16 = 1002;
 /// What the smallest message takes of an inbox, in bytes. The inbox bounds the number of messages that wait too, since each is
 /// looked at when its turn is found.
 const MIN_ROOM: usize = 16 * 1024;
+/// How many times its size a message takes of an inbox: the message itself, what it says decoded, and the bytes of its changes.
+const IN_MEMORY: usize = 3;
 
 /// A connection's place among the joined; gives it up when dropped.
 pub(super) struct JoinedConnection {
@@ -214,7 +216,8 @@ impl ReceiveHalf {
     }
 
     async fn room(&self, bytes: usize) -> Result<InboxPermit, Rejected> {
-        let bytes = bytes.max(MIN_ROOM).min(self.connection.core.options.inbox_bytes);
+        let bytes =
+            bytes.saturating_mul(IN_MEMORY).max(MIN_ROOM).min(self.connection.core.options.inbox_bytes);
         let taken = self.connection.app.room(bytes as u32).await;
         taken.ok_or_else(stopping)
     }

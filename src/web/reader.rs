@@ -328,6 +328,7 @@ impl<'a, R: AsyncRead + Unpin> MessageReader<'a, R> {
         // Nothing of it is needed any more, and the client may take its time.
         self.pending = Vec::new();
         self.at = 0;
+        self.hold.read_ahead(0);
         let mut buffer = (&mut self.message).limit(room);
         let read = tokio::select! {
             read = self.pace.wait(self.io.read_buf(&mut buffer)) => read??,
@@ -368,6 +369,7 @@ impl<'a, R: AsyncRead + Unpin> MessageReader<'a, R> {
                 () = self.hold.gave_way() => return Err(GaveWay.into()),
             }
         };
+        self.hold.read_ahead(self.pending.len());
         self.liveness.heard();
         Ok(read > 0)
     }

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::future::poll_fn;
 use std::io;
 use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
@@ -22,6 +23,8 @@ use crate::engine::{Outgoing, SendHalf};
 const BATCH_BYTES: usize = 64 * 1024;
 /// Messages up to this size are copied to stand together; larger ones are written from where they are.
 const COPY_BYTES: usize = 16 * 1024;
+/// How long messages are sent before other connections get their turn.
+const TURN: Duration = Duration::from_millis(1);
 /// Error messages kept for a client that does not read them; more are dropped.
 const MAX_ERRORS: usize = 8;
 /// Longest reason in a close frame (RFC 6455, 5.5).
@@ -47,6 +50,7 @@ impl Close {
 #[derive(Default)]
 pub struct Control {
     wishes: Mutex<Wishes>,
+    closing: AtomicBool,
     wake: Notify,
 }
 
@@ -86,9 +90,15 @@ impl Control {
         self.wake.notify_one();
     }
 
+    /// Whether a close frame is to be sent.
+    pub fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Relaxed)
+    }
+
     /// Send a close frame after what is under way; the first one wins.
     pub fn close(&self, close: Close) {
         self.wishes().close.get_or_insert(close);
+        self.closing.store(true, Ordering::Relaxed);
         self.wake.notify_one();
     }
 }
@@ -122,7 +132,12 @@ impl<'a, W: AsyncWrite + Unpin> Sender<'a, W> {
     /// # Errors
     /// The socket failed or the client stopped reading.
     pub async fn run(&mut self, outbound: &mut SendHalf, control: &Control) -> io::Result<()> {
+        let mut since = Instant::now();
         loop {
+            if since.elapsed() >= TURN {
+                tokio::task::yield_now().await;
+                since = Instant::now();
+            }
             let mut next = tokio::select! {
                 biased;
                 () = control.wake.notified() => None,

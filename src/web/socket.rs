@@ -173,6 +173,7 @@ async fn talk<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
     reader.joined(app.clone());
     let reading =
         app.receiving(read(reader, &mut inbound, &app, liveness, (&control, shared, them, &session_id)));
+    let reading = app.in_turn(reading, || false);
     let until_closed = async {
         let close = tokio::select! {
             close = reading => close,
@@ -186,7 +187,8 @@ async fn talk<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
     };
     tokio::select! {
         () = until_closed => {}
-        sent = sender.run(&mut outbound, &control) => {
+        // The close frame does not wait behind what the app's other connections are sent.
+        sent = app.in_turn(sender.run(&mut outbound, &control), || control.is_closing()) => {
             if let Err(error) = sent {
                 if error.get_ref().is_some_and(|why| why.is::<TakesTooSlowly>()) {
                     shared.doors.evicted.count(TakesTooSlowly::CODE);

@@ -12,7 +12,7 @@
 //!
 //! So nobody can keep another app's, or device's, messages out, and an upload that others do not need the room of may be slow.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -29,6 +29,9 @@ mod state;
 
 /// How long a claim waits for others to finish before one of them is closed for it.
 const PRESS: Duration = Duration::from_secs(2);
+/// Bytes that all connections together may have read ahead before each of them takes little from its socket at once. An app may have a
+/// thousand connections that wait for their turn, each with what it read last.
+const MOST_AHEAD: usize = 8 << 20;
 /// Code in the metrics of a message that gave way to others.
 const GAVE_WAY: &str = "receive_bytes";
 
@@ -42,6 +45,8 @@ pub struct ReceiveBudget {
     state: Mutex<State>,
     /// A hint for readers to take little from the socket at once.
     is_tight: AtomicBool,
+    /// Bytes that all connections together have read and that belong to no message that was begun.
+    ahead: AtomicUsize,
     evicted: Arc<Tally>,
 }
 
@@ -54,18 +59,32 @@ pub struct Hold {
     /// How long its next claim waits before others are closed for it: one message waits for that once.
     patience: Duration,
     signal: Arc<Notify>,
+    /// Its part of what all connections have read ahead.
+    ahead: usize,
 }
 
 impl ReceiveBudget {
     /// A pool of `pool` bytes beside the large slot, whose size the readers' message limit bounds. Messages that give way are
     /// counted in `evicted`.
     pub fn new(pool: usize, evicted: Arc<Tally>) -> Arc<Self> {
-        Arc::new(Self { state: Mutex::new(State::new(pool)), is_tight: AtomicBool::new(false), evicted })
+        Arc::new(Self {
+            state: Mutex::new(State::new(pool)),
+            is_tight: AtomicBool::new(false),
+            ahead: AtomicUsize::new(0),
+            evicted,
+        })
     }
 
     /// What a connection of that device will hold; nothing yet.
     pub fn hold(self: &Arc<Self>, party: Party) -> Hold {
-        Hold { budget: Arc::clone(self), party, message: None, patience: PRESS, signal: Arc::default() }
+        Hold {
+            budget: Arc::clone(self),
+            party,
+            message: None,
+            patience: PRESS,
+            signal: Arc::default(),
+            ahead: 0,
+        }
     }
 
     /// Runs a step of the state machine and notes what came of it.
@@ -94,7 +113,7 @@ impl Hold {
     /// # Errors
     /// The message gave way to others.
     pub async fn grow(&mut self, bytes: usize, liveness: &Liveness) -> Result<(), GaveWay> {
-        let Self { budget, party, message, patience, signal } = self;
+        let Self { budget, party, message, patience, signal, .. } = self;
         let (message, claimed) = budget.step(|state| {
             let id = *message.get_or_insert_with(|| state.begin(party, signal));
             (id, state.claim(id, bytes))
@@ -153,14 +172,22 @@ impl Hold {
         }
     }
 
-    /// The pool is filling up: what is read ahead of a claim should be little.
+    /// So many bytes are read ahead of a claim now.
+    pub fn read_ahead(&mut self, bytes: usize) {
+        let before = std::mem::replace(&mut self.ahead, bytes);
+        self.budget.ahead.fetch_add(bytes, Ordering::Relaxed);
+        self.budget.ahead.fetch_sub(before, Ordering::Relaxed);
+    }
+
+    /// The pool is filling up, or much is read ahead already: what is read ahead of a claim should be little.
     pub fn is_tight(&self) -> bool {
-        self.budget.is_tight.load(Ordering::Relaxed)
+        self.budget.is_tight.load(Ordering::Relaxed) || self.budget.ahead.load(Ordering::Relaxed) > MOST_AHEAD
     }
 }
 
 impl Drop for Hold {
     fn drop(&mut self) {
+        self.read_ahead(0);
         self.release();
     }
 }

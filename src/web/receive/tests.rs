@@ -196,3 +196,17 @@ async fn who_stops_waiting_leaves_nothing_behind() {
     assert_eq!(scene.budget.held(), 0);
     assert!(!scene.hold("a", "b").is_tight());
 }
+
+#[test]
+fn little_is_read_ahead_once_all_connections_have_read_much() {
+    let scene = Scene::new();
+    let mut holds: Vec<Hold> = (0..300).map(|n| scene.hold("app", &n.to_string())).collect();
+    holds.iter_mut().for_each(|hold| hold.read_ahead(32 << 10));
+    assert!(holds[0].is_tight(), "9.4 MiB");
+    holds.iter_mut().take(100).for_each(|hold| hold.read_ahead(0));
+    assert!(!holds[0].is_tight(), "6.3 MiB");
+    holds[299].read_ahead(3 * MIB);
+    assert!(holds[0].is_tight());
+    holds.truncate(1);
+    assert_eq!(scene.budget.ahead.load(Ordering::Relaxed), 0, "what has left has nothing");
+}
