@@ -178,10 +178,16 @@ impl Server {
         }
     }
 
+    /// Makes all durable that has come, by as many commits as that takes.
     fn commit(&mut self) {
-        let ops = self.shard.take_ops(self.now);
-        self.storage.commit(&ops);
-        self.shard.committed(&self.storage, self.now);
+        loop {
+            let ops = self.shard.take_ops(self.now);
+            if ops.is_empty() {
+                return;
+            }
+            self.storage.commit(&ops);
+            self.shard.committed(&self.storage, self.now);
+        }
     }
 
     fn out(&mut self, id: ConnectionId) -> Vec<Out> {

@@ -63,6 +63,11 @@ impl<T> FairQueue<T> {
         Some((lane, item))
     }
 
+    /// True when there is an item of an approval that `may` be served.
+    pub fn is_ready(&self, may: impl Fn(&Approval) -> bool) -> bool {
+        self.approvals.ready.values().any(may)
+    }
+
     /// Corrects what an item of the lane cost, once that is known: `extra` more than it was pushed with, or less.
     pub fn charge(&mut self, lane: &Lane, extra: i64) {
         self.approvals.charge(lane, extra);

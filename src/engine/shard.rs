@@ -214,7 +214,8 @@ impl ShardThread {
         let mut ticked = Instant::now();
         let mut due = false;
         loop {
-            let busy = due || self.shard.has_backlog() || !self.queue.is_empty() || !self.sending.is_empty();
+            let is_ready = self.queue.is_ready(|approval| self.shard.may_go_on(approval));
+            let busy = due || is_ready || self.shard.has_backlog() || !self.sending.is_empty();
             let wait = match busy {
                 true => Some(Duration::ZERO),
                 false => self.shard.needs_ticks().then_some(TICK),
@@ -324,7 +325,7 @@ impl ShardThread {
     fn work(&mut self) {
         let began = Instant::now();
         let mut before = began;
-        while let Some((lane, (id, queued))) = self.queue.pop(|_| true) {
+        while let Some((lane, (id, queued))) = self.queue.pop(|approval| self.shard.may_go_on(approval)) {
             match queued {
                 Queued::Message(event, _permit) => self.shard.receive(id, *event, &*self.store, Now::read()),
                 Queued::Leave => {

@@ -136,6 +136,13 @@ pub struct Snapshot {
     pub index: Bytes,
 }
 
+impl Snapshot {
+    /// Bytes of memory that it takes, about.
+    pub fn bytes(&self) -> usize {
+        self.document.len() + self.index.len() + self.info.heads.len() * size_of::<ChangeHash>()
+    }
+}
+
 /// What an intake found.
 #[derive(Debug)]
 pub enum Intake {

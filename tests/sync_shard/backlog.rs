@@ -76,7 +76,7 @@ fn a_connection_with_many_documents_departs_in_turns() {
     assert_eq!(server.waiting(stays), unavailable(0xff), "nobody is left who could have it");
     assert!(held_before > 600_000 && server.shard.held() < 10_000, "{} bytes", server.shard.held());
     server.shard.leave(stays, server.now);
-    assert_eq!((server.shard.held(), server.shard.memory()), (0, (0, 0)));
+    assert_eq!((server.shard.held(), server.shard.unfinished(), server.shard.memory()), (0, 0, (0, 0)));
     assert_eq!(server.shard.held_by_category(), Default::default());
     assert!(server.shard.largest_holders().is_empty() && !server.shard.needs_ticks());
 }
@@ -95,12 +95,20 @@ fn nobody_else_gives_way_while_one_that_held_too_much_gives_everything_back() {
     assert_eq!(server.shard.counters().gave_way, 1);
     let held = server.shard.held();
     assert!(server.shard.has_backlog() && held > budget / 2, "{held} bytes");
+    let may_go_on =
+        |server: &Server, id| server.shard.may_go_on(&info(id, "xyz.one", false, None).approval());
+    assert_eq!(
+        [1, 2].map(|id| may_go_on(&server, id)),
+        [true, false],
+        "it takes no more before it has given back"
+    );
     let newcomer = server.join(3);
     server.receive(newcomer, Body::Sync { document: numbered(0), data: written().1 });
     let largest = server.shard.largest_holders();
     assert_eq!((largest.len(), &*largest[0].0.approval.client_id), (3, "https://app.example/2"));
     server.work_off();
     assert_eq!(server.shard.counters().gave_way, 1, "the others stay");
+    assert!(may_go_on(&server, 2));
     assert!(server.shard.held() < 20_000, "{} bytes", server.shard.held());
     assert!(matches!(server.out(large)[..], [Out::Error(_), Out::Close(1013, _)]), "and nothing else");
     [small, large, newcomer].into_iter().for_each(|id| server.shard.leave(id, server.now));
@@ -126,7 +134,7 @@ fn one_that_leaves_while_it_gives_everything_back_is_counted_once() {
     assert_eq!(server.shard.counters().gave_way, 1);
     server.shard.leave(honest, server.now);
     server.work_off();
-    assert_eq!((server.shard.held(), server.shard.memory()), (0, (0, 0)));
+    assert_eq!((server.shard.held(), server.shard.unfinished(), server.shard.memory()), (0, 0, (0, 0)));
 }
 
 #[test]
@@ -241,4 +249,52 @@ fn what_waits_stays_for_others_that_brought_it_and_for_nobody_else() {
         server.commit();
         assert_eq!(server.told(other), Some(vec![made[2].hash()]), "gives way: {gives_way}");
     }
+}
+
+/// A server of which an app has brought more than it may before it is durable.
+fn flooded() -> (Server, ConnectionId) {
+    let mut server = server();
+    server.shard = Shard::new(ShardOptions { max_documents: 2000, ..options() });
+    let flood = server.join(1);
+    let data = written().1;
+    let mut n = 0;
+    while server.shard.may_go_on(&info(1, "xyz.one", false, None).approval()) {
+        server.receive(flood, Body::Sync { document: numbered(n), data: data.clone() });
+        n += 1;
+    }
+    (server, flood)
+}
+
+#[test]
+fn an_app_that_brings_more_than_becomes_durable_waits_and_others_do_not() {
+    let (mut server, flood) = flooded();
+    let quarter = options().memory_budget / 4;
+    assert!((quarter..quarter + 2000).contains(&server.shard.unfinished()), "{}", server.shard.unfinished());
+    let may_go_on =
+        |server: &Server, id| server.shard.may_go_on(&info(id, "xyz.one", false, None).approval());
+    assert!(may_go_on(&server, 2));
+    // What a failed commit threw away is finished too.
+    let ops = server.shard.take_ops(server.now);
+    assert!(!ops.is_empty());
+    server.shard.commit_failed(&CommitError::Stopped, &server.storage, server.now);
+    assert!(may_go_on(&server, 1));
+    server.commit();
+    assert_eq!(server.shard.unfinished(), 0);
+    server.shard.leave(flood, server.now);
+    server.work_off();
+    assert_eq!((server.shard.held(), server.shard.unfinished(), server.shard.memory()), (0, 0, (0, 0)));
+}
+
+#[test]
+fn nobody_is_asked_for_what_an_app_wants_that_has_to_wait() {
+    let (mut server, flood) = flooded();
+    let other = server.join(2);
+    server.request(flood, 0xff);
+    server.pass(ASK_AFTER_MS);
+    assert_eq!(server.bodies(other), [], "each question takes memory");
+    while server.shard.unfinished() > 0 {
+        server.commit();
+    }
+    server.pass(ASK_AFTER_MS);
+    assert!(is_request(&server.bodies(other)));
 }

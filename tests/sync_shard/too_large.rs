@@ -59,7 +59,11 @@ fn who_sent_too_much_is_not_asked_for_it_again_and_its_other_documents_sync() {
     assert_eq!(server.told(one), Some(other.clone().get_heads()));
     server.shard.leave(one, server.now);
     server.work_off();
-    assert_eq!((server.shard.held(), server.shard.memory()), (0, (0, 0)), "nothing stays");
+    assert_eq!(
+        (server.shard.held(), server.shard.unfinished(), server.shard.memory()),
+        (0, 0, (0, 0)),
+        "nothing stays"
+    );
 }
 
 #[test]

@@ -53,6 +53,19 @@ fn one_lane_is_first_in_first_out() {
 }
 
 #[test]
+fn an_item_is_ready_only_if_its_approval_may_be_served() {
+    let mut queue = FairQueue::default();
+    assert!(!queue.is_ready(|_| true));
+    queue.push(&lane(1, 1, 1), 10, 'a');
+    let may = |of: &'static str| move |approval: &Approval| &*approval.client_id == of;
+    assert!(queue.is_ready(may("1")) && !queue.is_ready(may("2")));
+    assert_eq!(queue.pop(may("2")), None);
+    queue.push(&lane(2, 1, 1), 10, 'b');
+    assert_eq!(queue.pop(may("2")), Some((lane(2, 1, 1), 'b')), "it goes before who has to wait");
+    assert!(queue.pop(may("1")).is_some() && queue.is_empty());
+}
+
+#[test]
 fn many_sessions_and_sockets_buy_no_more_than_one_turn() {
     let mut queue = FairQueue::default();
     for session in 0..500 {

@@ -197,6 +197,12 @@ impl Doc {
         self.graph.as_ref().map_or(0, |graph| graph.memory())
     }
 
+    /// Bytes of memory that the document takes until its changes are durable, about; 0 if they are.
+    pub fn unsaved_bytes(&self) -> usize {
+        let graph = self.graph.as_ref().filter(|graph| graph.end() > self.durable_end());
+        graph.map_or(0, |graph| graph.memory()) + self.opener.waiting_bytes()
+    }
+
     /// The graph can be dropped and read again without loss.
     pub fn is_evictable(&self) -> bool {
         let clean = |graph: &Graph| graph.end() == self.durable_end();
@@ -218,17 +224,16 @@ impl Doc {
         parking.map_or(0, |parking| parking.bytes_brought_by(connection))
     }
 
-    /// Drops what waits for its dependencies and nobody else brought.
-    fn drop_parked_by(&mut self, connection: ConnectionId) {
-        if let Some(graph) = &mut self.graph {
-            graph.drop_brought_by(connection);
-        }
+    /// Drops what waits for its dependencies and nobody else brought. Looks at `most` changes at most; true when there are no more.
+    pub fn drop_parked_by(&mut self, connection: ConnectionId, most: usize) -> bool {
+        let mut is_done = self.graph.as_mut().is_none_or(|graph| graph.drop_brought_by(connection, most));
         if let Some(parked) = &mut self.parked {
-            parked.drop_brought_by(connection);
+            is_done &= parked.drop_brought_by(connection, most);
             if parked.is_empty() {
                 self.parked = None;
             }
         }
+        is_done
     }
 
     /// Nobody needs it in memory.
@@ -267,7 +272,7 @@ impl Doc {
     /// Ends a connection's share, and with it the wait of what nobody else brought.
     pub fn detach(&mut self, connection: ConnectionId) -> Option<Peer> {
         let at = self.peers.iter().position(|peer| peer.connection == connection)?;
-        self.drop_parked_by(connection);
+        self.drop_parked_by(connection, usize::MAX);
         Some(self.peers.swap_remove(at))
     }
 

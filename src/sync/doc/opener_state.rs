@@ -19,6 +19,8 @@ pub struct OpenerState {
     queued: u32,
     /// Intakes queued before the document last started over. Their results are discarded.
     discarded: u32,
+    /// Bytes of a new document that waits to be durable.
+    waiting_bytes: usize,
     /// The opener compacts the document, or its new snapshot waits for a commit or is in one.
     compacting: bool,
     /// The opener refuses the document, because opening it has ended the process before.
@@ -70,9 +72,22 @@ impl OpenerState {
         counts
     }
 
+    /// A chunk was a new document, which has so many bytes and waits to be durable.
+    pub fn snapshot_waits(&mut self, bytes: usize) {
+        self.waiting_bytes = bytes;
+    }
+
+    /// Bytes of a new document that waits to be durable.
+    pub fn waiting_bytes(&self) -> usize {
+        self.waiting_bytes
+    }
+
     /// What a chunk brought is durable, or the chunk was refused.
     pub fn end_intake(&mut self) {
         self.intakes = self.intakes.saturating_sub(1);
+        if self.intakes == 0 {
+            self.waiting_bytes = 0;
+        }
     }
 
     /// Chunks are on their way into the document.

@@ -115,12 +115,18 @@ impl Parking {
     }
 
     /// A connection has the document open no more: what only it brought does not wait any longer. Whoever brought it sends it again
-    /// on a new connection.
-    pub fn drop_brought_by(&mut self, id: ConnectionId) {
-        let Some(brought) = self.brought.remove(&id) else { return };
+    /// on a new connection. Looks at `most` changes at most; true when there are no more.
+    pub fn drop_brought_by(&mut self, id: ConnectionId, most: usize) -> bool {
+        let Some(brought) = self.brought.get_mut(&id) else { return true };
+        let some: Vec<ChangeHash> = brought.changes.iter().take(most).copied().collect();
         let mut dependencies = HashSet::new();
-        for hash in &brought.changes {
+        for hash in &some {
             let Some(waiting) = self.changes.get_mut(hash) else { continue };
+            let cost = cost(&waiting.change);
+            if let Some(brought) = self.brought.get_mut(&id) {
+                brought.changes.remove(hash);
+                brought.bytes -= cost;
+            }
             waiting.by.retain(|by| *by != id);
             if !waiting.by.is_empty() {
                 continue;
@@ -140,6 +146,11 @@ impl Parking {
                 }
             }
         }
+        let is_done = self.brought.get(&id).is_none_or(|brought| brought.changes.is_empty());
+        if is_done {
+            self.brought.remove(&id);
+        }
+        is_done
     }
 
     /// Takes out one change, but not its place among those that wait for its dependency.
@@ -229,9 +240,9 @@ impl Graph {
         &self.parking
     }
 
-    /// A connection has the document open no more: what only it brought does not wait any longer.
-    pub fn drop_brought_by(&mut self, id: ConnectionId) {
-        self.parking.drop_brought_by(id);
+    /// See [`Parking::drop_brought_by`].
+    pub fn drop_brought_by(&mut self, id: ConnectionId, most: usize) -> bool {
+        self.parking.drop_brought_by(id, most)
     }
 }
 

@@ -141,6 +141,17 @@ impl Shard {
         }
     }
 
+    /// Nobody is asked for a document while it is on its way, or while the app that wants it has caused more than the server has
+    /// finished: each question takes memory.
+    fn is_put_off(&self, key: &DocKey, now: Now) -> bool {
+        let waits = || {
+            let payer = self.payer(key).and_then(|id| self.connections.get(&id));
+            payer.is_some_and(|conn| !self.may_go_on(&conn.info().approval()))
+        };
+        self.documents.get(key).is_some_and(|doc| doc.is_coming(now.steady))
+            || self.budget.unfinished().is_too_much() && waits()
+    }
+
     /// Asks a newcomer for a document unless it is on its way. False if it cannot be asked for it.
     fn asked_newcomer(&mut self, id: ConnectionId, key: &DocKey, now: Now) -> bool {
         let Some(doc) = self.documents.get(key) else { return false };
@@ -148,7 +159,7 @@ impl Shard {
         if !may_ask || !doc.peers().iter().any(|peer| peer.is_subscribed()) {
             return false;
         }
-        if doc.is_coming(now.steady) {
+        if self.is_put_off(key, now) {
             // In case it does not come after all.
             self.requests.ask_again(key, now.steady);
         } else {
@@ -168,9 +179,8 @@ impl Shard {
 
     /// An absent document that nobody is about to bring: asks who may have it, and when nobody does tells those who wait.
     pub(super) fn ask_or_tell(&mut self, key: &DocKey, now: Now) {
-        let documents = &self.documents;
-        let is_coming = || documents.get(key).is_some_and(|doc| doc.is_coming(now.steady));
-        match self.requests.step(key, now.steady, is_coming) {
+        let is_put_off = self.is_put_off(key, now);
+        match self.requests.step(key, now.steady, || is_put_off) {
             Step::Nothing => return,
             Step::Settle => {}
             Step::Ask => {

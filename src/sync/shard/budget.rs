@@ -8,16 +8,22 @@
 //! over the limit, the approval that holds most gives way, in it the device that holds most, in it the connection. So neither
 //! many sessions nor many connections of one app get more than one app's share, and a small holder is never closed for a
 //! large one. A holder stays here until its last byte is gone, which may be after it left: its documents are worked off some at
-//! a time, and the opener may still have its upload.
+//! a time, and the opener may still have its upload. What nobody can give back, because the server itself has to finish it first, makes
+//! apps wait instead ([`Unfinished`]).
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use super::documents::GraphChange;
-use crate::types::{Approval, ConnectionId, Party, Shares};
+use super::unfinished::Unfinished;
+use crate::types::{Approval, ConnectionId, DocKey, Party, Shares};
 
 #[cfg(test)]
 mod tests;
+
+/// A part of the budget, one in so many, may be taken by what is not finished before apps wait. Some commits' worth, so that the disk
+/// has always something to do.
+const UNFINISHED_PART: usize = 4;
 
 /// Kinds of what connections hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,7 +81,7 @@ struct Holder {
 
 /// The budget of one shard.
 ///
-/// Invariants: `held` adds up to the bytes of all holders, `departing` is the part of those in [`Stage::Departing`]. A holder
+/// Invariants: `held` adds up to the bytes of all holders, and what departs in `unfinished` to those in [`Stage::Departing`]. A holder
 /// that has left has some bytes.
 #[derive(Debug)]
 pub struct Budget {
@@ -84,7 +90,7 @@ pub struct Budget {
     /// Bytes of it that connections may hold.
     limit: usize,
     held: Categories,
-    departing: usize,
+    unfinished: Unfinished,
     holders: BTreeMap<ConnectionId, Holder>,
     /// Uploads larger than [`Budget::large`] that the opener has not finished.
     large_uploads: usize,
@@ -102,7 +108,7 @@ impl Budget {
             total,
             limit,
             held: Categories::default(),
-            departing: 0,
+            unfinished: Unfinished::new(total / UNFINISHED_PART),
             holders: BTreeMap::new(),
             large_uploads: 0,
             graph_bytes: 0,
@@ -120,7 +126,7 @@ impl Budget {
     pub fn depart(&mut self, id: ConnectionId) {
         if let Some(holder) = self.holders.get_mut(&id).filter(|holder| holder.stage == Stage::Joined) {
             holder.stage = Stage::Departing;
-            self.departing += holder.bytes;
+            self.unfinished.departing_changed(&holder.party.approval, 0, holder.bytes);
         }
     }
 
@@ -129,7 +135,7 @@ impl Budget {
         self.depart(id);
         if let Some(holder) = self.holders.get_mut(&id).filter(|holder| holder.stage == Stage::Departing) {
             holder.stage = Stage::Left;
-            self.departing -= holder.bytes;
+            self.unfinished.departing_changed(&holder.party.approval, holder.bytes, 0);
             if holder.bytes == 0 {
                 self.holders.remove(&id);
             }
@@ -149,7 +155,7 @@ impl Budget {
         *sum = sum.saturating_sub(before) + after;
         match holder.stage {
             Stage::Joined => {}
-            Stage::Departing => self.departing = self.departing - before + after,
+            Stage::Departing => self.unfinished.departing_changed(&holder.party.approval, before, after),
             Stage::Left if holder.bytes == 0 => drop(self.holders.remove(&id)),
             Stage::Left => {}
         }
@@ -179,6 +185,21 @@ impl Budget {
         self.change(id, Category::Uploads, bytes.min(self.large()), 0);
     }
 
+    /// What is not finished, and who waits for it.
+    pub fn unfinished(&self) -> &Unfinished {
+        &self.unfinished
+    }
+
+    /// A document has changes of this approval that are not durable.
+    pub fn wrote(&mut self, key: &DocKey, approval: impl FnOnce() -> Approval) {
+        self.unfinished.wrote(key, approval);
+    }
+
+    /// Counts anew what a document takes whose changes are not durable; 0 if they are.
+    pub fn recount_unsaved(&mut self, key: &DocKey, bytes: usize) {
+        self.unfinished.recount(key, bytes);
+    }
+
     /// Bytes that connections hold.
     pub fn held(&self) -> usize {
         self.held.sum()
@@ -203,7 +224,7 @@ impl Budget {
 
     /// The connection that must give way, if more is held than may be besides what is given back already.
     pub fn excess(&self) -> Option<ConnectionId> {
-        if self.held() - self.departing <= self.limit {
+        if self.held() - self.unfinished.departing() <= self.limit {
             return None;
         }
         let can_give = |holder: &&Holder| holder.stage == Stage::Joined && holder.bytes > 0;

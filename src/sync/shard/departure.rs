@@ -27,6 +27,8 @@ pub const MAX_SHARED_HEADS: usize = 64;
 pub const MAX_STATES: usize = 256;
 /// Documents that a departure ends its shares in at a time. Each takes some microseconds.
 const SLICE: usize = 128;
+/// Changes of one document that wait for their dependencies and are dropped at a time. Each takes some microseconds.
+const PARKED_SLICE: usize = 500;
 /// Told to a connection that holds more than its share.
 const OVER_BUDGET: &str = "memory.budget: this connection holds more than its share of the server's memory; connect again with fewer documents open";
 
@@ -103,6 +105,14 @@ impl Shard {
             let Some(key) = departure.documents.pop_first() else {
                 return self.budget.departed(departure.id);
             };
+            let dropped = self.guarded(&key, |shard| {
+                let doc = shard.documents.get_mut(&key);
+                doc.is_none_or(|doc| doc.drop_parked_by(departure.id, PARKED_SLICE))
+            });
+            if dropped == Some(false) {
+                departure.documents.insert(key);
+                break;
+            }
             self.guarded(&key, |shard| shard.end_share(&key, &mut departure, now));
         }
         self.departures.push_back(departure);

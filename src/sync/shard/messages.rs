@@ -81,7 +81,10 @@ impl Shard {
             Err(fault) => return self.faulty(key, Some(id), &fault),
         };
         if received.appended > 0 {
-            doc.written_by(info.map(|info| info.client.clone()));
+            if let Some(info) = info {
+                doc.written_by(Some(info.client.clone()));
+                self.budget.wrote(key, || info.approval());
+            }
             self.next_commit.mark_dirty(key);
         }
         if !doc.is_stored() {

@@ -40,6 +40,7 @@ mod sending;
 mod shares;
 #[cfg(test)]
 mod tests;
+mod unfinished;
 mod wholes;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -53,7 +54,7 @@ use crate::sync::oversize::Oversize;
 use crate::sync::remote::RemoteBook;
 use crate::sync::roster::Roster;
 use crate::sync::storage::Storage;
-use crate::types::{ConnectionId, DocKey, DocumentId, Millis, Now, Party, StorageId};
+use crate::types::{Approval, ConnectionId, DocKey, DocumentId, Millis, Now, Party, StorageId};
 use asking::Newcomer;
 use budget::Budget;
 use connection::Connection;
@@ -357,6 +358,16 @@ impl Shard {
         for id in self.remote.subscriptions_mut().begin_turns() {
             self.send_queue.make_ready(id);
         }
+    }
+
+    /// Whether the next message of an approval may be taken. If not, it may when a commit or a departure is done.
+    pub fn may_go_on(&self, approval: &Approval) -> bool {
+        self.budget.unfinished().may_go_on(approval)
+    }
+
+    /// Bytes of what has come and is not durable, and of what is being given back, about.
+    pub fn unfinished(&self) -> usize {
+        self.budget.unfinished().bytes()
     }
 
     /// Bytes that connections hold, about.

@@ -132,7 +132,8 @@ impl Shard {
         storage: &dyn Storage,
         now: Now,
     ) {
-        let client = self.connections.get(&connection).map(|conn| conn.info().client.clone());
+        let approval = self.connections.get(&connection).map(|conn| conn.info().approval());
+        let client = approval.as_ref().map(|approval| approval.client_id.clone());
         let Some(doc) = self.documents.get_mut(key) else { return };
         if !doc.opener.intake_returned() {
             return self.forget_if_idle(key);
@@ -143,6 +144,10 @@ impl Shard {
         match result {
             Ok(Intake::Snapshot(snapshot)) if doc.is_unknown() => {
                 // Still counts as an intake until it is durable.
+                doc.opener.snapshot_waits(snapshot.bytes());
+                if let Some(approval) = approval {
+                    self.budget.wrote(key, || approval);
+                }
                 let bringer = Some(Bringer { connection, client });
                 self.next_commit.write_snapshot(PendingSnapshot {
                     key: key.clone(),
@@ -150,7 +155,7 @@ impl Shard {
                     snapshot,
                     bringer,
                 });
-                return;
+                return self.recount(key);
             }
             Ok(Intake::Snapshot(_)) => {
                 doc.opener.repeat_intake();
@@ -170,6 +175,9 @@ impl Shard {
                 Ok(received) => {
                     if received.appended > 0 {
                         doc.written_by(client);
+                        if let Some(approval) = approval {
+                            self.budget.wrote(key, || approval);
+                        }
                         self.next_commit.mark_dirty(key);
                     }
                     if let Some(misfit) = received.misfit {

@@ -159,8 +159,8 @@ impl Requests {
         }
     }
 
-    /// What is to be done about a document that is absent. `is_coming`: it is on its way by itself.
-    pub fn step(&mut self, key: &DocKey, now: Steady, is_coming: impl FnOnce() -> bool) -> Step {
+    /// What is to be done about a document that is absent. `is_put_off`: nobody is to be asked now.
+    pub fn step(&mut self, key: &DocKey, now: Steady, is_put_off: impl FnOnce() -> bool) -> Step {
         let wait = self.documents.get(key).and_then(|request| request.wait.as_ref());
         let Some(Wait { by, others, .. }) = wait else { return Step::Nothing };
         let others = *others;
@@ -170,7 +170,7 @@ impl Requests {
         }
         match others {
             Others::AskAt(at) if at > now => Step::Nothing,
-            _ if is_coming() => {
+            _ if is_put_off() => {
                 self.look_again(key, others, now + LOOK_AGAIN_MS);
                 Step::Nothing
             }

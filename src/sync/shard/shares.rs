@@ -119,6 +119,7 @@ impl Shard {
     /// Counts a document's graph anew, and drops graphs used least recently while over the budget.
     pub(super) fn recount(&mut self, key: &DocKey) {
         self.budget.graphs_changed(self.documents.recount(key));
+        self.budget.recount_unsaved(key, self.documents.get(key).map_or(0, Doc::unsaved_bytes));
         if let Some(bytes) = self.budget.to_evict() {
             let freed = self.documents.evict(bytes);
             self.counters.evictions += freed.graphs_before as u64;
@@ -130,6 +131,7 @@ impl Shard {
     pub(super) fn forget_if_idle(&mut self, key: &DocKey) {
         if let Some(freed) = self.documents.remove_if_idle(key) {
             self.budget.graphs_changed(freed);
+            self.budget.recount_unsaved(key, 0);
             self.requests.forget(key);
             self.remote.forget(key);
         }

@@ -98,5 +98,5 @@ fn a_document_whose_chunk_the_opener_refuses_is_let_go_of() {
     assert!(shard.documents.contains(&key()));
     shard.leave(one, Now::at(0));
     assert!(!shard.documents.contains(&key()));
-    assert_eq!((shard.held(), shard.memory()), (0, (0, 0)));
+    assert_eq!((shard.held(), shard.unfinished(), shard.memory()), (0, 0, (0, 0)));
 }

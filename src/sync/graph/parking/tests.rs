@@ -39,7 +39,7 @@ fn what_one_connection_brought_goes_with_it_and_what_others_brought_stays() {
         |parking: &Parking| [ONE, TWO].map(|id| parking.bytes_brought_by(id).saturating_sub(LISTS_BYTES));
     let one = parking.bytes() / 5;
     assert_eq!((bytes(&parking), parking.bytes()), ([3 * one, 3 * one], 5 * one));
-    parking.drop_brought_by(ONE);
+    assert!(!parking.drop_brought_by(ONE, 2) && parking.drop_brought_by(ONE, 2), "three changes");
     assert_eq!((bytes(&parking), parking.bytes()), ([0, 3 * one], 3 * one));
     assert_eq!(
         parking.missing(&[hash(5)], |_| false),
@@ -51,8 +51,8 @@ fn what_one_connection_brought_goes_with_it_and_what_others_brought_stays() {
     };
     assert_eq!(freed(&mut parking, 1), [(hash(6), vec![TWO])]);
     assert_eq!(freed(&mut parking, 3), [(hash(4), vec![TWO])]);
-    parking.drop_brought_by(TWO);
-    parking.drop_brought_by(TWO);
+    assert!(parking.drop_brought_by(TWO, 9));
+    assert!(parking.drop_brought_by(TWO, 9));
     assert_empty(&parking);
 }
 

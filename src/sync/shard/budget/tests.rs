@@ -60,7 +60,7 @@ fn nothing_is_left_when_everybody_has_left() {
     assert_eq!(budget.excess(), None, "who has left cannot be sent away");
     assert_eq!(budget.by_category(), Categories { uploads: 5, ..Categories::default() }, "the opener has it");
     budget.end_upload(one, 5);
-    assert!(budget.holders.is_empty() && (budget.held(), budget.departing) == (0, 0));
+    assert!(budget.holders.is_empty() && (budget.held(), budget.unfinished.bytes()) == (0, 0));
 }
 
 #[test]

@@ -77,6 +77,19 @@ fn a_commit_takes_a_bounded_part_of_what_waits_and_the_next_one_the_rest() {
     next.append(append(3, COMMIT_CHANGES, 0), AT, false);
     next.mark_dirty(&key(1));
     assert_eq!(next.next_dirty(), None);
+    next.take(AT, |_| None);
+    let mut many_heads = append(3, 1, 1);
+    let Op::Append { heads, .. } = &mut many_heads else { unreachable!() };
+    heads.resize(COMMIT_HEADS as usize, ChangeHash([0; 32]));
+    next.append(many_heads, AT, false);
+    assert_eq!(next.next_dirty(), None, "heads are written too");
+    next.take(AT, |_| None);
+    for n in 0..COMMIT_DOCUMENTS {
+        assert_eq!(next.next_dirty(), Some(key(1)), "document {n}");
+        next.append(append(1, 1, 1), AT, false);
+        next.mark_dirty(&key(1));
+    }
+    assert_eq!(next.next_dirty(), None);
 }
 
 #[test]
