@@ -345,11 +345,15 @@ impl ShardThread {
     }
 
     /// Does what is done in turns, then works at departures for a [`QUANTUM`]. Others may take memory for as long in each
-    /// turn, so what is to be given back does not pile up. The party that leaves pays: its next messages come later if others wait.
+    /// turn, so what is to be given back does not pile up. The party that comes or leaves pays: its next messages come later if others wait.
     fn work_off(&mut self) {
-        self.shard.work_off(Now::read());
         let began = Instant::now();
-        let mut before = began;
+        let newcomer = self.shard.work_off(Now::read());
+        let mut before = Instant::now();
+        if let Some((connection, party)) = newcomer {
+            self.queue.charge(&Lane { party, connection }, cost(before - began));
+        }
+        let began = before;
         while let Some((connection, party)) = self.shard.continue_departures(Now::read()) {
             let after = Instant::now();
             self.queue.charge(&Lane { party, connection }, cost(after - before));

@@ -1,4 +1,4 @@
-//! Whose turn it is after a departure.
+//! Whose turn it is after work that grows with the documents of one connection.
 
 use super::*;
 use crate::engine::opener::{Allowed, LastEnd, OpenerOptions, Record};
@@ -8,7 +8,7 @@ use crate::sync::message::{Draft, SyncMessage};
 use crate::sync::price::Limits;
 use crate::types::{ChangeHash, DocumentId};
 
-/// Documents of the one that leaves.
+/// Documents of the one that leaves, or that a newcomer is asked for.
 const MANY: u32 = 3_000;
 /// Messages of each of the others.
 const MESSAGES: usize = 20;
@@ -27,7 +27,7 @@ fn thread(store: Arc<Store>) -> ShardThread {
         memory_budget: 1 << 30,
         held_budget: 1 << 30,
         max_documents: MANY as usize,
-        max_requests: 10,
+        max_requests: MANY as usize,
         request_timeout_ms: 100,
         announce: false,
         compact_grace_ms: 0,
@@ -38,8 +38,13 @@ fn thread(store: Arc<Store>) -> ShardThread {
 
 /// A connection of an app joins.
 fn join(thread: &mut ShardThread, id: u64, client: &str) -> Lane {
+    join_in(thread, id, client, "xyz.example")
+}
+
+/// The same in another namespace.
+fn join_in(thread: &mut ShardThread, id: u64, client: &str, namespace: &str) -> Lane {
     let info = ConnectionInfo {
-        namespace: "xyz.example".parse().unwrap(),
+        namespace: namespace.parse().unwrap(),
         client: client.into(),
         peer: format!("peer-{id}").parse().unwrap(),
         read_only: false,
@@ -70,11 +75,34 @@ fn an_app_pays_for_the_departure_of_a_connection_with_many_documents() {
         thread.shard.receive(leaves.connection, event, &*thread.store, Now::read());
     }
     thread.shard.leave(leaves.connection, Now::read());
-    for lane in [&comes_back, &other].into_iter().cycle().take(2 * MESSAGES) {
+    assert_goes_first(&mut thread, &other, &comes_back);
+}
+
+#[test]
+fn an_app_pays_for_the_questions_to_a_newcomer() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = StoreOptions { cache_bytes: 1 << 20 };
+    let mut thread = thread(Arc::new(Store::open(&dir.path().join("store"), &options).unwrap()));
+    let wants = join(&mut thread, 1, "https://many.example/");
+    let message = SyncMessage::decode(&Draft::default().encode().into(), &Limits::default()).unwrap();
+    for n in 0..MANY {
+        let document = DocumentId(u128::from(n).to_be_bytes());
+        let event = Event::Sync { document, message: message.clone() };
+        thread.shard.receive(wants.connection, event, &*thread.store, Now::read());
+    }
+    let newcomer = join(&mut thread, 2, "https://many.example/");
+    let other = join_in(&mut thread, 3, "https://other.example/", "xyz.other");
+    assert!(thread.shard.has_backlog(), "it is not asked for all of them at once");
+    assert_goes_first(&mut thread, &other, &newcomer);
+}
+
+/// After a turn of such work all messages of `other` go before those of `payer`, however they came.
+fn assert_goes_first(thread: &mut ShardThread, other: &Lane, payer: &Lane) {
+    for lane in [payer, other].into_iter().cycle().take(2 * MESSAGES) {
         thread.queue.push(lane, MESSAGE_COST_NS, (lane.connection, Queued::Leave));
     }
     thread.work_off();
     let order: Vec<_> = std::iter::from_fn(|| thread.queue.pop(|_| true)).map(|(lane, _)| lane).collect();
-    assert_eq!(order[..MESSAGES], vec![other; MESSAGES], "the other app has waited for its departure");
-    assert_eq!(order[MESSAGES..], vec![comes_back; MESSAGES]);
+    assert_eq!(order[..MESSAGES], vec![other.clone(); MESSAGES], "it has waited for that work");
+    assert_eq!(order[MESSAGES..], vec![payer.clone(); MESSAGES]);
 }

@@ -9,7 +9,7 @@ use super::budget::Category;
 use super::connection::Connection;
 use super::requests::Step;
 use crate::sync::doc::Peer;
-use crate::types::{ConnectionId, DocKey, Millis, Now};
+use crate::types::{ConnectionId, DocKey, Millis, Now, Party};
 
 /// How long an absent document has to turn up by itself before others are asked for it, in milliseconds. An
 /// automerge-repo client that is asked for what it lacks takes it for unavailable until it comes, for its own app too:
@@ -110,14 +110,17 @@ impl Shard {
         self.ask_some(Newcomer { id, after: None, left }, now);
     }
 
-    /// Looks at some more documents for the newcomer whose turn it is.
-    pub(super) fn continue_newcomer(&mut self, now: Now) {
+    /// Looks at some more documents for the newcomer whose turn it is. Returns whose that is.
+    pub(super) fn continue_newcomer(&mut self, now: Now) -> Option<(ConnectionId, Party)> {
         while let Some(newcomer) = self.newcomers.pop_front() {
             // One that has left takes no turn.
             if self.is_here(newcomer.id) {
-                return self.ask_some(newcomer, now);
+                let whose = (newcomer.id, self.connections.get(&newcomer.id)?.info().party());
+                self.ask_some(newcomer, now);
+                return Some(whose);
             }
         }
+        None
     }
 
     fn ask_some(&mut self, mut newcomer: Newcomer, now: Now) {

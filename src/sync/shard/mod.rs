@@ -351,13 +351,14 @@ impl Shard {
         self.continue_departure(now)
     }
 
-    /// Does a bounded part of what else grows with the documents of one connection: questions to newcomers, and turns of telling
-    /// remote heads, whose connections are made ready.
-    pub fn work_off(&mut self, now: Now) {
-        self.continue_newcomer(now);
+    /// Does a bounded part of what else grows with the documents of one connection: questions to a newcomer, and turns of telling
+    /// remote heads, whose connections are made ready. Returns who the newcomer is, or `None` if there was none.
+    pub fn work_off(&mut self, now: Now) -> Option<(ConnectionId, Party)> {
+        let newcomer = self.continue_newcomer(now);
         for id in self.remote.subscriptions_mut().begin_turns() {
             self.send_queue.make_ready(id);
         }
+        newcomer
     }
 
     /// Whether the next message of an approval may be taken. If not, it may when a commit or a departure is done.
