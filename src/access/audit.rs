@@ -63,6 +63,8 @@ pub enum What {
     EndedByReplay,
     /// An app gave its tokens back.
     AppSignedOut,
+    /// A session of a former owner ended when its token or refresh token came.
+    FormerOwnerEnded,
     /// A link that signs in once was made on the machine.
     LinkMade,
     /// The owner signed in by such a link.
@@ -89,6 +91,7 @@ impl What {
                 | Self::SignedInByLink
                 | Self::SignInRefused
                 | Self::AppSignedOut
+                | Self::FormerOwnerEnded
                 | Self::SignedOut
         )
     }
