@@ -276,6 +276,24 @@ impl Audit {
         all
     }
 
+    /// Whether a session of an app (`client_id` and namespace) was taken back or given back, as far as is remembered, after a
+    /// token of it was given out.
+    pub(super) fn has_ended(&self, session: &str, app: (&str, &str), given: Millis) -> bool {
+        let is_of_app = |event: &Event| {
+            let of = (event.client_id.as_deref(), event.namespace.as_deref());
+            of == (Some(app.0), Some(app.1)) && given <= event.last
+        };
+        self.decisions.iter().chain(&self.others).any(|event| match event.what {
+            What::AllSessionsRevoked => given <= event.last,
+            What::Revoked | What::Denied => is_of_app(event),
+            What::SessionRevoked | What::AppSignedOut | What::FormerOwnerEnded | What::EndedByReplay => {
+                // Several alike are one event, which names the last session only.
+                event.session.as_deref() == Some(session) || (event.count > 1 && is_of_app(event))
+            }
+            _ => false,
+        })
+    }
+
     pub(super) fn is_dirty(&self) -> bool {
         !self.dirty.is_empty()
     }

@@ -29,6 +29,10 @@ impl DeviceKey {
         let session = &row.session;
         Some(Self { app: session.app(), did: session.did.clone(), jkt: session.jkt.clone()? })
     }
+
+    pub(super) fn app(&self) -> &App {
+        &self.app
+    }
 }
 
 /// What ties tokens to the session of a device.

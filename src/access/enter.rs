@@ -6,7 +6,7 @@ use super::audit::{Event, What};
 use super::connect::Joining;
 use super::entering::Checked;
 use super::root_document::{Asking, Device, Presences};
-use super::session::Row;
+use super::session::{Row, deletion};
 use super::state::{State, Underway};
 use super::{
     Access, AccessError, Decision, EnterError, Entered, Entering, MAX_TOKEN_BYTES, NewSession, Proof,
@@ -166,6 +166,13 @@ impl Access {
         ops.push(event);
         if let Some(id) = gives_way {
             state.end(&id, &mut ops, &mut underway);
+        }
+        if !renews {
+            // A deletion that is on its way may fail. Deleted here once more, the old session is not there beside the new one.
+            for id in state.sessions.going_of_device(&row) {
+                ops.push(deletion(&id));
+                underway.gone.push(id);
+            }
         }
         ops.extend(state.used.claim(&asked.used));
         let asking = Asking {

@@ -123,7 +123,11 @@ impl Sessions {
         let of_app = self.by_app.entry(session.app()).or_default();
         of_app.insert((session.idle_since(), *number, id.to_owned()));
         if let Some(device) = DeviceKey::of(row) {
-            self.by_device.insert(device, id.to_owned());
+            let known = self.by_device.get(&device).and_then(|known| self.slots.get(known));
+            // One whose deletion failed does not take the place of the one that came after it.
+            if known.is_none_or(|known| known.number <= *number) {
+                self.by_device.insert(device, id.to_owned());
+            }
         }
         let earlier = row.device.iter().flat_map(|tokens| &tokens.earlier).map(|token| token.id.clone());
         self.taken_over.extend(earlier.map(|earlier| (earlier, id.to_owned())));
@@ -178,6 +182,14 @@ impl Sessions {
     pub(super) fn of_device(&self, row: &Row) -> Option<&Row> {
         let id = self.by_device.get(&DeviceKey::of(row)?)?;
         self.slots.get(id).map(|slot| &slot.row)
+    }
+
+    /// Sessions of a device whose deletion is on its way, for what would be its row if there was none.
+    pub(super) fn going_of_device(&self, row: &Row) -> Vec<String> {
+        let Some(device) = DeviceKey::of(row) else { return Vec::new() };
+        let going = self.slots.iter().filter(|(_, slot)| slot.going);
+        let of_device = going.filter(|(_, slot)| DeviceKey::of(&slot.row).as_ref() == Some(&device));
+        of_device.map(|(id, _)| id.clone()).collect()
     }
 
     /// With the number of open sockets; those whose row is durable.
@@ -252,7 +264,13 @@ impl Sessions {
     /// locked, so that a later deletion cannot be undone by what was read before it.
     pub(super) fn reload(&mut self, id: &str, store: &Store) {
         match store.record(RecordKind::Session, id.as_bytes()) {
-            Ok(None) => self.remove(id, Refused::Revoked),
+            Ok(None) => {
+                let device = self.slots.get(id).and_then(|slot| DeviceKey::of(&slot.row));
+                self.remove(id, Refused::Revoked);
+                if let Some(device) = device {
+                    self.find_of_device(device);
+                }
+            }
             Ok(Some(row)) => match Row::read(id, &row) {
                 Some(row) => {
                     self.doubtful.remove(id);
@@ -279,6 +297,17 @@ impl Sessions {
                 tracing::error!(%error, session = %id, "a session cannot be looked up in the store; its token is refused");
                 self.doubt(id);
             }
+        }
+    }
+
+    /// A device's newest session could not be stored: the one before it is the device's again, if it stayed.
+    fn find_of_device(&mut self, device: DeviceKey) {
+        let of_app = self.by_app.get(device.app()).into_iter().flatten();
+        let of_device = of_app.filter(|(.., id)| {
+            self.slots.get(id).is_some_and(|slot| DeviceKey::of(&slot.row).as_ref() == Some(&device))
+        });
+        if let Some((.., id)) = of_device.max_by_key(|(_, number, _)| *number) {
+            self.by_device.insert(device, id.clone());
         }
     }
 

@@ -114,7 +114,7 @@ impl State {
                 return Err(Refused::Unverifiable);
             }
         }
-        let row = self.sessions.row(&id).ok_or_else(|| claims.without_session(now))?;
+        let row = self.sessions.row(&id).ok_or_else(|| claims.without_session(now, &self.audit))?;
         let Some(reads_only) = claims.speaks_for(row) else {
             return Err(Refused::Invalid("it does not match the session it names"));
         };

@@ -12,6 +12,7 @@ use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde::{Deserialize, Serialize};
 
+use super::audit::Audit;
 use super::copies::TokenTag;
 use super::session::Row;
 use super::{AccessError, Refused, Session};
@@ -73,10 +74,13 @@ impl Claims {
     }
 
     /// Why the token is refused when there is no session of its name.
-    pub(super) fn without_session(&self, now: Millis) -> Refused {
+    pub(super) fn without_session(&self, now: Millis, audit: &Audit) -> Refused {
         let over = |device: &DeviceClaims| now >= device.until.saturating_mul(1000);
-        // Sessions that ended are forgotten after a while, and their tokens are not.
-        if self.device.as_ref().is_some_and(over) { Refused::Expired } else { Refused::Revoked }
+        // Sessions that ended by themselves are forgotten after a while, and their tokens are not. Use may have moved the end
+        // ahead of what the token says, so that the session may also have been taken back since then.
+        let given = self.iat.saturating_mul(1000);
+        let was_ended = || audit.has_ended(&self.session_id, (&self.client_id, &self.namespace), given);
+        if self.device.as_ref().is_some_and(over) && !was_ended() { Refused::Expired } else { Refused::Revoked }
     }
 
     /// Whether the token may only read; `None` if something that it says is not what the row says.

@@ -1,6 +1,10 @@
 //! Schema 4: all that one key got by `/authenticate` with DPoP, of one app in one namespace, is one session.
 //!
-//! Before, each authentication began a session. Of the rows of one key the last that began stays. It keeps what the tokens
+//! Before, each authentication began a session. Rows of `/connect` look the same, and only a refresh token's row tells them
+//! apart, which may be gone. So in doubt a row stays what it is: its token is good until its own end, as before. That is so of
+//! the one row of a key, which needs no other to become one, and of all rows if a refresh token's row cannot be read.
+//!
+//! Of the rows of one key the last that began stays. It keeps what the tokens
 //! of all of them say, so that they go on working: `access` reads these members, and the store knows them here only.
 
 use std::collections::{BTreeMap, HashSet};
@@ -21,7 +25,7 @@ const OF_DEVICE: [&str; 4] = ["namespace", "client_id", "did", "jkt"];
 /// Makes one row of the rows of each device.
 pub(super) fn one_session_each(transaction: &WriteTransaction) -> Result<(), StoreError> {
     let failed = |source: redb::StorageError| StoreError::from_redb(MIGRATE, "table sessions", source);
-    let by_connect = by_connect(transaction)?;
+    let Some(by_connect) = by_connect(transaction)? else { return Ok(()) };
     let mut rows = write::open(transaction, schema::records(RecordKind::Session))?;
     let mut devices: BTreeMap<[String; 4], Vec<Object>> = BTreeMap::new();
     for row in rows.iter().map_err(failed)? {
@@ -39,7 +43,7 @@ pub(super) fn one_session_each(transaction: &WriteTransaction) -> Result<(), Sto
         }
     }
     let mut grown = 0;
-    for mut sessions in devices.into_values() {
+    for mut sessions in devices.into_values().filter(|sessions| sessions.len() > 1) {
         sessions.sort_by_key(|session| (number(session, "created"), text(session, "id").to_owned()));
         let Some(session) = joined(&sessions)? else { continue };
         let kept = text(&session, "id").to_owned();
@@ -56,18 +60,18 @@ pub(super) fn one_session_each(transaction: &WriteTransaction) -> Result<(), Sto
     write::add_live_bytes(transaction, grown)
 }
 
-/// Sessions that refresh tokens renew, which stay as they are.
-fn by_connect(transaction: &WriteTransaction) -> Result<HashSet<String>, StoreError> {
+/// Sessions that refresh tokens renew, which stay as they are; `None` if that cannot be said of each refresh token.
+fn by_connect(transaction: &WriteTransaction) -> Result<Option<HashSet<String>>, StoreError> {
     let failed = |source: redb::StorageError| StoreError::from_redb(MIGRATE, "table refresh_tokens", source);
     let table = write::open(transaction, schema::records(RecordKind::RefreshToken))?;
     let mut all = HashSet::new();
     for row in table.iter().map_err(failed)? {
         let (_, value) = row.map_err(failed)?;
-        let family = serde_json::from_slice::<Object>(value.value()).unwrap_or_default();
-        let sessions = family.get("sessions").and_then(Value::as_array).into_iter().flatten();
-        all.extend(sessions.filter_map(Value::as_str).map(str::to_owned));
+        let Ok(family) = serde_json::from_slice::<Object>(value.value()) else { return Ok(None) };
+        let Some(sessions) = family.get("sessions").and_then(Value::as_array) else { return Ok(None) };
+        all.extend(sessions.iter().filter_map(Value::as_str).map(str::to_owned));
     }
-    Ok(all)
+    Ok(Some(all))
 }
 
 /// The one session that a device's sessions become, the oldest first.
