@@ -6,7 +6,7 @@ use super::audit::{Event, What};
 use super::connect::Joining;
 use super::entering::Checked;
 use super::root_document::{Asking, Device, Presences};
-use super::session::{Row, deletion};
+use super::session::Row;
 use super::state::{State, Underway};
 use super::{
     Access, AccessError, Decision, EnterError, Entered, Entering, MAX_TOKEN_BYTES, NewSession, Proof,
@@ -170,8 +170,7 @@ impl Access {
         if !renews {
             // A deletion that is on its way may fail. Deleted here once more, the old session is not there beside the new one.
             for id in state.sessions.going_of_device(&row) {
-                ops.push(deletion(&id));
-                underway.gone.push(id);
+                state.delete(&id, &mut ops, &mut underway);
             }
         }
         ops.extend(state.used.claim(&asked.used));
@@ -185,6 +184,7 @@ impl Access {
         ops.extend(op);
         underway.roots.extend(write);
         if renews {
+            ops.extend(state.sessions.earlier.clear_ended(&row.session.id, now));
             state.renew(row.clone(), &mut ops, &mut underway)?;
         } else {
             state.begin(row.clone(), &mut ops, &mut underway)?;

@@ -7,7 +7,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use tokio::sync::watch;
 
 use super::copies::{Copied, Uses};
-use super::device::{DeviceKey, Sliding};
+use super::device::{DeviceKey, EarlierRow, Sliding};
+use super::earlier::Earlier;
 use super::session::Row;
 use super::slot::{Slot, Standing};
 use super::{AccessError, App, EnterError, Refused, Session};
@@ -38,6 +39,8 @@ pub(super) struct Sessions {
     by_device: HashMap<DeviceKey, String>,
     /// Ids of sessions that became a device's session, with its id, if it is not going.
     taken_over: HashMap<String, String>,
+    /// The same, of those that have a row of their own.
+    pub(super) earlier: Earlier,
     /// Ids whose row could not be read.
     doubtful: BTreeSet<String>,
     /// Ids whose `last_used` is worth writing.
@@ -49,9 +52,10 @@ impl Sessions {
         let mut all = Self::default();
         for (key, row) in rows {
             let id = String::from_utf8_lossy(key);
-            match Row::read(&id, row) {
-                Some(row) => all.insert_stored(row),
-                None => {
+            match (Row::read(&id, row), EarlierRow::read(&id, row)) {
+                (Some(row), _) => all.insert_stored(row),
+                (None, Some(row)) => all.earlier.insert(row),
+                (None, None) => {
                     tracing::warn!(session = %id, "a session row cannot be read; its token is refused. Revoke it by its id");
                     all.doubtful.insert(id.into_owned());
                 }
@@ -160,7 +164,8 @@ impl Sessions {
 
     /// The id that a session has now: another one if it became a device's.
     pub(super) fn id_now<'a>(&'a self, id: &'a str) -> &'a str {
-        self.taken_over.get(id).map_or(id, String::as_str)
+        let became = self.taken_over.get(id).map(String::as_str).or_else(|| self.earlier.became(id));
+        became.unwrap_or(id)
     }
 
     /// The row of a session, if it is durable. One that is going still counts: it is out when that is durable.
@@ -267,6 +272,7 @@ impl Sessions {
             Ok(None) => {
                 let device = self.slots.get(id).and_then(|slot| DeviceKey::of(&slot.row));
                 self.remove(id, Refused::Revoked);
+                self.earlier.forget(id);
                 if let Some(device) = device {
                     self.find_of_device(device);
                 }

@@ -184,7 +184,9 @@ async fn whoever_knows_the_first_half_only_ends_nothing() {
     // The marks of two secrets, exchanged, are marks of neither.
     let crossed = format!("{}{}", &secret[..43], &used[43..]);
     let (_, of_another) = { first(&place).await.refresh_token.split_once('.').map(owned).unwrap() };
-    for wrong in ["", "x", &"x".repeat(43), &"x".repeat(65), &"ä".repeat(20), &secret[1..], &crossed, &of_another] {
+    for wrong in
+        ["", "x", &"x".repeat(43), &"x".repeat(65), &"ä".repeat(20), &secret[1..], &crossed, &of_another]
+    {
         let refused = refresh(&place, &format!("{family}.{wrong}")).await;
         assert!(matches!(refused, Err(ExchangeError::Refresh)), "{wrong}");
     }

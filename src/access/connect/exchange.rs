@@ -204,14 +204,7 @@ impl Access {
         };
         let name_of_device = exchange.name.clone().or(old.name.clone());
         let mark_key = Some(old.mark_key.clone().map_or_else(new_secret, Ok)?);
-        let mut family = Family {
-            before,
-            mark_key,
-            rotated: now,
-            sessions,
-            name: name_of_device,
-            ..old
-        };
+        let mut family = Family { before, mark_key, rotated: now, sessions, name: name_of_device, ..old };
         let secret = family.marked(&new_secret()?);
         family.secret = fingerprint(&secret);
         self.join(Joining { key, family, code: None, ends }, exchange, format!("{name}.{secret}")).await

@@ -9,7 +9,6 @@
 //! | `GET /sign-in/CODE` | a page with a button: looking at a link does not use it up |
 //! | `POST /sign-in/CODE` | 303, signed in by a link that was made on the machine; from that page only |
 
-
 use hyper::body::Incoming;
 use hyper::header::{
     CACHE_CONTROL, HeaderMap, HeaderValue, LOCATION, REFERRER_POLICY, RETRY_AFTER, SET_COOKIE,

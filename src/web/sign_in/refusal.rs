@@ -9,8 +9,7 @@ use crate::web::answer::{Answer, error, with};
 /// Says why a sign-in cannot begin, by its [code](crate::atproto::oauth::OauthError::code). `metadata` is the address that her PDS
 /// must be able to read; a server without a domain has none, and then the reason is never that the PDS cannot reach this server.
 pub(super) fn refusal(code: &'static str, metadata: Option<&str>) -> Answer {
-    const LINK: &str =
-        "`groundmist-sync sign-in` on the machine that this server runs on prints a link that signs you in without your PDS";
+    const LINK: &str = "`groundmist-sync sign-in` on the machine that this server runs on prints a link that signs you in without your PDS";
     const WHY: &str = "It cannot if that name leads nowhere from where the PDS is (a tailnet, a name in your house only), if a firewall keeps it out, or if the PDS is in the same house and the router does not send its own address back in (no hairpin NAT)";
     let code = match (code, metadata) {
         (UNREACHABLE_FOR_PDS, None) => "bad_answer",
