@@ -138,3 +138,52 @@ fn killed_at_any_moment_one_secret_counts_with_what_belongs_to_it() {
         said(&home, &["sessions", "revoke", "--all"]);
     }
 }
+
+#[test]
+fn a_new_secret_that_is_not_in_its_file_is_no_plain_success() {
+    for running in [true, false] {
+        let dir = tempfile::tempdir().unwrap();
+        let home = dir.path().join("home");
+        let mut server = start(&home);
+        let old = server.token.clone();
+        if !running {
+            assert!(server.terminate().success());
+        }
+        // Where the new file is written first.
+        let beside = home.join("secret.key.new");
+        std::fs::create_dir(&beside).unwrap();
+        let output = run(&home, &["secret", "rotate"]);
+        let words = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{words}");
+        for part in ["signs with a new secret", "not in its file yet", "secret.key", "restart the server"] {
+            assert!(words.contains(part), "{part}: {words}");
+        }
+        if running {
+            assert!(!is_good(&server, &old));
+            server.kill();
+        }
+        std::fs::remove_dir(&beside).unwrap();
+        let server = start(&home);
+        assert!(!is_good(&server, &old), "the next start puts it there");
+    }
+}
+
+#[test]
+fn a_restore_does_not_offer_to_change_a_configured_secret() {
+    let dir = tempfile::tempdir().unwrap();
+    let home = dir.path().join("home");
+    let mut server = start(&home);
+    let backup = dir.path().join("backup");
+    said(&home, &["backup", backup.to_str().unwrap()]);
+    assert!(server.terminate().success());
+    for (secret, offered) in [(None, true), (Some("correct horse battery staple"), false)] {
+        let mut restore = Command::new(env!("CARGO_BIN_EXE_groundmist-sync"));
+        restore.arg("restore").arg(&backup).args(["--force", "--data-dir"]).arg(&home).env_clear();
+        restore.envs(secret.map(|secret| ("GROUNDMIST_SYNC_SECRET_KEY", secret)));
+        let output = restore.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let words = String::from_utf8(output.stdout).unwrap();
+        assert!(words.contains("Restored"), "{words}");
+        assert_eq!(words.contains("`groundmist-sync secret rotate`"), offered, "{words}");
+    }
+}

@@ -63,6 +63,8 @@ pub enum What {
     EndedByReplay,
     /// An app gave its tokens back.
     AppSignedOut,
+    /// A session of a former owner ended when its token or refresh token came.
+    FormerOwnerEnded,
     /// A link that signs in once was made on the machine.
     LinkMade,
     /// The owner signed in by such a link.
@@ -89,6 +91,7 @@ impl What {
                 | Self::SignedInByLink
                 | Self::SignInRefused
                 | Self::AppSignedOut
+                | Self::FormerOwnerEnded
                 | Self::SignedOut
         )
     }
@@ -271,6 +274,24 @@ impl Audit {
         let mut all: Vec<Event> = self.decisions.iter().chain(&self.others).cloned().collect();
         all.sort_by_key(|event| (event.last, event.number));
         all
+    }
+
+    /// Whether a session of an app (`client_id` and namespace) was taken back or given back, as far as is remembered, after a
+    /// token of it was given out.
+    pub(super) fn has_ended(&self, session: &str, app: (&str, &str), given: Millis) -> bool {
+        let is_of_app = |event: &Event| {
+            let of = (event.client_id.as_deref(), event.namespace.as_deref());
+            of == (Some(app.0), Some(app.1)) && given <= event.last
+        };
+        self.decisions.iter().chain(&self.others).any(|event| match event.what {
+            What::AllSessionsRevoked => given <= event.last,
+            What::Revoked | What::Denied => is_of_app(event),
+            What::SessionRevoked | What::AppSignedOut | What::FormerOwnerEnded | What::EndedByReplay => {
+                // Several alike are one event, which names the last session only.
+                event.session.as_deref() == Some(session) || (event.count > 1 && is_of_app(event))
+            }
+            _ => false,
+        })
     }
 
     pub(super) fn is_dirty(&self) -> bool {

@@ -155,11 +155,19 @@ impl Access {
         let sent = {
             let mut state = self.state();
             let (mut ops, mut underway) = (Vec::new(), Underway::default());
+            let app = state.sessions.staying(id).map(super::Session::app);
             state.end_with_family(id, &mut ops, &mut underway);
             if ops.is_empty() {
                 // Another socket of it has just come, and the session may still come back if its end cannot be stored.
                 return if state.sessions.knows(id) { Err(AccessError::RevokedMeanwhile) } else { Ok(()) };
             }
+            let event = match app {
+                Some(app) => Event::about(What::FormerOwnerEnded, &app, now()),
+                None => Event::new(What::FormerOwnerEnded, now()),
+            };
+            let (place, op) = state.audit.write(event.session(id))?;
+            underway.event = Some(place);
+            ops.push(op);
             self.send(ops, underway, "ending a session of a former owner")
         };
         tracing::info!(session = id, "a session ended, as its account is not the owner's any more");

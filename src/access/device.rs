@@ -29,6 +29,10 @@ impl DeviceKey {
         let session = &row.session;
         Some(Self { app: session.app(), did: session.did.clone(), jkt: session.jkt.clone()? })
     }
+
+    pub(super) fn app(&self) -> &App {
+        &self.app
+    }
 }
 
 /// What ties tokens to the session of a device.
@@ -37,7 +41,8 @@ pub(super) struct DeviceTokens {
     /// Stands in every token of the session, and nowhere else but in its row. Who has the signing secret only cannot make a
     /// token for a session that exists.
     key: String,
-    /// Tokens of sessions that became this one; none is ever added.
+    /// Tokens of sessions that became this one, if they have no row of their own ([`EarlierRow`]): the one that had its id. None
+    /// is ever added.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) earlier: Vec<EarlierToken>,
 }
@@ -49,6 +54,31 @@ pub(super) struct EarlierToken {
     pub(super) created: Millis,
     pub(super) expires: Millis,
     pub(super) read_only: bool,
+}
+
+/// The row that is left of a session that became a device's. It is written once, at the migration, so that a device with many
+/// earlier tokens has a small row that changes, and many that do not.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct EarlierRow {
+    id: String,
+    created: Millis,
+    expires: Millis,
+    read_only: bool,
+    /// Id of the device's session.
+    pub(super) became: String,
+}
+
+impl EarlierRow {
+    /// Reads a row; `None` if it is none of that id.
+    pub(super) fn read(id: &str, row: &[u8]) -> Option<Self> {
+        serde_json::from_slice::<Self>(row).ok().filter(|row| row.id == id)
+    }
+
+    pub(super) fn token(self) -> EarlierToken {
+        let Self { id, created, expires, read_only, .. } = self;
+        EarlierToken { id, created, expires, read_only }
+    }
 }
 
 impl DeviceTokens {

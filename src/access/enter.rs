@@ -167,6 +167,12 @@ impl Access {
         if let Some(id) = gives_way {
             state.end(&id, &mut ops, &mut underway);
         }
+        if !renews {
+            // A deletion that is on its way may fail. Deleted here once more, the old session is not there beside the new one.
+            for id in state.sessions.going_of_device(&row) {
+                state.delete(&id, &mut ops, &mut underway);
+            }
+        }
         ops.extend(state.used.claim(&asked.used));
         let asking = Asking {
             url: asked.root_doc_url.as_deref(),
@@ -178,6 +184,7 @@ impl Access {
         ops.extend(op);
         underway.roots.extend(write);
         if renews {
+            ops.extend(state.sessions.earlier.clear_ended(&row.session.id, now));
             state.renew(row.clone(), &mut ops, &mut underway)?;
         } else {
             state.begin(row.clone(), &mut ops, &mut underway)?;

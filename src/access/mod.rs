@@ -21,6 +21,7 @@ mod connect;
 mod copies;
 mod decide;
 mod device;
+mod earlier;
 mod enter;
 mod entering;
 mod error;

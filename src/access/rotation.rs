@@ -40,12 +40,15 @@ impl SigningSecret {
 }
 
 /// What ended with the old secret.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rotated {
     /// Sessions of apps, whose devices authenticate again.
     pub sessions: usize,
     /// Tokens made by command, which have to be made anew.
     pub tokens: usize,
+    /// Why the new secret, which is in force, is not in its file yet. It is in the store, and the next start puts it there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_in_file: Option<String>,
 }
 
 impl Access {
@@ -69,7 +72,7 @@ impl Access {
         let _alone = self.signing.write().await;
         let new = secret::draw().map_err(AccessError::random(WHAT))?;
         let pin = |row| Op::Record { kind: RecordKind::Pin, key: NEW_SECRET.into(), row };
-        let (ended, sent) = {
+        let (mut ended, sent) = {
             let mut state = self.state();
             let (place, event) = state.audit.write(Event::new(What::SecretRotated, now()))?;
             let mut ops = vec![event, pin(Some(new.as_bytes().to_vec()))];
@@ -78,7 +81,8 @@ impl Access {
             let is_local = |id: &&String| state.sessions.get(id).is_some_and(super::Session::is_local);
             let tokens = ids.iter().filter(is_local).count();
             ids.iter().for_each(|id| state.end(id, &mut ops, &mut underway));
-            (Rotated { sessions: ids.len() - tokens, tokens }, self.send(ops, underway, WHAT))
+            let ended = Rotated { sessions: ids.len() - tokens, tokens, not_in_file: None };
+            (ended, self.send(ops, underway, WHAT))
         };
         if let Err(error) = sent.await {
             // Whether it is in the store after all is for the store to say.
@@ -94,16 +98,23 @@ impl Access {
             *secret.now.write().unwrap_or_else(PoisonError::into_inner) = new.clone();
             secret::put(&directory, &new)
         });
-        let taken_out = match put.await {
-            Ok(Ok(())) => self.commit.make_durable(vec![pin(None)]).await.map_err(|error| error.to_string()),
-            Ok(Err(error)) => Err(error.to_string()),
-            Err(_) => Err("the server is stopping".into()),
-        };
-        if let Err(reason) = taken_out {
-            tracing::warn!(
-                reason,
-                "the new signing secret is in force, and is put into its file at the next start only"
-            );
+        let put = put.await.map_or_else(
+            |_| Err("the server is stopping".to_owned()),
+            |put| put.map_err(|error| error.to_string()),
+        );
+        match put {
+            Ok(()) => {
+                if let Err(reason) = self.commit.make_durable(vec![pin(None)]).await {
+                    tracing::warn!(%reason, "the new signing secret is in its file, and in the store until the next start");
+                }
+            }
+            Err(reason) => {
+                tracing::error!(
+                    reason,
+                    "the new signing secret is in force, and is not in its file yet: the next start puts it there"
+                );
+                ended.not_in_file = Some(reason);
+            }
         }
         Ok(ended)
     }

@@ -7,7 +7,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use tokio::sync::watch;
 
 use super::copies::{Copied, Uses};
-use super::device::{DeviceKey, Sliding};
+use super::device::{DeviceKey, EarlierRow, Sliding};
+use super::earlier::Earlier;
 use super::session::Row;
 use super::slot::{Slot, Standing};
 use super::{AccessError, App, EnterError, Refused, Session};
@@ -38,6 +39,8 @@ pub(super) struct Sessions {
     by_device: HashMap<DeviceKey, String>,
     /// Ids of sessions that became a device's session, with its id, if it is not going.
     taken_over: HashMap<String, String>,
+    /// The same, of those that have a row of their own.
+    pub(super) earlier: Earlier,
     /// Ids whose row could not be read.
     doubtful: BTreeSet<String>,
     /// Ids whose `last_used` is worth writing.
@@ -49,9 +52,10 @@ impl Sessions {
         let mut all = Self::default();
         for (key, row) in rows {
             let id = String::from_utf8_lossy(key);
-            match Row::read(&id, row) {
-                Some(row) => all.insert_stored(row),
-                None => {
+            match (Row::read(&id, row), EarlierRow::read(&id, row)) {
+                (Some(row), _) => all.insert_stored(row),
+                (None, Some(row)) => all.earlier.insert(row),
+                (None, None) => {
                     tracing::warn!(session = %id, "a session row cannot be read; its token is refused. Revoke it by its id");
                     all.doubtful.insert(id.into_owned());
                 }
@@ -123,7 +127,11 @@ impl Sessions {
         let of_app = self.by_app.entry(session.app()).or_default();
         of_app.insert((session.idle_since(), *number, id.to_owned()));
         if let Some(device) = DeviceKey::of(row) {
-            self.by_device.insert(device, id.to_owned());
+            let known = self.by_device.get(&device).and_then(|known| self.slots.get(known));
+            // One whose deletion failed does not take the place of the one that came after it.
+            if known.is_none_or(|known| known.number <= *number) {
+                self.by_device.insert(device, id.to_owned());
+            }
         }
         let earlier = row.device.iter().flat_map(|tokens| &tokens.earlier).map(|token| token.id.clone());
         self.taken_over.extend(earlier.map(|earlier| (earlier, id.to_owned())));
@@ -156,7 +164,8 @@ impl Sessions {
 
     /// The id that a session has now: another one if it became a device's.
     pub(super) fn id_now<'a>(&'a self, id: &'a str) -> &'a str {
-        self.taken_over.get(id).map_or(id, String::as_str)
+        let became = self.taken_over.get(id).map(String::as_str).or_else(|| self.earlier.became(id));
+        became.unwrap_or(id)
     }
 
     /// The row of a session, if it is durable. One that is going still counts: it is out when that is durable.
@@ -178,6 +187,14 @@ impl Sessions {
     pub(super) fn of_device(&self, row: &Row) -> Option<&Row> {
         let id = self.by_device.get(&DeviceKey::of(row)?)?;
         self.slots.get(id).map(|slot| &slot.row)
+    }
+
+    /// Sessions of a device whose deletion is on its way, for what would be its row if there was none.
+    pub(super) fn going_of_device(&self, row: &Row) -> Vec<String> {
+        let Some(device) = DeviceKey::of(row) else { return Vec::new() };
+        let going = self.slots.iter().filter(|(_, slot)| slot.going);
+        let of_device = going.filter(|(_, slot)| DeviceKey::of(&slot.row).as_ref() == Some(&device));
+        of_device.map(|(id, _)| id.clone()).collect()
     }
 
     /// With the number of open sockets; those whose row is durable.
@@ -252,7 +269,14 @@ impl Sessions {
     /// locked, so that a later deletion cannot be undone by what was read before it.
     pub(super) fn reload(&mut self, id: &str, store: &Store) {
         match store.record(RecordKind::Session, id.as_bytes()) {
-            Ok(None) => self.remove(id, Refused::Revoked),
+            Ok(None) => {
+                let device = self.slots.get(id).and_then(|slot| DeviceKey::of(&slot.row));
+                self.remove(id, Refused::Revoked);
+                self.earlier.forget(id);
+                if let Some(device) = device {
+                    self.find_of_device(device);
+                }
+            }
             Ok(Some(row)) => match Row::read(id, &row) {
                 Some(row) => {
                     self.doubtful.remove(id);
@@ -279,6 +303,17 @@ impl Sessions {
                 tracing::error!(%error, session = %id, "a session cannot be looked up in the store; its token is refused");
                 self.doubt(id);
             }
+        }
+    }
+
+    /// A device's newest session could not be stored: the one before it is the device's again, if it stayed.
+    fn find_of_device(&mut self, device: DeviceKey) {
+        let of_app = self.by_app.get(device.app()).into_iter().flatten();
+        let of_device = of_app.filter(|(.., id)| {
+            self.slots.get(id).is_some_and(|slot| DeviceKey::of(&slot.row).as_ref() == Some(&device))
+        });
+        if let Some((.., id)) = of_device.max_by_key(|(_, number, _)| *number) {
+            self.by_device.insert(device, id.clone());
         }
     }
 

@@ -114,8 +114,8 @@ impl State {
                 return Err(Refused::Unverifiable);
             }
         }
-        let row = self.sessions.row(&id).ok_or_else(|| claims.without_session(now))?;
-        let Some(reads_only) = claims.speaks_for(row) else {
+        let row = self.sessions.row(&id).ok_or_else(|| claims.without_session(now, &self.audit))?;
+        let Some(reads_only) = claims.speaks_for(row, self.sessions.earlier.token(&claims.session_id)) else {
             return Err(Refused::Invalid("it does not match the session it names"));
         };
         let session = &row.session;
@@ -157,7 +157,13 @@ impl State {
             underway.roots.extend(write);
         }
         self.sessions.going(id);
+        self.delete(id, ops, underway);
+    }
+
+    /// The rows of a session that is going are to be deleted.
+    pub(super) fn delete(&self, id: &str, ops: &mut Vec<Op>, underway: &mut Underway) {
         ops.push(deletion(id));
+        ops.extend(self.sessions.earlier.deletions(id));
         underway.gone.push(id.to_owned());
     }
 
@@ -226,7 +232,10 @@ impl State {
             self.sessions.written(&write, durable, store);
         }
         if durable {
-            gone.iter().for_each(|id| self.sessions.remove(id, Refused::Revoked));
+            for id in &gone {
+                self.sessions.remove(id, Refused::Revoked);
+                self.sessions.earlier.forget(id);
+            }
             families_gone.iter().for_each(|key| self.families.remove(key));
             if let Some(grant) = grant {
                 self.decided(grant);

@@ -12,7 +12,9 @@ use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde::{Deserialize, Serialize};
 
+use super::audit::Audit;
 use super::copies::TokenTag;
+use super::device::EarlierToken;
 use super::session::Row;
 use super::{AccessError, Refused, Session};
 use crate::types::{Millis, Secret, StorageId};
@@ -73,14 +75,22 @@ impl Claims {
     }
 
     /// Why the token is refused when there is no session of its name.
-    pub(super) fn without_session(&self, now: Millis) -> Refused {
+    pub(super) fn without_session(&self, now: Millis, audit: &Audit) -> Refused {
         let over = |device: &DeviceClaims| now >= device.until.saturating_mul(1000);
-        // Sessions that ended are forgotten after a while, and their tokens are not.
-        if self.device.as_ref().is_some_and(over) { Refused::Expired } else { Refused::Revoked }
+        // Sessions that ended by themselves are forgotten after a while, and their tokens are not. Use may have moved the end
+        // ahead of what the token says, so that the session may also have been taken back since then.
+        let given = self.iat.saturating_mul(1000);
+        let was_ended = || audit.has_ended(&self.session_id, (&self.client_id, &self.namespace), given);
+        if self.device.as_ref().is_some_and(over) && !was_ended() {
+            Refused::Expired
+        } else {
+            Refused::Revoked
+        }
     }
 
     /// Whether the token may only read; `None` if something that it says is not what the row says.
-    pub(super) fn speaks_for(&self, row: &Row) -> Option<bool> {
+    /// `earlier` is the token of the session that it names, if that has become a device's and has a row of its own.
+    pub(super) fn speaks_for(&self, row: &Row, earlier: Option<&EarlierToken>) -> Option<bool> {
         let session = &row.session;
         let same = self.sub == session.did
             && self.did == session.did
@@ -100,7 +110,7 @@ impl Claims {
                 known.then_some(device.read_only)
             }
             (Some(tokens), None) => {
-                let mut earlier = tokens.earlier.iter();
+                let mut earlier = tokens.earlier.iter().chain(earlier);
                 let known = earlier.find(|known| is_from(&known.id, known.created, known.expires))?;
                 Some(known.read_only)
             }

@@ -1,7 +1,8 @@
 //! How often other servers are asked about tokens in vain: a token proves nothing by itself, and asking costs them too.
 //!
 //! Anyone can make tokens that only the owner's PDS can tell from hers. Their number is limited, and so that strangers
-//! who use up that limit do not keep her out, keys that were proved before have limits of their own.
+//! who use up that limit do not keep her out, keys that were proved before have limits of their own. So have apps whose attestations
+//! were proved, in a list apart: an app can be proved from as many places as its maker likes, and pushes out no key of hers.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -17,7 +18,7 @@ pub const UNPROVEN_PER_PLACE: u64 = 20;
 pub const UNPROVEN: u64 = 120;
 /// As many from one holder that was proved before.
 pub const UNPROVEN_PER_HOLDER: u64 = 20;
-/// Most proved holders that are remembered; the one that was proved first gives way.
+/// Most proved keys that are remembered, and as many apps; the one that was proved longest ago gives way.
 pub const MAX_KNOWN: usize = 512;
 const MINUTE_US: u64 = 60_000_000;
 
@@ -30,9 +31,30 @@ pub(super) struct Asking {
 struct Counts {
     places: Limiter<IpAddr>,
     all: Limiter<()>,
-    holders: Limiter<String>,
-    /// Holders that were proved: thumbprints of keys, and apps with the place that they came from.
-    known: VecDeque<String>,
+    holders: Limiter<Holder>,
+    /// Holders of keys that were proved.
+    keys: VecDeque<Holder>,
+    /// Apps that were proved.
+    apps: VecDeque<Holder>,
+}
+
+/// On whose account something is asked about.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Holder {
+    /// Whoever has the key with this thumbprint.
+    Key(String),
+    /// Whoever sends attestations of this app from this place; none is this machine.
+    App(String, Option<IpAddr>),
+}
+
+impl Counts {
+    /// Where this kind of holder is remembered once it was proved.
+    fn known(&mut self, holder: &Holder) -> &mut VecDeque<Holder> {
+        match holder {
+            Holder::Key(_) => &mut self.keys,
+            Holder::App(..) => &mut self.apps,
+        }
+    }
 }
 
 impl Asking {
@@ -41,46 +63,51 @@ impl Asking {
             places: Limiter::new(UNPROVEN_PER_PLACE, MINUTE_US),
             all: Limiter::new(UNPROVEN, MINUTE_US),
             holders: Limiter::new(UNPROVEN_PER_HOLDER, MINUTE_US),
-            known: VecDeque::new(),
+            keys: VecDeque::new(),
+            apps: VecDeque::new(),
         };
         Self { counts: Mutex::new(counts), started: Instant::now() }
     }
 
-    /// About something that this holder sends, from a place if it is any; for a token the holder is the thumbprint of its key.
-    pub(super) fn about(&self, holder: &str, place: Option<IpAddr>) -> Result<Ask<'_>, Refusal> {
-        if self.counts().known.iter().any(|known| known == holder) {
-            return self.of_known(holder);
-        }
+    /// About a token whose key has this thumbprint, from a place if it is any.
+    pub(super) fn about(&self, jkt: &str, place: Option<IpAddr>) -> Result<Ask<'_>, Refusal> {
+        self.about_holder(Holder::Key(jkt.to_owned()), place)
+    }
+
+    /// About something that this holder sends, from a place if it is any.
+    fn about_holder(&self, holder: Holder, place: Option<IpAddr>) -> Result<Ask<'_>, Refusal> {
         let now = self.now();
         let mut counts = self.counts();
+        if counts.known(&holder).contains(&holder) {
+            counts.holders.take(holder.clone(), now).map_err(|_| Refusal::TooManyUnproven)?;
+            drop(counts);
+            return Ok(Ask { asking: self, place: None, holder, known: true });
+        }
         if let Some(place) = place {
             counts.places.take(place, now).map_err(|_| Refusal::TooManyUnproven)?;
         }
         counts.all.take((), now).map_err(|_| Refusal::TooManyUnproven)?;
         drop(counts);
-        Ok(Ask { asking: self, place, holder: holder.to_owned(), known: false })
+        Ok(Ask { asking: self, place, holder, known: false })
     }
 
     /// About an app's attestation, from a place if it is any. An app that was proved from there has an allowance of its own:
     /// whoever is elsewhere and names the same app cannot use it up.
     pub(super) fn about_app(&self, client_id: &str, place: Option<IpAddr>) -> Result<Ask<'_>, Refusal> {
-        let place_name = place.map_or_else(|| "this machine".into(), |place| place.to_string());
-        self.about(&format!("{client_id} from {place_name}"), place)
+        self.about_holder(Holder::App(client_id.to_owned(), place), place)
     }
 
-    /// For somebody who proved something already.
-    fn of_known(&self, holder: &str) -> Result<Ask<'_>, Refusal> {
-        let now = self.now();
-        self.counts().holders.take(holder.to_owned(), now).map_err(|_| Refusal::TooManyUnproven)?;
-        Ok(Ask { asking: self, place: None, holder: holder.to_owned(), known: true })
+    /// Somebody has proved to hold the key with this thumbprint.
+    pub(super) fn know(&self, jkt: String) {
+        self.know_holder(Holder::Key(jkt));
     }
 
-    /// A holder was proved.
-    pub(super) fn know(&self, holder: String) {
-        let known = &mut self.counts().known;
-        if !known.contains(&holder) {
-            known.push_back(holder);
-        }
+    /// A holder was proved, now.
+    fn know_holder(&self, holder: Holder) {
+        let mut counts = self.counts();
+        let known = counts.known(&holder);
+        known.retain(|known| *known != holder);
+        known.push_back(holder);
         if known.len() > MAX_KNOWN {
             known.pop_front();
         }
@@ -101,7 +128,7 @@ impl Asking {
 pub(super) struct Ask<'a> {
     asking: &'a Asking,
     place: Option<IpAddr>,
-    holder: String,
+    holder: Holder,
     known: bool,
 }
 
@@ -110,14 +137,15 @@ impl Ask<'_> {
     pub(super) fn was_worth_it(self) {
         let mut counts = self.asking.counts();
         if self.known {
-            return counts.holders.give_back(&self.holder);
+            counts.holders.give_back(&self.holder);
+        } else {
+            counts.all.give_back(&());
         }
         if let Some(place) = self.place {
             counts.places.give_back(&place);
         }
-        counts.all.give_back(&());
         drop(counts);
-        self.asking.know(self.holder);
+        self.asking.know_holder(self.holder);
     }
 }
 
@@ -200,6 +228,31 @@ mod tests {
         }
         in_vain(&asking, "forger", None, UNPROVEN);
         assert!(asking.about("1", None).is_ok() && asking.about("0", None).is_err());
-        assert_eq!(asking.counts().known.len(), MAX_KNOWN);
+        assert_eq!(asking.counts().keys.len(), MAX_KNOWN);
+    }
+
+    #[test]
+    fn apps_push_out_no_key_however_often_they_are_proved() {
+        let asking = Asking::new();
+        asking.know("owner".into());
+        for n in 0..=MAX_KNOWN {
+            let place = Some(IpAddr::from([10, 0, (n / 256) as u8, (n % 256) as u8]));
+            asking.about_app("https://app.example/c", place).unwrap().was_worth_it();
+        }
+        in_vain(&asking, "forger", None, UNPROVEN);
+        assert!(asking.about("owner", None).is_ok());
+        assert_eq!(asking.counts().apps.len(), MAX_KNOWN);
+    }
+
+    #[test]
+    fn a_key_in_use_is_not_the_one_that_gives_way() {
+        let asking = Asking::new();
+        asking.know("owner".into());
+        for n in 0..2 * MAX_KNOWN {
+            asking.know(n.to_string());
+            asking.about("owner", None).unwrap().was_worth_it();
+        }
+        in_vain(&asking, "forger", None, UNPROVEN);
+        assert!(asking.about("owner", None).is_ok());
     }
 }

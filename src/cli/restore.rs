@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::args::Restore;
 use super::backup::contents;
 use super::progress::Progress;
-use super::secret::{rotate_in, words as rotated_words};
+use super::secret::{exit, rotate_in, words as rotated_words};
 use super::text::{count, date};
 use super::{CliError, Exit, print, print_json};
 use crate::access::{AccessError, Rotated, secret};
@@ -55,7 +55,7 @@ pub(super) fn run(config: &Config, wanted: &Restore, json: bool) -> Result<Exit,
     } else {
         print(&words(&restored, config.secret.is_some()))
     }
-    Ok(Exit::Success)
+    Ok(restored.rotated.as_ref().map_or(Exit::Success, exit))
 }
 
 fn restore(

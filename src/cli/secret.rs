@@ -27,7 +27,7 @@ pub(super) fn rotate(config: &Config, json: bool) -> Result<Exit, CliError> {
     } else {
         print(&words(&rotated));
     }
-    Ok(Exit::Success)
+    Ok(exit(&rotated))
 }
 
 /// Rotates the secret of a store that nobody else has open.
@@ -48,9 +48,14 @@ pub(super) fn rotate_in(
     runtime()?.block_on(access.rotate_secret(&secret)).map_err(failed)
 }
 
+/// Success only if the new secret is in its file too.
+pub(super) fn exit(rotated: &Rotated) -> Exit {
+    if rotated.not_in_file.is_some() { Exit::Failure } else { Exit::Success }
+}
+
 /// What has happened, and what is to be done now.
 pub(super) fn words(rotated: &Rotated) -> String {
-    let Rotated { sessions, tokens } = *rotated;
+    let Rotated { sessions, tokens, ref not_in_file } = *rotated;
     let mut text = format!(
         "The server signs with a new secret. {} of apps and {} made by command have ended, and their connections are closed.\nApps that you approved stay approved, and come back by themselves when their devices authenticate again.\n",
         count(sessions, "session"),
@@ -58,6 +63,11 @@ pub(super) fn words(rotated: &Rotated) -> String {
     );
     if tokens > 0 {
         text += "Make new tokens for devices that cannot: groundmist-sync token create\n";
+    }
+    if let Some(reason) = not_in_file {
+        text += &format!(
+            "The new secret is not in its file yet: {reason}. It is kept in the store, and the server takes it from there into the file when it starts next. Put right what the reason says, then restart the server: systemctl restart groundmist-sync\n"
+        );
     }
     text + "Backups made before have the old secret, with which nobody gets in any more. Restoring one brings it back: make a new backup.\n"
 }
@@ -68,9 +78,9 @@ mod tests {
 
     #[test]
     fn what_is_left_to_do_is_said_if_there_is_anything() {
-        let said = words(&Rotated { sessions: 1, tokens: 0 });
+        let said = words(&Rotated { sessions: 1, tokens: 0, not_in_file: None });
         assert!(said.contains("1 session of apps and 0 tokens") && !said.contains("token create"), "{said}");
-        let said = words(&Rotated { sessions: 2, tokens: 1 });
+        let said = words(&Rotated { sessions: 2, tokens: 1, not_in_file: None });
         assert!(
             said.contains("2 sessions of apps and 1 token made") && said.contains("token create"),
             "{said}"

@@ -174,6 +174,36 @@ async fn a_token_that_was_used_before_ends_all() {
 }
 
 #[tokio::test]
+async fn whoever_knows_the_first_half_only_ends_nothing() {
+    let place = Place::new();
+    let one = first(&place).await;
+    let two = refresh(&place, &one.refresh_token).await.unwrap();
+    uses(&place, &two);
+    let (family, secret) = two.refresh_token.split_once('.').unwrap();
+    let (_, used) = one.refresh_token.split_once('.').unwrap();
+    // The marks of two secrets, exchanged, are marks of neither.
+    let crossed = format!("{}{}", &secret[..43], &used[43..]);
+    let (_, of_another) = { first(&place).await.refresh_token.split_once('.').map(owned).unwrap() };
+    for wrong in
+        ["", "x", &"x".repeat(43), &"x".repeat(65), &"ä".repeat(20), &secret[1..], &crossed, &of_another]
+    {
+        let refused = refresh(&place, &format!("{family}.{wrong}")).await;
+        assert!(matches!(refused, Err(ExchangeError::Refresh)), "{wrong}");
+    }
+    assert!(holds(&place, &two));
+    let place = place.restart();
+    let three = refresh(&place, &two.refresh_token).await.unwrap();
+    uses(&place, &three);
+    // However old, the whole of a token that was used says that it was copied.
+    assert!(matches!(refresh(&place, &one.refresh_token).await, Err(ExchangeError::Reused)));
+    assert!(!holds(&place, &three));
+}
+
+fn owned((one, two): (&str, &str)) -> (String, String) {
+    (one.into(), two.into())
+}
+
+#[tokio::test]
 async fn an_answer_that_was_lost_may_be_asked_for_once_more() {
     let place = Place::new();
     let one = first(&place).await;

@@ -263,3 +263,29 @@ async fn many_renewals_at_once_leave_what_memory_says() {
         assert_eq!(reads_only(&place, entered), n % 2 == 1);
     }
 }
+
+#[tokio::test]
+async fn a_deletion_that_fails_leaves_no_second_session_of_the_device() {
+    // The deletion alone fails, or the device's authentication behind it too.
+    for failing in [1, 2] {
+        let (place, journal) = held_and_approved().await;
+        let old = enters(&place, device("laptop")).await;
+        journal.hold();
+        let id = old.session.id.clone();
+        let revoking = spawned!(place, revoke(&id));
+        journal.until_waiting(1).await;
+        let entering = spawned!(place, enter(device("laptop")));
+        journal.until_waiting(2).await;
+        journal.go_on_after_failing(failing);
+        assert!(revoking.await.unwrap().is_err());
+        let entered = entering.await.unwrap();
+        assert_eq!(entered.is_ok(), failing == 1);
+        assert_eq!((rows(&place), place.access.sessions().len()), (1, 1), "{failing}");
+        // Of the two the one that is there is whole.
+        let standing = entered.unwrap_or(old);
+        assert!(holds(&place, &standing), "{failing}");
+        assert_eq!(enters(&place, device("laptop")).await.session.id, standing.session.id, "{failing}");
+        place.access.revoke(&standing.session.id).await.unwrap();
+        assert_eq!((rows(&place), place.refused(&standing.token)), (0, Refused::Revoked));
+    }
+}

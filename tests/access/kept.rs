@@ -8,6 +8,7 @@ use flate2::Compression;
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
 use groundmist_sync::access::{Consent, Decision, Entering, Exchange, Proof};
+use redb::ReadableTable as _;
 use serde_json::json;
 
 use crate::connect::{by_code, consent, sends};
@@ -90,11 +91,21 @@ async fn devices_are_kept_when_asked_for() {
 
 /// The store as it was kept, opened by today's version; and what is known of it.
 fn kept(schema: u32) -> (Place, Value) {
+    kept_with(schema, |_| {})
+}
+
+/// As if that version had left something else in the store.
+fn kept_with(schema: u32, change: impl FnOnce(&redb::WriteTransaction)) -> (Place, Value) {
     let dir = tempfile::tempdir().unwrap();
     let file = |ending: &str| fs::File::open(format!("{KEPT}/devices-{schema}.{ending}")).unwrap();
     let (mut store, known) = (Vec::new(), serde_json::from_reader(file("json")).unwrap());
     GzDecoder::new(file("redb.gz")).read_to_end(&mut store).unwrap();
     fs::write(dir.path().join("groundmist.redb"), store).unwrap();
+    let raw = redb::Database::create(dir.path().join("groundmist.redb")).unwrap();
+    let transaction = raw.begin_write().unwrap();
+    change(&transaction);
+    transaction.commit().unwrap();
+    drop(raw);
     let store = open(&dir);
     (Place { access: access_on(&store), store, dir }, known)
 }
@@ -132,7 +143,7 @@ fn again(of: &str, known: &Value) -> Entering {
 async fn the_sessions_of_a_device_become_one_and_their_tokens_go_on_working() {
     let (place, known) = kept(3);
     all_hold(&place, &known);
-    assert_eq!(place.store.records(RecordKind::Session).unwrap().len(), 6);
+    assert_eq!(place.store.records(RecordKind::Session).unwrap().len(), 6 + 6);
     let place = place.restart();
     all_hold(&place, &known);
     // The device comes again: the session is the same one, and nobody is disconnected.
@@ -181,7 +192,91 @@ async fn ending_the_session_ends_the_tokens_of_all_that_it_was() {
             assert_eq!(place.refused(token), Refused::Revoked);
         }
     }
+    assert_eq!(place.store.records(RecordKind::Session).unwrap().len(), 12 - 5 + 1, "its rows are gone too");
     for (token, ..) in tokens(&known, "laptop") {
         assert!(place.access.verify(token, now()).is_ok(), "other devices stay");
     }
+}
+
+const SESSIONS: redb::TableDefinition<'static, &[u8], &[u8]> = redb::TableDefinition::new("sessions");
+const REFRESH_TOKENS: redb::TableDefinition<'static, &[u8], &[u8]> =
+    redb::TableDefinition::new("refresh_tokens");
+
+fn row_of(place: &Place, id: &str) -> Value {
+    let row = place.store.record(RecordKind::Session, id.as_bytes()).unwrap();
+    serde_json::from_slice(&row.unwrap()).unwrap()
+}
+
+#[tokio::test]
+async fn a_session_of_connect_whose_refresh_token_is_gone_stays_what_it_is() {
+    let (_, known) = kept(3);
+    let (token, id, _) = tokens(&known, "connect")[0];
+    let (place, _) = kept_with(3, |store| {
+        let mut rows = store.open_table(SESSIONS).unwrap();
+        // Its key is nobody else's, as with the OAuth clients of browsers.
+        let mut row: Value =
+            serde_json::from_slice(rows.get(id.as_bytes()).unwrap().unwrap().value()).unwrap();
+        row["jkt"] = json!("NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs");
+        rows.insert(id.as_bytes(), row.to_string().as_bytes()).unwrap();
+        store.open_table(REFRESH_TOKENS).unwrap().retain(|_, _| false).unwrap();
+    });
+    all_hold(&place, &known);
+    let row = row_of(&place, id);
+    assert!(row.get("tokens").is_none() && row.get("authenticated").is_none(), "{row}");
+    assert!(place.access.verify(token, now()).is_ok());
+    assert_eq!(place.store.records(RecordKind::Session).unwrap().len(), 12, "devices are one each");
+}
+
+#[tokio::test]
+async fn nothing_is_merged_if_it_cannot_be_said_which_sessions_are_of_connect() {
+    let (place, known) = kept_with(3, |store| {
+        store.open_table(REFRESH_TOKENS).unwrap().insert(&b"damaged"[..], &b"{"[..]).unwrap();
+    });
+    for of in ["laptop", "phone", "service", "connect", "local"] {
+        let tokens = tokens(&known, of);
+        assert_eq!(sessions_of(&place, of).len(), tokens.len(), "{of}");
+        assert!(tokens.iter().all(|(token, ..)| place.access.verify(token, now()).is_ok()), "{of}");
+    }
+}
+
+#[tokio::test]
+async fn a_device_with_many_earlier_tokens_has_a_small_row_and_one_use_writes_no_more() {
+    const MANY: usize = 500;
+    let (_, known) = kept(3);
+    let (_, id, _) = tokens(&known, "phone")[0];
+    let (place, _) = kept_with(3, |store| {
+        let mut rows = store.open_table(SESSIONS).unwrap();
+        let row: Value = serde_json::from_slice(rows.get(id.as_bytes()).unwrap().unwrap().value()).unwrap();
+        for n in 0..MANY {
+            let (mut row, id) = (row.clone(), format!("earlier {n}"));
+            row["id"] = json!(id);
+            // Before those that were there, one of which stays.
+            row["created"] = json!(row["created"].as_u64().unwrap() - 1000);
+            // All but 20 have ended.
+            if n >= 20 {
+                row["expires"] = json!(now() / 1000 * 1000 - 1000);
+            }
+            rows.insert(id.as_bytes(), row.to_string().as_bytes()).unwrap();
+        }
+    });
+    let ids = |place: &Place| place.store.records(RecordKind::Session).unwrap().len();
+    let device = sessions_of(&place, "phone")[0].id.clone();
+    assert_eq!(ids(&place), 12 + MANY);
+    assert!(row_of(&place, &device).to_string().len() < 1_000);
+    all_hold(&place, &known);
+    // Each authentication clears some of the ended ones away, and writes nothing else of them.
+    let before = place.store.records(RecordKind::Session).unwrap();
+    enters(&place, again("phone", &known)).await;
+    let after = place.store.records(RecordKind::Session).unwrap();
+    assert_eq!(before.len() - after.len(), 16);
+    let changed = after.iter().filter(|row| !before.contains(row));
+    assert_eq!(changed.count(), 1, "the device's row");
+    for _ in 0..40 {
+        enters(&place, again("phone", &known)).await;
+    }
+    assert_eq!(ids(&place), 12 + 20, "those that have not ended stay");
+    let place = place.restart();
+    all_hold(&place, &known);
+    place.access.revoke(&device).await.unwrap();
+    assert_eq!(ids(&place), 12 - 5);
 }

@@ -118,6 +118,8 @@ async fn cut_off_anywhere_there_is_the_old_secret_or_the_new_one_with_what_belon
             }
             let rotated = home.access.rotate_secret(&home.secret).await;
             assert_eq!(rotated.is_ok(), commits > 1, "{rotated:?}");
+            let said = rotated.is_ok_and(|rotated| rotated.not_in_file.is_some());
+            assert_eq!(said, commits > 1 && !file_works, "{commits}");
             assert_eq!(home.is_good(&old), commits == 1);
             assert_eq!(home.waits_in_store(), commits == 2 || (commits == 3 && !file_works));
             assert_eq!(std::fs::read(&file).unwrap() == before, commits == 1 || !file_works);

@@ -2,6 +2,10 @@
 
 use groundmist_sync::access::{AccessError, MAX_NAME_BYTES};
 
+use groundmist_sync::access::What;
+use serde_json::json;
+
+use crate::entering::{CLIENT, approved, asks, enters};
 use crate::*;
 
 #[tokio::test]
@@ -87,4 +91,41 @@ async fn all_sessions_go_at_once() {
         assert_eq!(place.refused(&token), Refused::Revoked);
     }
     assert_eq!(place.access.revoke_all().await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn the_end_of_a_former_owners_session_stands_in_the_activity() {
+    let place = Place::new();
+    let (token, session) = place.token("laptop").await;
+    place.access.end_of_former_owner(&session.id).await.unwrap();
+    assert_eq!(place.refused(&token), Refused::Revoked);
+    // What has ended ends once.
+    place.access.end_of_former_owner(&session.id).await.unwrap();
+    let place = place.restart();
+    let ended: Vec<_> =
+        place.access.audit().into_iter().filter(|event| event.what == What::FormerOwnerEnded).collect();
+    let [event] = &ended[..] else { panic!("{ended:?}") };
+    assert_eq!(event.session.as_deref(), Some(session.id.as_str()));
+    assert_eq!((event.client_id.as_deref(), event.count), (Some(LOCAL_CLIENT), 1));
+}
+
+#[tokio::test]
+async fn only_a_copy_that_was_noticed_lately_and_of_an_app_is_listed() {
+    const DAY: u64 = 86_400_000;
+    let place = approved().await;
+    let entered = enters(&place, asks(CLIENT)).await;
+    let (_, local) = place.token("laptop").await;
+    let mut place = place;
+    for (session, days, listed) in
+        [(&entered.session, 6, true), (&entered.session, 8, false), (&local, 1, false)]
+    {
+        let row = place.store.record(RecordKind::Session, session.id.as_bytes()).unwrap().unwrap();
+        let mut row: Value = serde_json::from_slice(&row).unwrap();
+        row["copied"] = json!({ "at": now() - days * DAY, "addresses": ["203.0.113.7", "198.51.100.9"] });
+        write_row(&place.store, &session.id, Some(row.to_string().into_bytes()));
+        place = place.restart();
+        let all = place.access.sessions();
+        let (found, _) = all.iter().find(|(found, _)| found.id == session.id).unwrap();
+        assert_eq!(found.copied.is_some(), listed, "{days}");
+    }
 }

@@ -165,3 +165,34 @@ async fn a_live_socket_goes_on_by_use_and_by_a_renewal_without_a_gap() {
     place.access.revoke(&used.session.id).await.unwrap();
     assert_eq!(tokio::time::timeout(PATIENCE, lease.ended()).await.unwrap(), Refused::Revoked);
 }
+
+#[tokio::test]
+async fn a_token_that_was_taken_back_is_not_said_to_have_expired() {
+    let place = approved_with(days(30, 90)).await;
+    // Use has moved the end of the session ahead of what this token was told.
+    let old = |place: &Place, entered: &Entered| {
+        place.resigned(&entered.token, |claims| claims["device"]["until"] = json!(now() / 1000 - 1))
+    };
+    for way in 0..4 {
+        let entered = enters(&place, device("laptop")).await;
+        let token = old(&place, &entered);
+        assert!(place.access.verify(&token, now()).is_ok());
+        match way {
+            0 => drop(place.access.revoke(&entered.session.id).await.unwrap()),
+            1 => drop(place.access.revoke_all().await.unwrap()),
+            2 => place.access.give_back(&token, None).await.unwrap(),
+            _ => drop(
+                place.access.decide(&app(CLIENT), groundmist_sync::access::Decision::Revoked).await.unwrap(),
+            ),
+        }
+        assert_eq!(place.refused(&token), Refused::Revoked, "{way}");
+    }
+    let place = place.restart();
+    place.access.decide(&app(CLIENT), groundmist_sync::access::Decision::ReadWrite).await.unwrap();
+    // One that nobody took back, and that is forgotten since.
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    let entered = enters(&place, device("laptop")).await;
+    let token = old(&place, &entered);
+    write_row(&place.store, &entered.session.id, None);
+    assert_eq!(place.restart().refused(&token), Refused::Expired);
+}

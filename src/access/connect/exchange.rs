@@ -101,8 +101,9 @@ impl Access {
         token: &str,
         exchange: Exchange,
     ) -> Result<Exchanged, ExchangeError> {
-        let (key, secret) = parse(token).ok_or(ExchangeError::Refresh)?;
-        let family = token.split('.').next().unwrap_or_default().to_owned();
+        let (key, _) = parse(token).ok_or(ExchangeError::Refresh)?;
+        let (family, secret) = token.split_once('.').ok_or(ExchangeError::Refresh)?;
+        let (family, secret) = (family.to_owned(), secret.to_owned());
         // Strangers' tokens wait for nobody, and keep nobody waiting.
         if self.state().families.get(&key).is_none() {
             return Err(ExchangeError::Refresh);
@@ -135,19 +136,22 @@ impl Access {
         if consent.did != exchange.owner {
             return Err(ExchangeError::Code);
         }
-        let (name, secret) = (new_secret()?, new_secret()?);
-        let family = Family {
+        let (name, random) = (new_secret()?, new_secret()?);
+        let mut family = Family {
             client_id: consent.client_id,
             namespace: consent.namespace,
             did: consent.did,
             read_only: !consent.writes,
             jkt: exchange.jkt.clone(),
             name: exchange.name.clone(),
-            secret: fingerprint(&secret),
+            secret: String::new(),
             before: None,
+            mark_key: Some(new_secret()?),
             rotated: now(),
             sessions: Vec::new(),
         };
+        let secret = family.marked(&random);
+        family.secret = fingerprint(&secret);
         let joining = Joining { key: fingerprint(&name), family, code: Some(code.into()), ends: Vec::new() };
         self.join(joining, exchange, format!("{name}.{secret}")).await
     }
@@ -173,12 +177,17 @@ impl Access {
         }
         // Told that it is over, it stays so when that owner comes back.
         if old.did != exchange.owner {
-            if old.holds(secret) {
+            if old.holds(&fingerprint(secret)) {
                 self.end_of_former_owner(old.sessions.last().map_or("", String::as_str)).await?;
             }
             return Err(ExchangeError::Refresh);
         }
-        let is = |kept: &str| is_same(kept, secret);
+        // Whoever knows the first half only learns nothing and ends nothing.
+        if !old.has_given(secret) {
+            return Err(ExchangeError::Refresh);
+        }
+        let sent = fingerprint(secret);
+        let is = |kept: &str| is_same(kept, &sent);
         let mut sessions = old.sessions.clone();
         let (before, ends) = if is(&old.secret) {
             let keep = sessions.len().saturating_sub(1);
@@ -193,16 +202,11 @@ impl Access {
             self.end_family(Some(&key), What::EndedByReplay).await?;
             return Err(ExchangeError::Reused);
         };
-        let secret = new_secret()?;
         let name_of_device = exchange.name.clone().or(old.name.clone());
-        let family = Family {
-            secret: fingerprint(&secret),
-            before,
-            rotated: now,
-            sessions,
-            name: name_of_device,
-            ..old
-        };
+        let mark_key = Some(old.mark_key.clone().map_or_else(new_secret, Ok)?);
+        let mut family = Family { before, mark_key, rotated: now, sessions, name: name_of_device, ..old };
+        let secret = family.marked(&new_secret()?);
+        family.secret = fingerprint(&secret);
         self.join(Joining { key, family, code: None, ends }, exchange, format!("{name}.{secret}")).await
     }
 

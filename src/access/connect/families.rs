@@ -1,12 +1,16 @@
 //! Refresh tokens. All that came of one code is a family: one row, with the hash of the one token that is good now.
 //!
-//! A token is `FAMILY.SECRET`, both random. Each use gives another secret. Who sends a family with an old secret had
+//! A token is `FAMILY.SECRET`, both random. Each use gives another secret. Whoever sends a family with an old secret had
 //! a token that was used already: it was copied, and nobody can tell who holds the copy, so the whole family ends
-//! (RFC 9700, 4.14). The row's key is the family's hash: who reads the store can neither use nor end anything by it.
+//! (RFC 9700, 4.14). A secret ends with a mark by which the server knows it again as one that it gave out, however old, so
+//! that whoever knows the first half only ends nothing. The row's key is the family's hash: who reads the store can neither use nor end anything by it.
 
 use std::collections::{HashMap, HashSet};
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
+use aws_lc_rs::hmac;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 
 use crate::access::{AccessError, App};
@@ -21,8 +25,12 @@ pub const REFRESH_GRACE_MS: Millis = 60_000;
 pub const MAX_REFRESH_TOKENS: usize = 1_000;
 /// Most families of one app in one namespace.
 pub const MAX_REFRESH_TOKENS_PER_APP: usize = 100;
-/// Longest text that is looked at as a refresh token; ours have 65 bytes.
+/// Longest text that is looked at as a refresh token; ours have 109 bytes.
 const MAX_TOKEN_BYTES: usize = 128;
+/// Bytes of a mark, before it is text.
+const MARK_BYTES: usize = 16;
+/// Bytes of the text.
+const MARK_TEXT_BYTES: usize = 22;
 
 /// Hash of what the family's tokens begin with.
 pub(super) type FamilyKey = String;
@@ -47,6 +55,10 @@ pub(super) struct Family {
     /// Hash of the one before it, while that may come again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) before: Option<String>,
+    /// The key of the marks in its secrets, as long as the family lives. A row of a version that gave none has it from its next
+    /// secret on. It marks nothing without the first half of the tokens, which is not in the store.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) mark_key: Option<String>,
     /// When the newest token was given out.
     pub(super) rotated: Millis,
     /// Its sessions, the newest last: at most this and the one before, which may still be connected.
@@ -61,6 +73,26 @@ impl Family {
     /// Whether a token with this secret's hash is the newest one, or the one before it.
     pub(super) fn holds(&self, secret: &str) -> bool {
         is_same(&self.secret, secret) | self.before.as_deref().is_some_and(|before| is_same(before, secret))
+    }
+
+    /// A text as the secret of a token, with the family's mark.
+    pub(super) fn marked(&self, random: &str) -> String {
+        self.mark(random).map_or_else(|| random.to_owned(), |mark| format!("{random}{mark}"))
+    }
+
+    /// Whether this is the secret of a token that was given out at any time, as far as can be told.
+    pub(super) fn has_given(&self, secret: &str) -> bool {
+        let marked = secret.char_indices().rev().nth(MARK_TEXT_BYTES - 1).is_some_and(|(at, _)| {
+            let (random, sent) = secret.split_at(at);
+            self.mark(random).is_some_and(|mark| is_same(&mark, sent))
+        });
+        marked || self.holds(&fingerprint(secret))
+    }
+
+    fn mark(&self, random: &str) -> Option<String> {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, self.mark_key.as_ref()?.as_bytes());
+        let mark = hmac::sign(&key, random.as_bytes());
+        Some(URL_SAFE_NO_PAD.encode(mark.as_ref().get(..MARK_BYTES)?))
     }
 
     /// The operation that stores it.
@@ -206,6 +238,7 @@ mod tests {
             name: None,
             secret: fingerprint("secret"),
             before: None,
+            mark_key: None,
             rotated,
             sessions: vec!["one".into()],
         }

@@ -116,6 +116,7 @@ pub(super) fn trail_words(events: &[Event]) -> String {
             What::RefusedReplay => "turned away: a token used twice",
             What::EndedByReplay => "ended: a code or refresh token used twice",
             What::AppSignedOut => "gave its tokens back",
+            What::FormerOwnerEnded => "session of a former owner ended",
             What::LinkMade => "a link made that signs in once",
             What::SignedInByLink => "the owner signed in by a link",
             What::SignedIn => "the owner signed in",

@@ -1,7 +1,12 @@
 //! Schema 4: all that one key got by `/authenticate` with DPoP, of one app in one namespace, is one session.
 //!
-//! Before, each authentication began a session. Of the rows of one key the last that began stays. It keeps what the tokens
-//! of all of them say, so that they go on working: `access` reads these members, and the store knows them here only.
+//! Before, each authentication began a session. Rows of `/connect` look the same, and only a refresh token's row tells them
+//! apart, which may be gone. So in doubt a row stays what it is: its token is good until its own end, as before. That is so of
+//! the one row of a key, which needs no other to become one, and of all rows if a refresh token's row cannot be read.
+//!
+//! Of the rows of one key the last that began stays. What the tokens of
+//! the others say is kept in rows of their own, so that they go on working and the row of the device, which is written again and
+//! again, is small. `access` reads these members, and the store knows them here only.
 
 use std::collections::{BTreeMap, HashSet};
 use std::io;
@@ -21,7 +26,7 @@ const OF_DEVICE: [&str; 4] = ["namespace", "client_id", "did", "jkt"];
 /// Makes one row of the rows of each device.
 pub(super) fn one_session_each(transaction: &WriteTransaction) -> Result<(), StoreError> {
     let failed = |source: redb::StorageError| StoreError::from_redb(MIGRATE, "table sessions", source);
-    let by_connect = by_connect(transaction)?;
+    let Some(by_connect) = by_connect(transaction)? else { return Ok(()) };
     let mut rows = write::open(transaction, schema::records(RecordKind::Session))?;
     let mut devices: BTreeMap<[String; 4], Vec<Object>> = BTreeMap::new();
     for row in rows.iter().map_err(failed)? {
@@ -39,52 +44,39 @@ pub(super) fn one_session_each(transaction: &WriteTransaction) -> Result<(), Sto
         }
     }
     let mut grown = 0;
-    for mut sessions in devices.into_values() {
+    for mut sessions in devices.into_values().filter(|sessions| sessions.len() > 1) {
         sessions.sort_by_key(|session| (number(session, "created"), text(session, "id").to_owned()));
         let Some(session) = joined(&sessions)? else { continue };
         let kept = text(&session, "id").to_owned();
         for old in &sessions {
-            let id = text(old, "id").as_bytes();
-            let old = rows.remove(id).map_err(failed)?.map_or(0, |row| row.value().len());
-            grown -= (id.len() + old) as i64;
+            let id = text(old, "id");
+            let row = if id == kept { Value::Object(session.clone()) } else { earlier(old, Some(&kept)) };
+            let row = row.to_string();
+            let before = rows.insert(id.as_bytes(), row.as_bytes()).map_err(failed)?;
+            grown += row.len() as i64 - before.map_or(0, |before| before.value().len() as i64);
         }
-        let row = Value::Object(session).to_string();
-        rows.insert(kept.as_bytes(), row.as_bytes()).map_err(failed)?;
-        grown += (kept.len() + row.len()) as i64;
     }
     drop(rows);
     write::add_live_bytes(transaction, grown)
 }
 
-/// Sessions that refresh tokens renew, which stay as they are.
-fn by_connect(transaction: &WriteTransaction) -> Result<HashSet<String>, StoreError> {
+/// Sessions that refresh tokens renew, which stay as they are; `None` if that cannot be said of each refresh token.
+fn by_connect(transaction: &WriteTransaction) -> Result<Option<HashSet<String>>, StoreError> {
     let failed = |source: redb::StorageError| StoreError::from_redb(MIGRATE, "table refresh_tokens", source);
     let table = write::open(transaction, schema::records(RecordKind::RefreshToken))?;
     let mut all = HashSet::new();
     for row in table.iter().map_err(failed)? {
         let (_, value) = row.map_err(failed)?;
-        let family = serde_json::from_slice::<Object>(value.value()).unwrap_or_default();
-        let sessions = family.get("sessions").and_then(Value::as_array).into_iter().flatten();
-        all.extend(sessions.filter_map(Value::as_str).map(str::to_owned));
+        let Ok(family) = serde_json::from_slice::<Object>(value.value()) else { return Ok(None) };
+        let Some(sessions) = family.get("sessions").and_then(Value::as_array) else { return Ok(None) };
+        all.extend(sessions.iter().filter_map(Value::as_str).map(str::to_owned));
     }
-    Ok(all)
+    Ok(Some(all))
 }
 
 /// The one session that a device's sessions become, the oldest first.
 fn joined(sessions: &[Object]) -> Result<Option<Object>, StoreError> {
     let Some(last) = sessions.last() else { return Ok(None) };
-    // Also those that have ended by a clock which may be wrong now. Each token says its own end.
-    let earlier: Vec<Value> = sessions
-        .iter()
-        .map(|session| {
-            json!({
-                "id": text(session, "id"),
-                "created": number(session, "created"),
-                "expires": number(session, "expires"),
-                "read_only": reads_only(session),
-            })
-        })
-        .collect();
     let key = secret().map_err(|error| {
         StoreError::from_io(MIGRATE, "the system's random source", io::Error::other(error.to_string()))
     })?;
@@ -95,8 +87,23 @@ fn joined(sessions: &[Object]) -> Result<Option<Object>, StoreError> {
     session.insert("last_used".into(), latest("last_used").into());
     session.insert("read_only".into(), sessions.iter().all(reads_only).into());
     session.insert("authenticated".into(), number(last, "created").into());
-    session.insert("tokens".into(), json!({ "key": key, "earlier": earlier }));
+    session.insert("tokens".into(), json!({ "key": key, "earlier": [earlier(last, None)] }));
     Ok(Some(session))
+}
+
+/// What the token of a session says, also if it has ended by a clock which may be wrong now; in a row of its own with the session
+/// that it became.
+fn earlier(session: &Object, became: Option<&str>) -> Value {
+    let mut token = json!({
+        "id": text(session, "id"),
+        "created": number(session, "created"),
+        "expires": number(session, "expires"),
+        "read_only": reads_only(session),
+    });
+    if let (Value::Object(token), Some(became)) = (&mut token, became) {
+        token.insert("became".into(), became.into());
+    }
+    token
 }
 
 fn text<'a>(session: &'a Object, name: &str) -> &'a str {

@@ -1,4 +1,4 @@
-//! A link that was made on the server's machine (`groundmist-sync sign-in`, `serve --dev`) signs a browser in, once.
+//! A link that was made on the machine that the server runs on (`groundmist-sync sign-in`, `serve --dev`) signs a browser in, once.
 //!
 //! Programs that show a preview of a link, or look whether it is harmful, open it: so that does nothing but show a page with
 //! a button. The button sends a form to the same address, which is taken from our own page only.

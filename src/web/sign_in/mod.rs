@@ -9,8 +9,6 @@
 //! | `GET /sign-in/CODE` | a page with a button: looking at a link does not use it up |
 //! | `POST /sign-in/CODE` | 303, signed in by a link that was made on the machine; from that page only |
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use hyper::body::Incoming;
 use hyper::header::{
     CACHE_CONTROL, HeaderMap, HeaderValue, LOCATION, REFERRER_POLICY, RETRY_AFTER, SET_COOKIE,
@@ -30,8 +28,7 @@ use crate::access::What;
 use crate::atproto::Verifier;
 use crate::atproto::declaration;
 use crate::atproto::oauth::{
-    CALLBACK, Callback, METADATA, OauthClient, OauthError, PDS_SILENT, Purpose, Registration, Started,
-    UNREACHABLE_FOR_PDS,
+    CALLBACK, Callback, METADATA, OauthClient, OauthError, Purpose, Registration, Started,
 };
 use crate::types::{now, secret};
 use refusal::refusal;
@@ -58,8 +55,6 @@ pub struct SignInDesk {
     throttle: Throttle,
     waiting: Waiting<(Started, Then)>,
     links: Throttle,
-    /// Counts requests for our metadata. Her PDS makes one before it lets a sign-in begin.
-    metadata_asked: AtomicU64,
 }
 
 impl SignInDesk {
@@ -70,7 +65,6 @@ impl SignInDesk {
             throttle: Throttle::per_minute(BEGUN_PER_ADDRESS, BEGUN_PER_MINUTE),
             waiting: Waiting::new(),
             links: Throttle::per_minute(link::TRIED_PER_ADDRESS, link::TRIED_PER_MINUTE),
-            metadata_asked: AtomicU64::new(0),
         }
     }
 }
@@ -109,7 +103,6 @@ pub async fn route(request: Request<Incoming>, web: &Web, caller: Caller) -> Ans
 }
 
 fn metadata(web: &Web) -> Answer {
-    web.shared.sign_in.metadata_asked.fetch_add(1, Ordering::Relaxed);
     match web.shared.sign_in.client.registration().metadata() {
         Some(metadata) => answer(StatusCode::OK, metadata),
         None => error(
@@ -150,7 +143,7 @@ async fn begin(
 ) -> Result<Answer, Answer> {
     let desk = &web.shared.sign_in;
     desk.throttle.enter(caller.place).map_err(|wait| {
-        let mut refusal = refusal("busy", "");
+        let mut refusal = refusal("busy", None);
         refusal.headers_mut().insert(RETRY_AFTER, HeaderValue::from(wait.as_secs() + 1));
         refusal
     })?;
@@ -160,17 +153,11 @@ async fn begin(
         let message = "this server does not know its owner yet: `groundmist-sync doctor` says why, and `groundmist-sync sign-in` on its machine prints a link that signs you in all the same";
         error(StatusCode::SERVICE_UNAVAILABLE, "owner_unknown", message)
     })?;
-    let asked_before = desk.metadata_asked.load(Ordering::Relaxed);
     let (redirect, started) = desk.client.start(&owner, purpose).await.map_err(|reason| {
         tracing::warn!(%reason, "a sign-in at the owner's PDS could not begin");
-        let was_read = desk.metadata_asked.load(Ordering::Relaxed) != asked_before;
-        let metadata = desk.client.registration().client_id();
-        match reason.code() {
-            // It has read what this server says of itself, and something else is wrong with it.
-            UNREACHABLE_FOR_PDS if was_read => refusal("bad_answer", metadata),
-            PDS_SILENT if was_read => refusal("pds_unreachable", metadata),
-            code => refusal(code, metadata),
-        }
+        // Whether the PDS has read the metadata cannot be told from a stranger's having read it.
+        let registration = desk.client.registration();
+        refusal(reason.code(), registration.metadata().map(|_| registration.client_id()))
     })?;
     let at = now();
     let page = &web.shared.page;
