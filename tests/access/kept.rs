@@ -208,23 +208,31 @@ fn row_of(place: &Place, id: &str) -> Value {
 }
 
 #[tokio::test]
-async fn a_session_of_connect_whose_refresh_token_is_gone_stays_what_it_is() {
+async fn the_only_session_of_a_key_becomes_its_device_unless_a_refresh_token_renews_it() {
     let (_, known) = kept(3);
     let (token, id, _) = tokens(&known, "connect")[0];
-    let (place, _) = kept_with(3, |store| {
-        let mut rows = store.open_table(SESSIONS).unwrap();
-        // Its key is nobody else's, as with the OAuth clients of browsers.
-        let mut row: Value =
-            serde_json::from_slice(rows.get(id.as_bytes()).unwrap().unwrap().value()).unwrap();
-        row["jkt"] = json!("NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs");
-        rows.insert(id.as_bytes(), row.to_string().as_bytes()).unwrap();
-        store.open_table(REFRESH_TOKENS).unwrap().retain(|_, _| false).unwrap();
-    });
-    all_hold(&place, &known);
-    let row = row_of(&place, id);
-    assert!(row.get("tokens").is_none() && row.get("authenticated").is_none(), "{row}");
-    assert!(place.access.verify(token, now()).is_ok());
-    assert_eq!(place.store.records(RecordKind::Session).unwrap().len(), 12, "devices are one each");
+    for is_renewed in [true, false] {
+        let (place, _) = kept_with(3, |store| {
+            let mut rows = store.open_table(SESSIONS).unwrap();
+            // Its key is nobody else's, as with the OAuth clients of browsers.
+            let mut row: Value =
+                serde_json::from_slice(rows.get(id.as_bytes()).unwrap().unwrap().value()).unwrap();
+            row["jkt"] = json!("NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs");
+            rows.insert(id.as_bytes(), row.to_string().as_bytes()).unwrap();
+            if !is_renewed {
+                store.open_table(REFRESH_TOKENS).unwrap().retain(|_, _| false).unwrap();
+            }
+        });
+        all_hold(&place, &known);
+        let row = row_of(&place, id);
+        assert_eq!(
+            [row.get("tokens"), row.get("authenticated")].map(|of| of.is_some()),
+            [!is_renewed; 2],
+            "{row}"
+        );
+        assert!(place.access.verify(token, now()).is_ok());
+        assert_eq!(place.store.records(RecordKind::Session).unwrap().len(), 12, "devices are one each");
+    }
 }
 
 #[tokio::test]

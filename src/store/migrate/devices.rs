@@ -1,8 +1,8 @@
 //! Schema 4: all that one key got by `/authenticate` with DPoP, of one app in one namespace, is one session.
 //!
 //! Before, each authentication began a session. Rows of `/connect` look the same, and only a refresh token's row tells them
-//! apart, which may be gone. So in doubt a row stays what it is: its token is good until its own end, as before. That is so of
-//! the one row of a key, which needs no other to become one, and of all rows if a refresh token's row cannot be read.
+//! apart. If one of those cannot be read, every row stays what it is: its token is good until its own end, as before. A row of `/connect`
+//! whose refresh token has ended is taken for one of the device, which it is: the app proved the same key for it.
 //!
 //! Of the rows of one key the last that began stays. What the tokens of
 //! the others say is kept in rows of their own, so that they go on working and the row of the device, which is written again and
@@ -44,7 +44,7 @@ pub(super) fn one_session_each(transaction: &WriteTransaction) -> Result<(), Sto
         }
     }
     let mut grown = 0;
-    for mut sessions in devices.into_values().filter(|sessions| sessions.len() > 1) {
+    for mut sessions in devices.into_values() {
         sessions.sort_by_key(|session| (number(session, "created"), text(session, "id").to_owned()));
         let Some(session) = joined(&sessions)? else { continue };
         let kept = text(&session, "id").to_owned();
