@@ -223,9 +223,9 @@ fn files_are_private_and_a_temporary_directory_goes() {
         .stderr(std::process::Stdio::null())
         .spawn()
         .unwrap();
-    let mut first = [0; 5];
+    let mut first = [0; 17];
     child.stdout.as_mut().unwrap().read_exact(&mut first).unwrap();
-    assert_eq!(&first, b"ws://");
+    assert_eq!(&first, b"For apps:   ws://");
     assert_eq!(std::fs::read_dir(temporary.path()).unwrap().count(), 1);
     let status = std::process::Command::new("kill").arg(child.id().to_string()).status().unwrap();
     assert!(status.success());

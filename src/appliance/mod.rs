@@ -108,8 +108,8 @@ pub fn runtime() -> io::Result<Runtime> {
 }
 
 /// Serves until SIGTERM or SIGINT, then stops with nothing lost; a second signal ends the process at once. SIGHUP has
-/// `sources` read again, from which `loaded` came. With `sources.dev` a WebSocket URL with a fresh token is printed on
-/// stdout.
+/// `sources` read again, from which `loaded` came. With `sources.dev` an address for apps, with a fresh token, and one of
+/// the owner's page are printed on stdout.
 /// # Errors
 /// The server could not start, and nothing was served; or [`Error::Died`].
 pub async fn run(loaded: Loaded, sources: Sources, level: Level) -> Result<(), Error> {
@@ -430,8 +430,8 @@ async fn announce_dev(
         })
         .await?;
     let link = sign_ins.link(now())?;
-    // In one write: whoever reads the first line may hang up after it.
-    let lines = format!("{url}/?token={token}\n{origin}/sign-in/{link}\n");
+    // In one write: whoever reads the first line may hang up after it. Each address is the last word of its line.
+    let lines = format!("For apps:   {url}/?token={token}\nYour page:  {origin}/sign-in/{link}\n");
     let mut out = io::stdout().lock();
     out.write_all(lines.as_bytes())
         .and_then(|()| out.flush())

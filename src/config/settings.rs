@@ -10,6 +10,7 @@ use url::Url;
 use super::error::ConfigError;
 use super::reader::{Effective, Reader};
 use super::sources::{Merged, Sources};
+use super::values::without_scheme;
 use super::{
     ADMIN_SOCKET, Access, Approve, Config, Identity, Limits, Log, Memory, Network, Owner, Storage, Sync,
     TOKEN_LIFE, tls,
@@ -268,9 +269,10 @@ fn address(r: &mut Reader, plain_from: &[Network]) -> SocketAddr {
     address
 }
 
-/// A host name that certificates and did:web can have: no address, no port.
+/// A host name that certificates and did:web can have: no address, no port. It may be copied from a browser, with `https://` before it
+/// and a slash behind it.
 fn domain(text: &str) -> Result<(String, String), String> {
-    let name = text.to_ascii_lowercase();
+    let name = without_scheme(text).trim_end_matches('/').to_ascii_lowercase();
     let usable = matches!(
         format!("did:web:{name}").parse::<Did>().map(|did| match did.method() {
             DidMethod::Web { port, .. } => port.is_none(),
@@ -281,8 +283,7 @@ fn domain(text: &str) -> Result<(String, String), String> {
     if usable {
         return Ok((name.clone(), name));
     }
-    Err("is not a host name: write the name alone, such as \"sync.example.org\", without https:// and port"
-        .into())
+    Err("is not a host name: write the name alone, such as \"sync.example.org\", without a port".into())
 }
 
 fn identity(r: &mut Reader, dev: bool) -> Identity {

@@ -35,13 +35,24 @@ impl Owner {
 impl FromStr for Owner {
     type Err = IdentityError;
 
-    /// A handle may be written with `@` before it.
+    /// A handle may be written with `@` before it or as the address of a web page. Of the address of a profile at bsky.app it is the
+    /// handle, or the DID, that the profile is of.
     fn from_str(text: &str) -> Result<Self, IdentityError> {
-        if text.starts_with("did:") {
-            return text.parse().map(Self::Did);
+        let address = without_scheme(text);
+        let of_profile =
+            address.strip_prefix("bsky.app/profile/").and_then(|rest| rest.split(['/', '?', '#']).next());
+        let name = of_profile.unwrap_or(address).trim_end_matches('/');
+        if name.starts_with("did:") {
+            return name.parse().map(Self::Did);
         }
-        text.strip_prefix('@').unwrap_or(text).parse().map(Self::Handle)
+        name.strip_prefix('@').unwrap_or(name).parse().map(Self::Handle)
     }
+}
+
+/// What follows `https://` and the like, which a name has if it was copied from a browser.
+pub(super) fn without_scheme(text: &str) -> &str {
+    let schemes = ["https://", "http://", "wss://", "ws://", "at://"];
+    schemes.iter().find_map(|scheme| text.strip_prefix(scheme)).unwrap_or(text)
 }
 
 choice!(
@@ -75,7 +86,30 @@ mod tests {
         }
         let handle: Owner = "@Alice.bsky.social".parse().unwrap();
         assert_eq!((handle.as_str(), handle.did()), ("alice.bsky.social", None));
-        for bad in ["", "alice", "@@alice.example", "did:", "did:plc:abc", "did:web:a.b/c", "a.b c"] {
+        for (copied, name) in [
+            ("https://bsky.app/profile/alice.example", "alice.example"),
+            ("bsky.app/profile/alice.example/post/3k?x#y", "alice.example"),
+            (
+                "https://bsky.app/profile/did:plc:ewvi7nxzyoun6zhxrhs64oiz/",
+                "did:plc:ewvi7nxzyoun6zhxrhs64oiz",
+            ),
+            ("https://alice.example/", "alice.example"),
+            ("at://alice.example", "alice.example"),
+        ] {
+            assert_eq!(copied.parse::<Owner>().unwrap().as_str(), name);
+        }
+        for bad in [
+            "",
+            "https://",
+            "https://bsky.app/profile/",
+            "alice.example/about",
+            "alice",
+            "@@alice.example",
+            "did:",
+            "did:plc:abc",
+            "did:web:a.b/c",
+            "a.b c",
+        ] {
             assert!(bad.parse::<Owner>().is_err(), "{bad:?}");
         }
     }

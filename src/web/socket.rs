@@ -3,6 +3,7 @@
 //! One task: a reading, a writing and a watching loop polled together. Only the writing loop touches the socket's
 //! sending side, so whoever wants the connection closed asks it, and it is cut off when that takes too long.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -171,8 +172,9 @@ async fn talk<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
     let control = Control::default();
     let app = inbound.app();
     reader.joined(app.clone());
-    let reading =
-        app.receiving(read(reader, &mut inbound, &app, liveness, (&control, shared, them, &session_id)));
+    // Pinned here: what takes a future by value has room for it twice, of each connection.
+    let reading = pin!(read(reader, &mut inbound, &app, liveness, (&control, shared, them, &session_id)));
+    let reading = pin!(app.receiving(reading));
     let reading = app.in_turn(reading, || false);
     let until_closed = async {
         let close = tokio::select! {
@@ -185,10 +187,11 @@ async fn talk<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
             sleep(CLOSE_GRACE).await;
         }
     };
+    let sending = pin!(sender.run(&mut outbound, &control));
     tokio::select! {
         () = until_closed => {}
         // The close frame does not wait behind what the app's other connections are sent.
-        sent = app.in_turn(sender.run(&mut outbound, &control), || control.is_closing()) => {
+        sent = app.in_turn(sending, || control.is_closing()) => {
             if let Err(error) = sent {
                 if error.get_ref().is_some_and(|why| why.is::<TakesTooSlowly>()) {
                     shared.doors.evicted.count(TakesTooSlowly::CODE);

@@ -111,7 +111,11 @@ impl Start {
         command.envs(self.environment);
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let lines = [(); 2].map(|()| lines.next().map_or_else(String::new, Result::unwrap));
+        // The addresses are the last words of their lines.
+        let lines = [(); 2].map(|()| {
+            let line = lines.next().map_or_else(String::new, Result::unwrap);
+            line.rsplit(' ').next().unwrap_or_default().to_owned()
+        });
         (child, lines)
     }
 

@@ -22,7 +22,7 @@ use device::{Device, Told};
 use random::Random;
 use server::Server;
 
-const ROUNDS: u64 = 50;
+const ROUNDS: u64 = 10;
 const WRITERS: usize = 4;
 /// A document that is written to in several rounds is left alone after this many.
 const ROUNDS_PER_DOCUMENT: u64 = 10;

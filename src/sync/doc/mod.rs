@@ -197,10 +197,15 @@ impl Doc {
         self.graph.as_ref().map_or(0, |graph| graph.memory())
     }
 
-    /// Bytes of memory that the document takes until its changes are durable, about; 0 if they are.
-    pub fn unsaved_bytes(&self) -> usize {
+    /// Bytes of memory that the document takes until its changes are durable, about; 0 if they are. Of the graph that they pin
+    /// `most_pinned` count at most, or a long document could never be written to quickly.
+    pub fn unsaved_bytes(&self, most_pinned: usize) -> usize {
         let graph = self.graph.as_ref().filter(|graph| graph.end() > self.durable_end());
-        graph.map_or(0, |graph| graph.memory()) + self.opener.waiting_bytes()
+        let of_graph = graph.map_or(0, |graph| {
+            let new = graph.memory_from(self.durable_end());
+            new + graph.memory().saturating_sub(new).min(most_pinned)
+        });
+        of_graph + self.opener.waiting_bytes()
     }
 
     /// The graph can be dropped and read again without loss.

@@ -119,7 +119,8 @@ impl Shard {
     /// Counts a document's graph anew, and drops graphs used least recently while over the budget.
     pub(super) fn recount(&mut self, key: &DocKey) {
         self.budget.graphs_changed(self.documents.recount(key));
-        self.budget.recount_unsaved(key, self.documents.get(key).map_or(0, Doc::unsaved_bytes));
+        let most = self.budget.unfinished().most_pinned();
+        self.budget.recount_unsaved(key, self.documents.get(key).map_or(0, |doc| doc.unsaved_bytes(most)));
         if let Some(bytes) = self.budget.to_evict() {
             let freed = self.documents.evict(bytes);
             self.counters.evictions += freed.graphs_before as u64;

@@ -9,6 +9,10 @@ use std::collections::HashMap;
 
 use crate::types::{Approval, DocKey};
 
+/// Of the limit the graph of one document counts one part in so many: an app may write to a few long documents at full speed, and not to
+/// hundreds.
+const PINNED_PART: usize = 32;
+
 /// What one approval has caused.
 #[derive(Debug, Default)]
 struct Part {
@@ -51,6 +55,11 @@ impl Unfinished {
     /// Bytes of connections that are departing.
     pub fn departing(&self) -> usize {
         self.departing
+    }
+
+    /// Bytes that count of the graph of one document, besides those of its new changes.
+    pub fn most_pinned(&self) -> usize {
+        self.limit / PINNED_PART
     }
 
     /// Bytes of all that is not finished.
