@@ -23,7 +23,7 @@ mod tests;
 
 /// A part of the budget, one in so many, may be taken by what is not finished before apps wait. Some commits' worth, so that the disk
 /// has always something to do.
-const UNFINISHED_PART: usize = 4;
+const UNFINISHED_PART: usize = 8;
 
 /// Kinds of what connections hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
