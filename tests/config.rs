@@ -97,7 +97,7 @@ fn defaults_alone_are_a_server_on_loopback() {
 #[test]
 fn where_apps_come_and_how_often() {
     let place = Place::new()
-        .file("domain = \"Sync.Example.org\"\n[limits]\nauthenticate = 7\n")
+        .file("domain = \"https://Sync.Example.org/\"\n[limits]\nauthenticate = 7\n")
         .env(&[("GROUNDMIST_SYNC_LIMITS__AUTHENTICATE_PER_ADDRESS", "9")]);
     let config = place.config();
     assert_eq!(config.domain.as_deref(), Some("sync.example.org"));
@@ -322,9 +322,9 @@ fn every_kind_of_wrong_value_is_refused() {
         ("limits = 5", "no such setting"),
         ("[limits]\nauthenticate = 0", "must be from 1"),
         ("[limits]\nauthenticate_per_address = 0", "must be from 1"),
-        ("domain = \"https://sync.example\"", "not a host name"),
+        ("domain = \"https://sync.example/about\"", "not a host name"),
         ("domain = \"sync.example:8443\"", "not a host name"),
-        ("domain = \"sync.example/\"", "not a host name"),
+        ("domain = \"https://\"", "not a host name"),
         ("domain = \"192.168.1.5\"", "not a host name"),
         ("domain = \"localhost\"", "not a host name"),
         ("[identity]\nplc_directory = \"plc.example\"", "not an https: URL"),
