@@ -1,13 +1,14 @@
 //! The real binary in a process of its own.
 
 use std::fs::File;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use rustls::ClientConfig;
 use tempfile::TempDir;
@@ -32,6 +33,20 @@ pub struct Start {
 /// Passes stdin and stderr on as systemd passes sockets on (sd_listen_fds(3)), the second one twice.
 const LAUNCHER: &str = r#"exec 3<&0 4<&2 5<&2 0</dev/null 2>>"$0"
 LISTEN_PID=$$ LISTEN_FDS=3 LISTEN_FDNAMES=https:http:odd exec "$@""#;
+
+/// Starts a program that the test may just have written: while another thread starts a process of its own, that one has the file open
+/// for writing for a moment.
+fn spawn(command: &mut Command) -> Child {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match command.spawn() {
+            Err(error) if error.kind() == ErrorKind::ExecutableFileBusy && Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            child => return child.unwrap(),
+        }
+    }
+}
 
 impl Start {
     /// Runs this program instead of today's, for the server and for its commands.
@@ -109,7 +124,7 @@ impl Start {
             command.env("MALLOC_TRIM_THRESHOLD_", "262144");
         }
         command.envs(self.environment);
-        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let mut child = spawn(command.stdout(Stdio::piped()));
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         // The addresses are the last words of their lines.
         let lines = [(); 2].map(|()| {

@@ -166,7 +166,7 @@ async fn what_is_missing_or_wrong_is_named_and_nothing_is_written() {
     let cases: Vec<Case<'_>> = vec![
         (None, vec![], 2, &["--domain NAME and --owner HANDLE"]),
         (None, vec!["--yes", "--domain", DOMAIN], 2, &["give --owner HANDLE"]),
-        (None, [&["--domain", "https://x.example"], owner].concat(), 2, &["--domain: ", "host name"]),
+        (None, [&["--domain", "https://x.example/about"], owner].concat(), 2, &["--domain: ", "host name"]),
         (None, [domain, &["--owner", "alice"]].concat(), 2, &["--owner: ", "handle"]),
         (None, [domain, owner, &["--email", "nobody"]].concat(), 2, &["--email: ", "e-mail"]),
         (None, vec!["--staging", "--no-staging"], 2, &["--staging"]),
@@ -222,13 +222,13 @@ async fn a_person_is_asked_and_each_answer_is_checked() {
         &[],
         &[
             (NAME, "\n"),
-            (NAME, "https://sync.example.org\n"),
+            (NAME, "sync.example.org:8443\n"),
             (NAME, "nowhere.example.org\n"),
             (GO_ON, "n\n"),
-            (NAME, "Sync.example.org\n"),
+            (NAME, "https://Sync.example.org/\n"),
             (WHO, "nobody.internal\n"),
             (GO_ON, "\n"),
-            (WHO, "@alice.internal\n"),
+            (WHO, "https://bsky.app/profile/alice.internal\n"),
             (MAIL, "a@example\n"),
             (MAIL, "a@example.org\n"),
             (GO_ON, "y\n"), // the certificate authority is down
