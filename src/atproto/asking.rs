@@ -41,9 +41,9 @@ struct Counts {
 /// On whose account something is asked about.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Holder {
-    /// Whoever has the key with this thumbprint.
+    /// The sender has the key with this thumbprint.
     Key(String),
-    /// Whoever sends attestations of this app from this place; none is this machine.
+    /// The sender has attestations of this app and sends from this place; no place stands for this machine.
     App(String, Option<IpAddr>),
 }
 

@@ -1,4 +1,4 @@
-//! Whose turn it is after work that grows with the documents of one connection.
+//! The order of turns after work that grows with the documents of one connection.
 
 use super::*;
 use crate::engine::opener::{Allowed, LastEnd, OpenerOptions, Record};
@@ -41,7 +41,7 @@ fn join(thread: &mut ShardThread, id: u64, client: &str) -> Lane {
     join_in(thread, id, client, "xyz.example")
 }
 
-/// The same in another namespace.
+/// A connection of an app joins in another namespace.
 fn join_in(thread: &mut ShardThread, id: u64, client: &str, namespace: &str) -> Lane {
     let info = ConnectionInfo {
         namespace: namespace.parse().unwrap(),

@@ -278,7 +278,7 @@ impl Graph {
         self.recent.shrink_to_fit();
     }
 
-    /// Of [`Graph::memory`] what the changes from `row` on take, about, with what is at hand of those before them.
+    /// Bytes of [`Graph::memory`] that the changes from `row` on take, about, with what is at hand of those before them.
     pub fn memory_from(&self, row: u64) -> usize {
         self.end().saturating_sub(row) as usize * ENTRY_MEMORY + self.recent_bytes
     }

@@ -4,7 +4,7 @@
 //! apart. If one of those cannot be read, every row stays what it is: its token is good until its own end, as before. A row of `/connect`
 //! whose refresh token has ended is taken for one of the device, which it is: the app proved the same key for it.
 //!
-//! Of the rows of one key the last that began stays. What the tokens of
+//! The last row that began stays, of those of one key. What the tokens of
 //! the others say is kept in rows of their own, so that they go on working and the row of the device, which is written again and
 //! again, is small. `access` reads these members, and the store knows them here only.
 

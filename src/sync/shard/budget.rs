@@ -185,7 +185,7 @@ impl Budget {
         self.change(id, Category::Uploads, bytes.min(self.large()), 0);
     }
 
-    /// What is not finished, and who waits for it.
+    /// The part that deals with what is not finished, and with who waits for it.
     pub fn unfinished(&self) -> &Unfinished {
         &self.unfinished
     }

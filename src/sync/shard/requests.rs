@@ -159,7 +159,7 @@ impl Requests {
         }
     }
 
-    /// What is to be done about a document that is absent. `is_put_off`: nobody is to be asked now.
+    /// Tells what is to be done about a document that is absent. `is_put_off`: nobody is to be asked now.
     pub fn step(&mut self, key: &DocKey, now: Steady, is_put_off: impl FnOnce() -> bool) -> Step {
         let wait = self.documents.get(key).and_then(|request| request.wait.as_ref());
         let Some(Wait { by, others, .. }) = wait else { return Step::Nothing };

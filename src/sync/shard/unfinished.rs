@@ -9,7 +9,7 @@ use std::collections::HashMap;
 
 use crate::types::{Approval, DocKey};
 
-/// Of the limit the graph of one document counts one part in so many: an app may write to a few long documents at full speed, and not to
+/// The graph of one document counts at most one part in so many of the limit: an app may write to a few long documents at full speed, and not to
 /// hundreds.
 const PINNED_PART: usize = 16;
 
@@ -27,12 +27,12 @@ struct Part {
 /// A document with changes that are not durable.
 #[derive(Debug)]
 struct Unsaved {
-    /// Whose changes they are; the first app's, if there are several.
+    /// The app whose changes they are; the first one, if there are several.
     approval: Approval,
     bytes: usize,
 }
 
-/// What is not finished, by approval.
+/// The bytes that are not finished, by approval.
 ///
 /// Invariants: `bytes` and `departing` add up what the parts say, and `documents` what they say of documents. Each part has some
 /// bytes or a document.

@@ -59,7 +59,7 @@ pub struct Hold {
     /// How long its next claim waits before others are closed for it: one message waits for that once.
     patience: Duration,
     signal: Arc<Notify>,
-    /// Its part of what all connections have read ahead.
+    /// The connection's part of what all connections have read ahead.
     ahead: usize,
 }
 
